@@ -1,0 +1,24 @@
+"""Communication methods: pure mathematics, state and arrays in, state and arrays out."""
+
+from .errors import BadGradient, BadPayload, NoSuchMethod
+from .method import Exchange, Method
+from .options import BadOption, OptionError, OptionValue, UnknownOption
+from .registry import METHODS, build_method, check_options, method_class
+from .schedule import Schedule
+
+__all__ = [
+    "METHODS",
+    "BadGradient",
+    "BadOption",
+    "BadPayload",
+    "Exchange",
+    "Method",
+    "NoSuchMethod",
+    "OptionError",
+    "OptionValue",
+    "Schedule",
+    "UnknownOption",
+    "build_method",
+    "check_options",
+    "method_class",
+]

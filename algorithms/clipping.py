@@ -1,0 +1,37 @@
+"""Bounds on gradients: finite at all, and not longer than a norm."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+
+from .errors import BadGradient
+
+GRADIENT_ABS_MAX: Final = 1e30
+"""Far above any useful gradient, far enough below float32's 3.4e38 that a group's sum stays finite."""
+
+
+def refuse_unusable(gradient: torch.Tensor) -> None:
+    """Raise BadGradient unless every element is finite and within `GRADIENT_ABS_MAX`."""
+    if gradient.numel() == 0:
+        return
+    low, high = torch.aminmax(gradient)
+    # NaN fails both comparisons, so the test is written to be true only for good values.
+    if not (low.item() >= -GRADIENT_ABS_MAX and high.item() <= GRADIENT_ABS_MAX):
+        raise BadGradient("the gradient holds NaN, infinity or values above 1e30: lower the learning rate or clip")
+
+
+def clip_by_global_norm(gradient: torch.Tensor, norm_max: float) -> float:
+    """Scale the flat gradient in place so that its L2 norm is at most `norm_max`; 0 means no bound.
+
+    Returns: the norm before.
+    Raises: BadGradient if the norm is not finite; the gradient is unchanged then.
+    """
+    norm = float(torch.linalg.vector_norm(gradient, dtype=torch.float64))
+    if not math.isfinite(norm):
+        raise BadGradient("the gradient's norm is not finite: lower the learning rate")
+    if 0 < norm_max < norm:
+        gradient.mul_(norm_max / norm)
+    return norm

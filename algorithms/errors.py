@@ -1,0 +1,15 @@
+"""What methods refuse. All are ValueErrors: a bad value came in, and nothing was changed."""
+
+from __future__ import annotations
+
+
+class NoSuchMethod(ValueError):
+    """No method of this name; the message names the nearest."""
+
+
+class BadGradient(ValueError):
+    """A gradient that is not finite, or too large to be averaged with others."""
+
+
+class BadPayload(ValueError):
+    """A payload that no honest replica with the same parameters and options could have sent."""

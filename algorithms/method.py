@@ -1,0 +1,131 @@
+"""What every communication method can do.
+
+A replica of the model trains on its own samples and, from time to time, *exchanges* with the others of its group.
+A method says when it exchanges, what it sends, and what it makes of what the others sent. It is pure: arrays in,
+arrays out; no clock, no I/O, no global randomness. A round may fail, or leave this replica out: `encode` therefore
+retires nothing; only `combine`, told whether this replica's contribution was among those that counted, does.
+
+    each step:      accumulate(gradients, n_samples)
+    if due(step):   agreed = max over peers of agree()          (only if agree() is not empty)
+                    payload = encode(agreed)                    (may be called again for a new round)
+                    ... the group commits which payloads count ...
+                    combine(payloads, mine=..., step=step)
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from .schedule import Schedule
+
+F32 = npt.NDArray[np.float32]
+
+
+class Exchange(enum.Enum):
+    """How payloads travel."""
+
+    GATHER = "gather"
+    """Everybody gets everybody's payload: `combine` sees one payload per contributor."""
+
+    REDUCE = "reduce"
+    """Payloads are float32 vectors of one length, reduced part by part: `combine` sees one payload, the result of
+    `reduce` over all contributors."""
+
+
+class Method(ABC):
+    """One replica's side of a communication method. Built by `algorithms.build_method`.
+
+    Args of every method's constructor:
+        parameters: name -> parameter, updated in place by `combine`; iteration order is the wire order.
+        options: an `options_type`.
+        schedule: learning rate by number of updates.
+    """
+
+    name: ClassVar[str]
+    exchange: ClassVar[Exchange]
+    default_lr: ClassVar[float]
+    """A peak learning rate that trains small models well."""
+    options_type: ClassVar[type[Any]]
+    """The method's options: a frozen, keyword-only dataclass that validates itself."""
+
+    @abstractmethod
+    def __init__(self, parameters: Mapping[str, torch.Tensor], options: Any, schedule: Schedule) -> None: ...
+
+    @abstractmethod
+    def accumulate(self, gradients: Mapping[str, torch.Tensor | None], n_samples: int) -> None:
+        """Take in the mean gradient over `n_samples` fresh samples. Missing gradients count as zero.
+
+        Calling it again before `combine` (the round failed or left us out) adds to what is pending: no work is lost.
+        """
+
+    @abstractmethod
+    def encode(self, agreed: F32) -> bytes:
+        """This replica's payload. Changes nothing; equal state gives equal bytes."""
+
+    @abstractmethod
+    def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int) -> None:
+        """Update the parameters from the committed payloads and retire what of ours was among them.
+
+        Args:
+            payloads: in roster order (GATHER), or the one reduced payload (REDUCE). All passed `check`.
+            mine: index of this replica's payload among the contributors, None if it was left out.
+            step: number of updates applied before this one (for the learning-rate schedule).
+        """
+
+    @abstractmethod
+    def check(self, payload: bytes) -> None:
+        """Refuse a payload from outside that is not exactly what `encode` of an honest replica could send.
+
+        Raises ValueError with the reason. Looks at lengths, indices, and that every float is finite.
+        """
+
+    @abstractmethod
+    def payload_bytes_max(self) -> int:
+        """No honest payload is longer."""
+
+    @abstractmethod
+    def shared_state(self) -> dict[str, torch.Tensor]:
+        """What all replicas hold alike besides the parameters (e.g. optimizer moments). References, not copies."""
+
+    @abstractmethod
+    def local_state(self) -> dict[str, torch.Tensor]:
+        """What only this replica holds (residuals, pending gradients). References, not copies.
+
+        Both states are restored by copying into these tensors in place, so their names and shapes never change.
+        """
+
+    def due(self, step: int) -> bool:
+        """Whether the group exchanges after this step."""
+        return True
+
+    def agree(self) -> F32:
+        """A few floats whose maximum over the peers `encode` needs. Empty: none."""
+        return np.empty(0, np.float32)
+
+    def reduce(self, parts: Sequence[F32]) -> F32:
+        """Reduce the same part of every contributor's vector, in roster order (REDUCE only). Default: the sum.
+
+        Args:
+            parts: float32 [n_contributors][part_dim].
+        Returns: float32 [part_dim].
+        """
+        total = parts[0].copy()
+        for part in parts[1:]:
+            total += part
+        return total
+
+    def forget_local(self) -> None:
+        """Zero the local state: this replica resynchronised and its pending work no longer fits."""
+        for tensor in self.local_state().values():
+            tensor.zero_()
+
+    def describe(self) -> dict[str, Any]:
+        """Name and options, for logs."""
+        return {"method": self.name}

@@ -1,0 +1,206 @@
+"""What a daemon has to tell: one frozen dataclass per kind of event. docs/events.md describes them for readers.
+
+Peers are named by their short ids. Times are seconds, sizes bytes; counters in `Traffic` run from the daemon's start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, get_args
+
+_SHORT_ID_CHARS = 8
+
+
+def short_id(peer: str) -> str:
+    """The last characters of a peer id: what logs and reports call it. A short id stays as it is."""
+    return peer[-_SHORT_ID_CHARS:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """A daemon is up. The first event of every incarnation."""
+
+    kind: ClassVar[str] = "started"
+    run_id: str
+    task: str
+    method: str
+    n_params: int
+    incarnation: int
+    """0 for the first start of this peer, one more after each restart."""
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """This peer is on the committed roster."""
+
+    kind: ClassVar[str] = "joined"
+    round: int
+    roster: tuple[str, ...]
+    lineage: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """The local gradient of one step is computed."""
+
+    kind: ClassVar[str] = "trained"
+    step: int
+    loss: float | None
+    """Mean over this peer's own samples before the update; None if not finite."""
+    samples: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundEnded:
+    """This peer knows the outcome of a round, or knows that it does not know it."""
+
+    kind: ClassVar[str] = "round_ended"
+    round: int
+    step: int
+    """Updates applied to the model when the round had ended."""
+    outcome: Literal["committed", "failed", "unknown"]
+    contributors: tuple[str, ...]
+    """In roster order; empty unless committed."""
+    excluded: dict[str, str]
+    """Peer -> why its contribution does not count."""
+    payload_bytes: int
+    """This peer's own payload, sent once to each other member."""
+    duration_s: float
+    overhead_s: float
+    """The part of the duration that went into neither this peer's mathematics nor waiting for others' training."""
+    ballots: int
+    leader: str
+    digest: str
+    """Of the state after the round, hex; empty if unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """The model was tried on held-out samples."""
+
+    kind: ClassVar[str] = "evaluated"
+    step: int
+    loss: float | None
+    """None if not finite."""
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Text that the model wrote."""
+
+    kind: ClassVar[str] = "sampled"
+    step: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """Bytes that this daemon has sent and received since it started, by method ("dht" for records)."""
+
+    kind: ClassVar[str] = "traffic"
+    sent: dict[str, int]
+    received: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resynced:
+    """This peer took over the group's state."""
+
+    kind: ClassVar[str] = "resynced"
+    from_round: int
+    to_round: int
+    bytes: int
+    donors: tuple[str, ...]
+    seconds: float
+    how: str
+    """What vouched for the state, and what made it necessary."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forked:
+    """The roster split for good, and this part goes on under a name of its own."""
+
+    kind: ClassVar[str] = "forked"
+    round: int
+    from_lineage: str
+    to_lineage: str
+    roster: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerRefused:
+    """Another peer was turned away, or something that it sent was."""
+
+    kind: ClassVar[str] = "peer_refused"
+    refused: str
+    """The other peer; the envelope's `peer` is who refused."""
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpointed:
+    kind: ClassVar[str] = "checkpointed"
+    step: int
+    path: str
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Resident memory of this daemon's process, and what is known of its parts."""
+
+    kind: ClassVar[str] = "memory"
+    rss_bytes: int
+    parts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warned:
+    kind: ClassVar[str] = "warned"
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """This peer took leave of the roster."""
+
+    kind: ClassVar[str] = "left"
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """The daemon stops. The last event of an incarnation that was not killed."""
+
+    kind: ClassVar[str] = "ended"
+    outcome: Literal["finished", "stopped", "failed"]
+    """All steps done; asked to stop; an error, told in `message`."""
+    step: int
+    round: int
+    digest: str = ""
+    message: str = ""
+
+
+Event = (
+    Started
+    | Joined
+    | Trained
+    | RoundEnded
+    | Evaluated
+    | Sampled
+    | Traffic
+    | Resynced
+    | Forked
+    | PeerRefused
+    | Checkpointed
+    | Memory
+    | Warned
+    | Left
+    | Ended
+)
+
+KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in get_args(Event)}

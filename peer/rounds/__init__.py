@@ -1,0 +1,1 @@
+"""How a group of peers agrees on one step."""

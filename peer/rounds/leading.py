@@ -1,0 +1,187 @@
+"""A leader's side of one ballot: hear who holds what, propose once, collect the votes."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import TYPE_CHECKING
+
+from ...protocol import rounds_pb2 as pb
+from ...protocol.errors import BadSignature, InvalidMessage
+from ...protocol.identity import verify
+from ...protocol.wire import parse
+from .consensus import Proposer
+from .decision import DECISION_BYTES_MAX, VOTE_DOMAIN, Decision, certify, decision_hash, vote_statement
+from .ledger import Committed
+from .place import Report
+
+if TYPE_CHECKING:
+    from .round import Round
+
+FAIL_PATIENCE = 4.0
+"""With too few contributions after this many deadlines the leader proposes that the round failed."""
+STRICT_FAIL_S = 60.0
+
+
+class Phase(enum.Enum):
+    PREPARING = "preparing"
+    GATHERING = "gathering"
+    PROPOSING = "proposing"
+
+
+class Leadership:
+    """Leads `ballot` of a round on behalf of one member."""
+
+    def __init__(self, round_: Round, ballot: int) -> None:
+        self.round = round_
+        self.ballot = ballot
+        self.reports: dict[int, Report] = {}
+        self.proposer = Proposer(ballot, round_.place.roster.quorum)
+        self.phase = Phase.GATHERING if ballot == 0 else Phase.PREPARING
+        self._votes: dict[int, bytes] = {}
+
+    @property
+    def current(self) -> bool:
+        return self.round.leadership is self and not self.round.decided.done()
+
+    def begin(self) -> None:
+        """First phase of a ballot above 0: ask everybody for a promise."""
+        acceptor = self.round.acceptor
+        if not acceptor.prepare(self.ballot):
+            return
+        self.proposer.promise(self.round.place.slot, acceptor.accepted_ballot, acceptor.accepted)
+        for slot in self.round.place.others:
+            self.round.spawn(self._seek_promise(slot))
+        self._end_preparing()
+
+    def act(self) -> None:
+        """Propose as soon as there is something to propose."""
+        if self.phase is Phase.GATHERING:
+            self._hear_myself()
+            decision = self._settle()
+            if decision is not None:
+                self._propose(decision.encode())
+
+    # -- first phase -----------------------------------------------------------------------------
+
+    async def _seek_promise(self, slot: int) -> None:
+        place = self.round.place
+        request = pb.Prepare(lineage=place.lineage, round=place.index, ballot=self.ballot).SerializeToString()
+        while self.current and self.phase is Phase.PREPARING:
+            answer = await self.round.ask(slot, "round/prepare", request)
+            if answer is not None:
+                with self.round.refusing(slot):
+                    self._on_promise(slot, answer)
+                return
+            await asyncio.sleep(self.round.patience_s / 2)
+
+    def _on_promise(self, slot: int, answer: bytes) -> None:
+        promise = parse(pb.Promise, answer, bytes_max=2 * DECISION_BYTES_MAX, what="a promise")
+        self.round.heard(slot)
+        if not promise.granted:
+            self.round.enter(promise.promised)
+            return
+        accepted = promise.accepted if promise.has_accepted else None
+        if accepted is not None:
+            Decision.decode(accepted, self.round.place.roster)
+        self.proposer.promise(slot, promise.accepted_ballot if promise.has_accepted else -1, accepted)
+        self.reports.setdefault(slot, Report.from_wire(promise.hold))
+        self._end_preparing()
+        self.round.wake()
+
+    def _end_preparing(self) -> None:
+        if self.phase is not Phase.PREPARING or not self.proposer.may_propose:
+            return
+        self.phase = Phase.GATHERING
+        if self.proposer.bound_value is not None:
+            self._propose(self.proposer.bound_value)
+
+    # -- what to propose -------------------------------------------------------------------------
+
+    def _hear_myself(self) -> None:
+        self.reports[self.round.place.slot] = Report.from_wire(self.round.hold())
+
+    def agreeing(self) -> dict[int, Report]:
+        """Reports of the members that start from the same state as I do."""
+        base = self.round.place.base
+        return {slot: self.reports[slot] for slot in sorted(self.reports) if self.reports[slot].base == base}
+
+    def _settle(self) -> Decision | None:
+        round_, quorum = self.round, self.round.place.roster.quorum
+        reports, live = self.agreeing(), round_.live()
+        if len(reports) < quorum:
+            return None
+        late = not round_.rules.strict and round_.elapsed_s >= round_.patience_s
+        proposal = round_.transfer.proposal(reports, self._awaited(live), quorum, late=late)
+        least = round_.rules.contributions_min(len(round_.place.roster))
+        if proposal is not None and len(proposal[0]) >= least:
+            return round_.draft(round_, proposal, self)
+        hopeless = proposal is not None and not late
+        if hopeless or round_.elapsed_s >= self._fail_after_s():
+            return round_.draft(round_, None, self)
+        return None
+
+    def _awaited(self, live: list[int]) -> list[int]:
+        """Living members whose contribution is worth waiting for."""
+        return [
+            slot
+            for slot in live
+            if not (slot in self.reports and self.reports[slot].leaving and not self.reports[slot].ready)
+        ]
+
+    def _fail_after_s(self) -> float:
+        patience_s = FAIL_PATIENCE * self.round.patience_s
+        return max(patience_s, STRICT_FAIL_S) if self.round.rules.strict else patience_s
+
+    # -- second phase ----------------------------------------------------------------------------
+
+    def _propose(self, value: bytes) -> None:
+        self.phase = Phase.PROPOSING
+        encoded = self.proposer.propose(value)
+        if not self.round.acceptor.accept(self.ballot, encoded):
+            return
+        self._count(self.round.vote(self.ballot, encoded), encoded)
+        for slot in self.round.place.others:
+            self.round.spawn(self._seek_vote(slot, encoded))
+
+    async def _seek_vote(self, slot: int, encoded: bytes) -> None:
+        place = self.round.place
+        request = pb.Accept(lineage=place.lineage, round=place.index, ballot=self.ballot, decision=encoded)
+        while self.current:
+            answer = await self.round.ask(slot, "round/accept", request.SerializeToString())
+            if answer is not None:
+                with self.round.refusing(slot):
+                    self._on_accepted(slot, answer, encoded)
+                return
+            await asyncio.sleep(self.round.patience_s / 4)
+
+    def _on_accepted(self, slot: int, answer: bytes, encoded: bytes) -> None:
+        accepted = parse(pb.Accepted, answer, bytes_max=1024, what="a vote")
+        self.round.heard(slot)
+        if not accepted.granted:
+            self.round.enter(accepted.promised)
+        elif accepted.vote.slot != slot:
+            raise InvalidMessage(f"slot {slot} voted as slot {accepted.vote.slot}: refused")
+        else:
+            self._count(accepted.vote, encoded)
+
+    def _count(self, vote: pb.Vote, encoded: bytes) -> None:
+        place = self.round.place
+        statement = vote_statement(place.lineage, place.index, self.ballot, place.roster, decision_hash(encoded))
+        try:
+            verify(place.roster.members[vote.slot].peer, VOTE_DOMAIN, statement, vote.signature)
+        except BadSignature:
+            self.round.suspect(vote.slot, "bad signature")
+            return
+        self._votes[vote.slot] = vote.signature
+        if self.proposer.vote(vote.slot):
+            self._certify(encoded)
+
+    def _certify(self, encoded: bytes) -> None:
+        place = self.round.place
+        quorum = dict(sorted(self._votes.items())[: place.roster.quorum])
+        certificate = certify(place.lineage, place.index, self.ballot, encoded, quorum)
+        decision = Decision.decode(encoded, place.roster)
+        self.round.decide(
+            Committed(decision=decision, encoded=encoded, certificate=certificate, roster=place.roster)
+        )

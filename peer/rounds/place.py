@@ -1,0 +1,84 @@
+"""Where a round stands and under which rules it is run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ...protocol import rounds_pb2 as pb
+from ...protocol.errors import InvalidMessage
+from .decision import HASH_BYTES, LINEAGE_BYTES, PARTS_MAX, Item
+from .roster import PEERS_MAX, Roster
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How the rounds of a group are run; from the run's manifest."""
+
+    payload_bytes_max: int
+    quorum_fraction: float = 0.5
+    """Least part of the roster that must contribute for a round to count."""
+    strict: bool = False
+    """Wait for every living member in every round: slower under stragglers, exactly repeatable."""
+    fork: bool | None = None
+    """Whether a part without quorum goes on by itself; None: only where the roster has two members or fewer."""
+    patience_floor_s: float = 3.0
+    patience_initial_s: float = 30.0
+
+    def contributions_min(self, n_members: int) -> int:
+        return max(1, math.ceil(self.quorum_fraction * n_members))
+
+    def may_fork(self, n_members: int) -> bool:
+        return n_members <= 2 if self.fork is None else self.fork
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One member's place in one round."""
+
+    lineage: bytes
+    index: int
+    """Number of the round."""
+    roster: Roster
+    base: bytes
+    """Digest of the state that the round starts from."""
+    slot: int
+
+    @property
+    def others(self) -> tuple[int, ...]:
+        return tuple(slot for slot in range(len(self.roster)) if slot != self.slot)
+
+    def leader_of(self, ballot: int) -> int:
+        leaders = self.roster.leaders(self.lineage, self.index)
+        return leaders[ballot % len(leaders)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a member told the leader: a checked `Hold`."""
+
+    ballot: int
+    base: bytes
+    items: dict[int, Item]
+    """Contributor's slot (gather) or part (reduce) -> what is held of it."""
+    ready: bool
+    attempt: int
+    leaving: bool
+    upload_bytes_per_s: float
+
+    @classmethod
+    def from_wire(cls, message: pb.Hold) -> Report:
+        if len(message.lineage) != LINEAGE_BYTES or len(message.base) != HASH_BYTES:
+            raise InvalidMessage("a hold report with a malformed lineage or digest")
+        keys = [held.key for held in message.items]
+        if len(set(keys)) != len(keys) or len(keys) > max(PEERS_MAX, PARTS_MAX):
+            raise InvalidMessage(f"a hold report lists {len(keys)} items, some twice or too many")
+        return cls(
+            ballot=message.ballot,
+            base=message.base,
+            items={held.key: Item.from_wire(held.item) for held in message.items},
+            ready=message.ready,
+            attempt=message.attempt,
+            leaving=message.leaving,
+            upload_bytes_per_s=message.upload_bytes_per_s if message.upload_bytes_per_s > 0 else 0.0,
+        )

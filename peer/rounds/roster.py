@@ -1,0 +1,94 @@
+"""Who takes part in a round. A roster is committed state: the DHT's view of who is alive decides nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ...protocol import rounds_pb2 as pb
+from ...protocol.errors import InvalidMessage
+from ...protocol.identity import PeerId, parse_peer_id
+
+PEERS_MAX = 64
+
+
+@dataclass(frozen=True, order=True)
+class Member:
+    """A peer in one of its lives. A restarted peer is a new incarnation and never votes as the old one."""
+
+    peer: PeerId
+    incarnation: int
+
+    def to_wire(self) -> pb.Member:
+        return pb.Member(peer=self.peer, incarnation=self.incarnation)
+
+    @classmethod
+    def from_wire(cls, message: pb.Member) -> Member:
+        return cls(parse_peer_id(message.peer), message.incarnation)
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Members ordered by peer id; a member's place is its slot."""
+
+    members: tuple[Member, ...]
+
+    def __post_init__(self) -> None:
+        peers = [member.peer for member in self.members]
+        if not 1 <= len(peers) <= PEERS_MAX or peers != sorted(set(peers)):
+            raise InvalidMessage(f"a roster has 1 to {PEERS_MAX} distinct peers in order of their ids, not {peers}")
+
+    @classmethod
+    def of(cls, members: Iterable[Member]) -> Roster:
+        return cls(tuple(sorted(members)))
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @property
+    def quorum(self) -> int:
+        """Members enough to decide: any two quorums share one."""
+        return len(self.members) // 2 + 1
+
+    @property
+    def peers(self) -> tuple[PeerId, ...]:
+        return tuple(member.peer for member in self.members)
+
+    def slot_of(self, peer: PeerId) -> int | None:
+        return next((slot for slot, member in enumerate(self.members) if member.peer == peer), None)
+
+    def hash(self) -> bytes:
+        digest = hashlib.sha256()
+        for member in self.members:
+            digest.update(member.peer.encode() + b"\0" + struct.pack("<Q", member.incarnation))
+        return digest.digest()
+
+    def leaders(self, lineage: bytes, round_index: int) -> tuple[int, ...]:
+        """Slots in the order in which they lead ballots 0, 1, 2, ... (and again from the start).
+
+        A permutation by hash rather than an independent draw a ballot: a dead leader is not drawn twice in a row.
+        """
+
+        def rank(slot: int) -> bytes:
+            head = lineage + struct.pack("<Q", round_index)
+            return hashlib.sha256(head + self.members[slot].peer.encode()).digest()
+
+        return tuple(sorted(range(len(self.members)), key=rank))
+
+    def changed(self, removed: Iterable[int], added: Iterable[Member]) -> Roster:
+        """The roster without some slots and with new members; a new incarnation replaces the old one."""
+        gone = frozenset(removed)
+        by_peer = {member.peer: member for slot, member in enumerate(self.members) if slot not in gone}
+        by_peer.update((member.peer, member) for member in added)
+        return Roster.of(by_peer.values())
+
+    def to_wire(self) -> pb.Roster:
+        return pb.Roster(members=[member.to_wire() for member in self.members])
+
+    @classmethod
+    def from_wire(cls, message: pb.Roster) -> Roster:
+        if len(message.members) > PEERS_MAX:
+            raise InvalidMessage(f"a roster of {len(message.members)} members: at most {PEERS_MAX} are allowed")
+        return cls(tuple(Member.from_wire(member) for member in message.members))

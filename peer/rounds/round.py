@@ -1,0 +1,296 @@
+"""One member's part in agreeing on one round: a reactor that looks at what it knows and does what is due.
+
+Message handlers and sends change the state and wake it; deadlines wake it too. It ends when a decision is proven.
+The protocol and the argument for it: docs/design/0002-rounds.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+from ...protocol import rounds_pb2 as pb
+from ...protocol.errors import GossamerError, InvalidMessage, NetworkClosed, PeerTimeout, PeerUnreachable, StaleRound
+from ...protocol.identity import Identity, PeerId
+from ...protocol.network import Network
+from .consensus import Acceptor
+from .decision import Decision, sign_vote
+from .leading import Leadership
+from .ledger import Committed
+from .place import Place, Report, Rules
+from .transfer import Proposal, Transfer
+
+BALLOT_PATIENCE = 6.0
+"""A leader that answers but does not lead is given up after this many deadlines."""
+BACKOFF_MAX_S = 15.0
+
+Draft = Callable[["Round", Proposal | None, Leadership], Decision]
+"""Completes a proposal (None: a failed round) with roster changes, stop and snapshot."""
+
+
+class Round:
+    """Serves one round from the moment the one before was applied."""
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        network: Network,
+        identity: Identity,
+        rules: Rules,
+        patience_s: float,
+        draft: Draft,
+        is_leaving: Callable[[], bool],
+        note_stale: Callable[[PeerId], None],
+        refused: Callable[[PeerId, str], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.place = place
+        self.network = network
+        self.identity = identity
+        self.rules = rules
+        self.patience_s = patience_s
+        self.draft = draft
+        self.is_leaving = is_leaving
+        self.acceptor = Acceptor()
+        self.ballot = 0
+        self.suspects: dict[int, str] = {}
+        self.refusals: dict[int, str] = {}
+        self.transfer: Transfer
+        self.paused = False
+        self.note_stale = note_stale
+        self.refused = refused
+        self.warn = warn
+        self._clock = asyncio.get_running_loop().time
+        self.started_s = self._ballot_started_s = self._clock()
+        self._changed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._spawner: asyncio.TaskGroup | None = None
+        self._reported: tuple[object, ...] | None = None
+        self._reporting = False
+        self._report_due_s = self.started_s + patience_s
+        self.decided: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        self.leadership = Leadership(self, 0) if place.leader_of(0) == place.slot else None
+
+    # -- what others see -------------------------------------------------------------------------
+
+    @property
+    def leader(self) -> int:
+        return self.place.leader_of(self.ballot)
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._clock() - self.started_s
+
+    def live(self) -> list[int]:
+        """Slots that are not known to be out of reach, mine included."""
+        return [slot for slot in range(len(self.place.roster)) if slot not in self.suspects]
+
+    def wake(self) -> None:
+        self._changed.set()
+
+    def offer(self, payload: bytes) -> None:
+        """Put my contribution into the round."""
+        self.transfer.offer(payload)
+        self.wake()
+
+    def decide(self, committed: Committed) -> None:
+        """A proven decision became known."""
+        if not self.decided.done():
+            self.decided.set_result(committed)
+        self.wake()
+
+    def heard(self, slot: int) -> None:
+        self.suspects.pop(slot, None)
+
+    def suspect(self, slot: int, reason: str) -> None:
+        self.suspects[slot] = reason
+        self.wake()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that ends with the round at the latest."""
+        if self._spawner is None or self.decided.done():
+            work.close()
+            return
+        task = self._spawner.create_task(work)
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
+    # -- the reactor -----------------------------------------------------------------------------
+
+    async def conclude(self) -> Committed:
+        """Take part until the round's decision is proven."""
+        async with asyncio.TaskGroup() as self._spawner:
+            try:
+                while not self.decided.done():
+                    self._act()
+                    await self._wait()
+            finally:
+                for task in list(self._tasks):
+                    task.cancel()
+        return self.decided.result()
+
+    def _act(self) -> None:
+        if self._leader_is_lost():
+            self.enter(self.ballot + 1)
+        if self.leadership is not None:
+            self.leadership.act()
+        else:
+            self._report()
+
+    async def _wait(self) -> None:
+        now = self._clock()
+        due = [time for time in self._alarms_s() if time > now]
+        try:
+            async with asyncio.timeout_at(min(due, default=None)):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+        self._changed.clear()
+
+    def _alarms_s(self) -> list[float]:
+        begun, patience = self.started_s, self.patience_s
+        alarms = [begun + patience, begun + 4 * patience, self._ballot_started_s + BALLOT_PATIENCE * patience]
+        return [*alarms, self._report_due_s, self._ballot_started_s + self._backoff_s()]
+
+    # -- ballots ---------------------------------------------------------------------------------
+
+    def enter(self, ballot: int) -> None:
+        """Go on to a later ballot."""
+        if ballot <= self.ballot:
+            return
+        size = len(self.place.roster)
+        if ballot // size != self.ballot // size:
+            self.suspects.clear()
+        self.ballot = ballot
+        self.paused = ballot >= size
+        self._ballot_started_s = self._clock()
+        self._reported = None
+        self._report_due_s = self._clock()
+        if self.leader == self.place.slot:
+            self.leadership = Leadership(self, ballot)
+            self.leadership.begin()
+        else:
+            self.leadership = None
+        self.wake()
+
+    def _leader_is_lost(self) -> bool:
+        in_ballot_s = self._clock() - self._ballot_started_s
+        if in_ballot_s < self._backoff_s():
+            return False
+        return self.leader in self.suspects or in_ballot_s >= BALLOT_PATIENCE * self.patience_s
+
+    def _backoff_s(self) -> float:
+        """At least this long in a ballot: nothing at first, then, when every leader was tried, ever longer."""
+        cycle = self.ballot // len(self.place.roster)
+        return 0.0 if cycle == 0 else min(BACKOFF_MAX_S, 0.25 * self.patience_s * 2.0**cycle)
+
+    # -- a member reports to the leader ----------------------------------------------------------
+
+    def hold(self) -> pb.Hold:
+        """What I would report now."""
+        held = self.transfer.held()
+        return pb.Hold(
+            lineage=self.place.lineage,
+            round=self.place.index,
+            ballot=self.ballot,
+            base=self.place.base,
+            items=[pb.HeldItem(key=key, item=held[key].to_wire()) for key in sorted(held)],
+            ready=self.transfer.offered is not None,
+            attempt=self.transfer.attempt,
+            leaving=self.is_leaving(),
+        )
+
+    def _report(self) -> None:
+        news = (self.ballot, self.transfer.attempt, tuple(self.transfer.held()), self.is_leaving())
+        overdue = self._clock() >= self._report_due_s
+        worth = self.is_leaving() or self.transfer.complete(self.live()) or self.elapsed_s >= self.patience_s
+        if self._reporting or not (overdue or (worth and news != self._reported)):
+            return
+        self._reporting, self._reported = True, news
+        self._report_due_s = self._clock() + max(1.0, self.patience_s / 2)
+        self.spawn(self._send_report(self.leader))
+
+    async def _send_report(self, leader: int) -> None:
+        try:
+            await self.ask(leader, "round/hold", self.hold().SerializeToString())
+        finally:
+            self._reporting = False
+            self.wake()
+
+    async def ask(self, slot: int, method: str, request: bytes) -> bytes | None:
+        """Call a member; None, and the reason noted, if it does not answer or refuses."""
+        peer = self.place.roster.members[slot].peer
+        try:
+            answer = await self.network.call(peer, method, request, timeout_s=max(2.0, self.patience_s))
+        except PeerUnreachable:
+            self.suspect(slot, "unreachable")
+        except PeerTimeout:
+            self.suspect(slot, "silent")
+        except StaleRound:
+            self.note_stale(peer)
+        except NetworkClosed:
+            raise
+        except GossamerError as error:
+            self.refusals[slot] = error.code
+            self.warn(f"{method} refused: {error}")
+        else:
+            return answer
+        return None
+
+    @contextlib.contextmanager
+    def refusing(self, slot: int) -> Iterator[None]:
+        """Nonsense from a member costs the member, not the round."""
+        try:
+            yield
+        except InvalidMessage as error:
+            self.refused(self.place.roster.members[slot].peer, str(error))
+            self.suspect(slot, error.code)
+
+    # -- handlers: the sender's slot is proven ---------------------------------------------------
+
+    def on_hold(self, slot: int, report: Report) -> None:
+        self.heard(slot)
+        self.enter(report.ballot)
+        if self.leadership is not None and report.ballot == self.ballot:
+            self.leadership.reports[slot] = report
+            self.wake()
+
+    def on_prepare(self, slot: int, ballot: int) -> pb.Promise:
+        self._check_leads(slot, ballot)
+        granted = self.acceptor.prepare(ballot)
+        if granted:
+            self.enter(ballot)
+        accepted = self.acceptor.accepted
+        return pb.Promise(
+            granted=granted,
+            promised=self.acceptor.promised,
+            has_accepted=accepted is not None,
+            accepted_ballot=max(0, self.acceptor.accepted_ballot),
+            accepted=accepted or b"",
+            hold=self.hold(),
+        )
+
+    def on_accept(self, slot: int, ballot: int, encoded: bytes) -> pb.Accepted:
+        self._check_leads(slot, ballot)
+        decision = Decision.decode(encoded, self.place.roster)
+        if (decision.lineage, decision.round_index) != (self.place.lineage, self.place.index):
+            raise InvalidMessage(f"a proposal for another round than {self.place.index}: refused")
+        if self.place.slot in decision.removed and not self.is_leaving() and not decision.stop:
+            raise InvalidMessage(f"a proposal that removes {self.network.peer_id}, which is alive: refused")
+        if not self.acceptor.accept(ballot, encoded):
+            return pb.Accepted(granted=False, promised=self.acceptor.promised)
+        self.enter(ballot)
+        return pb.Accepted(granted=True, promised=ballot, vote=self.vote(ballot, encoded))
+
+    def vote(self, ballot: int, encoded: bytes) -> pb.Vote:
+        place = self.place
+        signature = sign_vote(self.identity, place.lineage, place.index, ballot, place.roster, encoded)
+        return pb.Vote(slot=place.slot, signature=signature)
+
+    def _check_leads(self, slot: int, ballot: int) -> None:
+        self.heard(slot)
+        if self.place.leader_of(ballot) != slot:
+            raise InvalidMessage(f"ballot {ballot} of round {self.place.index} is not led by slot {slot}: refused")

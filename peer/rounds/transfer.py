@@ -1,0 +1,57 @@
+"""How the payloads of one round travel. One implementation for each `algorithms.Exchange`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+from .decision import Item
+from .place import Report
+
+Proposal = tuple[tuple[int, ...], tuple[Item, ...]]
+"""Contributors' slots in order, and the items that make up the result."""
+
+
+class Transfer(ABC):
+    """One member's side of moving one round's payloads. It decides nothing."""
+
+    @abstractmethod
+    def offer(self, payload: bytes) -> None:
+        """My contribution is encoded: let the others have it."""
+
+    @property
+    @abstractmethod
+    def offered(self) -> Item | None:
+        """My contribution, once offered."""
+
+    @property
+    @abstractmethod
+    def attempt(self) -> int:
+        """Number of the leader's plan that `held` speaks of; 0 where there are no plans."""
+
+    @abstractmethod
+    def held(self) -> dict[int, Item]:
+        """What I have fully received and checked, by contributor's slot (gather) or part (reduce)."""
+
+    @abstractmethod
+    def complete(self, live: Sequence[int]) -> bool:
+        """Whether a report to the leader is worth sending at once."""
+
+    @abstractmethod
+    def proposal(
+        self, reports: Mapping[int, Report], live: Sequence[int], quorum: int, *, late: bool
+    ) -> Proposal | None:
+        """What the leader may propose, given the reports of members that share my base.
+
+        Args:
+            live: slots that are not known to be out of reach.
+            late: the deadline has passed: settle for what a quorum holds.
+        """
+
+    @abstractmethod
+    def bytes_of(self, item_hash: bytes) -> bytes | None:
+        """A held item's bytes."""
+
+    def last_arrival_s(self) -> float | None:
+        """Loop time at which the last payload came in."""
+        return None

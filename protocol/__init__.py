@@ -1,0 +1,1 @@
+"""What travels between machines, and who may send it."""

@@ -1,0 +1,199 @@
+"""Every error that Gossamer raises on purpose.
+
+    GossamerError
+    ├── UsageError               bad command line or configuration (exit code 2)
+    │   ├── UnknownName          no such task, method, key; suggests the nearest
+    │   ├── InvalidManifest      a run's manifest cannot be used
+    │   └── MissingExtra         a library of an optional extra is not installed
+    ├── NetworkError             the other side cannot be reached or does not answer
+    │   ├── PeerUnreachable      no connection could be made
+    │   ├── PeerTimeout          connected, but no answer in time
+    │   ├── BootstrapFailed      none of the bootstrap addresses answered
+    │   ├── PortInUse            the address that we were told to listen on is taken
+    │   └── NetworkClosed        our own side has been closed, or its p2p daemon died
+    ├── Refused                  the other side answered, and said no
+    │   ├── NotAdmitted          the caller holds no valid ticket for the run
+    │   ├── UnknownMethod        nobody serves a method of this name there
+    │   ├── StaleRound           the round asked about is over, or not yet begun
+    │   ├── Diverged             replicas hold different states; the caller must resynchronise
+    │   └── RemoteFailure        the other side failed while it served the call
+    ├── InvalidMessage           bytes from outside that break a rule; nothing was changed
+    │   ├── MessageTooLarge      longer than its bound
+    │   ├── BadSignature         signed by nobody, or by somebody else
+    │   ├── Expired              a record, ticket or invite past its time
+    │   ├── BadTensor            wrong dtype, shape, length or values
+    │   ├── BadContribution      a contribution that its method refuses
+    │   └── ChecksumMismatch     the bytes are not those that were announced
+    ├── RoundError               a group could not agree, and says why
+    │   └── TooFewContributions  fewer contributions than the run's quorum
+    └── StateError               something on this machine's disk is not as it must be
+        ├── CorruptCheckpoint    a checkpoint's files do not match their hashes
+        ├── NoCheckpoint         there is none to resume from
+        ├── InsecureKeyFile      a private key that others can read
+        └── DiskFull             no room for the checkpoint or the log
+
+A message says what happened, with which peer, what was expected, and what to do next, on one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
+
+
+class GossamerError(Exception):
+    """Root of the tree. `code` names the class on the wire, `exit_code` is the process's."""
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(GossamerError):
+    code = "usage"
+    exit_code = 2
+
+
+class UnknownName(UsageError):
+    """No such name. Build the message with `unknown_name`."""
+
+    code = "unknown-name"
+
+
+class InvalidManifest(UsageError):
+    code = "invalid-manifest"
+
+
+class MissingExtra(UsageError):
+    code = "missing-extra"
+
+
+class NetworkError(GossamerError):
+    code = "network"
+
+
+class PeerUnreachable(NetworkError):
+    code = "peer-unreachable"
+
+
+class PeerTimeout(NetworkError):
+    code = "peer-timeout"
+
+
+class BootstrapFailed(NetworkError):
+    code = "bootstrap-failed"
+
+
+class PortInUse(NetworkError):
+    code = "port-in-use"
+
+
+class NetworkClosed(NetworkError):
+    code = "network-closed"
+
+
+class Refused(GossamerError):
+    code = "refused"
+
+
+class NotAdmitted(Refused):
+    code = "not-admitted"
+
+
+class UnknownMethod(Refused):
+    code = "unknown-method"
+
+
+class StaleRound(Refused):
+    code = "stale-round"
+
+
+class Diverged(Refused):
+    code = "diverged"
+
+
+class RemoteFailure(Refused):
+    code = "remote-failure"
+
+
+class InvalidMessage(GossamerError):
+    code = "invalid-message"
+
+
+class MessageTooLarge(InvalidMessage):
+    code = "message-too-large"
+
+
+class BadSignature(InvalidMessage):
+    code = "bad-signature"
+
+
+class Expired(InvalidMessage):
+    code = "expired"
+
+
+class BadTensor(InvalidMessage):
+    code = "bad-tensor"
+
+
+class BadContribution(InvalidMessage):
+    code = "bad-contribution"
+
+
+class ChecksumMismatch(InvalidMessage):
+    code = "checksum-mismatch"
+
+
+class RoundError(GossamerError):
+    code = "round"
+
+
+class TooFewContributions(RoundError):
+    code = "too-few-contributions"
+
+
+class StateError(GossamerError):
+    code = "state"
+
+
+class CorruptCheckpoint(StateError):
+    code = "corrupt-checkpoint"
+
+
+class NoCheckpoint(StateError):
+    code = "no-checkpoint"
+
+
+class InsecureKeyFile(StateError):
+    code = "insecure-key-file"
+
+
+class DiskFull(StateError):
+    code = "disk-full"
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
+    """The error for a name that nobody knows, with the nearest known one.
+
+    >>> str(unknown_name("task", "chras", ["chars", "digits"]))
+    "unknown task 'chras': did you mean 'chars'? Known: chars, digits"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UnknownName(f"unknown {kind} {name!r}: {hint}Known: {', '.join(names)}")
+
+
+def error_from_wire(code: str, message: str) -> GossamerError:
+    """The error that a remote peer reported, as the same class here; `RemoteFailure` if we don't know it."""
+    cls = _BY_CODE.get(code, RemoteFailure)
+    return cls(message)
+
+
+def _walk(cls: type[GossamerError]) -> Iterator[type[GossamerError]]:
+    yield cls
+    for child in cls.__subclasses__():
+        yield from _walk(child)
+
+
+_BY_CODE = {cls.code: cls for cls in _walk(GossamerError)}

@@ -1,0 +1,52 @@
+"""What tasks that sort images into classes have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from .task import Evaluation, Indices, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Samples and the class of each."""
+
+    inputs: torch.Tensor
+    """float32 [n, ...]."""
+    labels: torch.Tensor
+    """int64 [n]."""
+
+    def bytes_for_fingerprint(self) -> Iterable[bytes]:
+        return self.inputs.numpy().tobytes(), self.labels.numpy().tobytes()
+
+
+class Classification(Task):
+    """Cross-entropy on labelled samples; evaluation adds the accuracy."""
+
+    @property
+    @abstractmethod
+    def train(self) -> Labelled: ...
+
+    @property
+    @abstractmethod
+    def held_out(self) -> Labelled: ...
+
+    @property
+    def n_train(self) -> int:
+        return len(self.train.labels)
+
+    def loss(self, model: torch.nn.Module, indices: Indices) -> torch.Tensor:
+        chosen = torch.from_numpy(indices)
+        return F.cross_entropy(model(self.train.inputs[chosen]), self.train.labels[chosen])
+
+    @torch.no_grad()
+    def evaluate(self, model: torch.nn.Module) -> Evaluation:
+        logits = model(self.held_out.inputs)
+        right = logits.argmax(1) == self.held_out.labels
+        loss = F.cross_entropy(logits, self.held_out.labels)
+        return Evaluation(loss=float(loss), accuracy=float(right.float().mean()))

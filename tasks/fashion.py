@@ -1,0 +1,111 @@
+"""Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747): 28 x 28 pictures of clothes, a small convolutional net."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..algorithms.options import OptionValue, describe_options, read_options, require
+from . import initialise
+from .classification import Classification, Labelled
+from .errors import BadData, MissingData
+from .fingerprint import fingerprint
+from .idx import read_idx
+
+DEBIAN_DIR: Final = Path("/usr/share/dataset-fashion-mnist")
+SIDE: Final = 28
+N_CLASSES: Final = 10
+N_HELD_OUT_MAX: Final = 2000
+"""Evaluation uses this many test images, evenly spaced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FashionOptions:
+    """Options of `fashion`."""
+
+    channels: int = 16
+    """Of the first convolution; the second has twice as many."""
+
+    def __post_init__(self) -> None:
+        require(1 <= self.channels <= 256, "channels", "between 1 and 256", self.channels)
+
+
+class Fashion(Classification):
+    """Two 3 x 3 convolutions with pooling and one linear layer."""
+
+    name = "fashion"
+
+    def __init__(self, *, options: Mapping[str, OptionValue], data: Path | None = None) -> None:
+        self._options = read_options(FashionOptions, options, owner="task 'fashion'")
+        folder = DEBIAN_DIR if data is None else data
+        self._train = _load(folder, "train")
+        test = _load(folder, "t10k")
+        chosen = torch.from_numpy(_evenly_spaced(len(test.labels), N_HELD_OUT_MAX))
+        self._held_out = Labelled(inputs=test.inputs[chosen], labels=test.labels[chosen])
+
+    @property
+    def train(self) -> Labelled:
+        return self._train
+
+    @property
+    def held_out(self) -> Labelled:
+        return self._held_out
+
+    def build_model(self, seed: int) -> nn.Module:
+        return initialise.build_initialised(self._build, seed)
+
+    def fingerprint(self) -> str:
+        return fingerprint(
+            sources=(Fashion, Classification, initialise.build_initialised, read_idx),
+            options=describe_options(self._options),
+            data=[*self._train.bytes_for_fingerprint(), *self._held_out.bytes_for_fingerprint()],
+        )
+
+    def flops_per_sample(self) -> float:
+        channels = self._options.channels
+        macs = 9 * channels * SIDE**2 + 9 * 2 * channels**2 * (SIDE // 2) ** 2 + 2 * channels * 49 * N_CLASSES
+        return 6.0 * macs
+
+    def _build(self) -> nn.Module:
+        channels = self._options.channels
+        return nn.Sequential(
+            nn.Conv2d(1, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(channels, 2 * channels, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(2 * channels * (SIDE // 4) ** 2, N_CLASSES),
+        )
+
+
+def _load(folder: Path, split: str) -> Labelled:
+    images = read_idx(_find(folder, f"{split}-images-idx3-ubyte"))
+    labels = read_idx(_find(folder, f"{split}-labels-idx1-ubyte"))
+    if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or labels.shape != images.shape[:1] or not len(labels):
+        raise BadData(f"{folder}: {split} has images {images.shape}, labels {labels.shape}, expected (n, 28, 28), (n,)")
+    if labels.max() >= N_CLASSES:
+        raise BadData(f"{folder}: {split} has a label {labels.max()}, expected 0 to {N_CLASSES - 1}")
+    inputs = torch.from_numpy(images.astype(np.float32) / np.float32(255)).unsqueeze(1)
+    return Labelled(inputs=inputs, labels=torch.from_numpy(labels.astype(np.int64)))
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / f"{name}.gz", folder / name):
+        if path.is_file():
+            return path
+    raise MissingData(
+        f"there is no {name}[.gz] in {folder}: apt-get install dataset-fashion-mnist, or pass the folder of the four "
+        "IDX files (--data DIR)"
+    )
+
+
+def _evenly_spaced(n: int, n_max: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.arange(n) if n <= n_max else np.linspace(0, n - 1, n_max).astype(np.int64)

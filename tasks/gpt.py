@@ -1,0 +1,87 @@
+"""A small GPT: pre-norm blocks, learned positions, tied embeddings, no biases, no dropout."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .initialise import build_initialised
+
+
+class Block(nn.Module):
+    """Attention and a two-layer network, each added to what came in."""
+
+    def __init__(self, d_model: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.norm1 = nn.LayerNorm(d_model, bias=False)
+        self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
+        self.attention_out = nn.Linear(d_model, d_model, bias=False)
+        self.norm2 = nn.LayerNorm(d_model, bias=False)
+        self.up = nn.Linear(d_model, 4 * d_model, bias=False)
+        self.down = nn.Linear(4 * d_model, d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self._attend(self.norm1(x))
+        out: Tensor = x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+        return out
+
+    def _attend(self, x: Tensor) -> Tensor:
+        n_batch, n_tokens, d_model = x.shape
+        heads = self.qkv(x).view(n_batch, n_tokens, 3, self.n_heads, d_model // self.n_heads)
+        q, k, v = heads.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        out: Tensor = self.attention_out(mixed.transpose(1, 2).reshape(n_batch, n_tokens, d_model))
+        return out
+
+
+class GPT(nn.Module):
+    """Maps token ids [n, t] with t <= context to logits [n, t, n_vocabulary]."""
+
+    def __init__(self, *, n_vocabulary: int, context: int, d_model: int, n_layers: int, n_heads: int) -> None:
+        super().__init__()
+        self.token = nn.Embedding(n_vocabulary, d_model)
+        self.position = nn.Embedding(context, d_model)
+        self.blocks = nn.ModuleList([Block(d_model, n_heads) for _ in range(n_layers)])
+        self.norm = nn.LayerNorm(d_model, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.linear(self.hidden(tokens), self.token.weight)
+
+    def next_logits(self, tokens: Tensor) -> Tensor:
+        """Logits of what follows, [n, n_vocabulary]."""
+        return F.linear(self.hidden(tokens)[:, -1], self.token.weight)
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """The last layer's output, [n, t, d_model]."""
+        x = self.token(tokens) + self.position.weight[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        out: Tensor = self.norm(x)
+        return out
+
+
+def build_gpt(*, n_vocabulary: int, context: int, d_model: int, n_layers: int, n_heads: int, seed: int) -> nn.Module:
+    """A GPT whose weights follow from the seed: normal with deviation .02, less where a layer adds to the residual."""
+
+    def build() -> GPT:
+        return GPT(n_vocabulary=n_vocabulary, context=context, d_model=d_model, n_layers=n_layers, n_heads=n_heads)
+
+    model = build_initialised(build, seed, draw=_draw)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("attention_out.weight", "down.weight")):
+                parameter.div_(math.sqrt(2 * n_layers))
+    return model
+
+
+def _draw(module: nn.Module, generator: torch.Generator) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        module.weight.normal_(0.0, 0.02, generator=generator)
+    elif isinstance(module, nn.LayerNorm):
+        module.reset_parameters()
+    else:
+        raise TypeError(f"no rule for the initial weights of {type(module).__name__}")
