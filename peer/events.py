@@ -1,6 +1,6 @@
 """A daemon's log of events: one JSON object a line, the same schema for machines, the live display and the report.
 
-    {"v": 1, "t_s": 12.5, "unix_s": 1767225612.5, "peer": "Xb3kQ9fT", "kind": "evaluated", "step": 50, "loss": 2.99, ...}
+    {"v": 1, "t_s": 12.5, "unix_s": 1767225612.5, "peer": "Xb3kQ9fT", "kind": "evaluated", "step": 50, "loss": 2.99}
 
 Lines are appended whole. A process that is killed may leave half a line at the end: readers pass over it, and the next
 incarnation cuts it off before it appends.

@@ -127,7 +127,7 @@ class Offer(_message.Message):
     def __init__(self, header: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Hold(_message.Message):
-    __slots__ = ("lineage", "round", "ballot", "base", "items", "ready", "attempt", "leaving", "upload_bytes_per_s")
+    __slots__ = ("lineage", "round", "ballot", "base", "items", "ready", "attempt", "leaving", "refused")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BALLOT_FIELD_NUMBER: _ClassVar[int]
@@ -136,7 +136,7 @@ class Hold(_message.Message):
     READY_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
-    UPLOAD_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     ballot: int
@@ -145,8 +145,8 @@ class Hold(_message.Message):
     ready: bool
     attempt: int
     leaving: bool
-    upload_bytes_per_s: float
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., ballot: _Optional[int] = ..., base: _Optional[bytes] = ..., items: _Optional[_Iterable[_Union[HeldItem, _Mapping]]] = ..., ready: _Optional[bool] = ..., attempt: _Optional[int] = ..., leaving: _Optional[bool] = ..., upload_bytes_per_s: _Optional[float] = ...) -> None: ...
+    refused: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., ballot: _Optional[int] = ..., base: _Optional[bytes] = ..., items: _Optional[_Iterable[_Union[HeldItem, _Mapping]]] = ..., ready: _Optional[bool] = ..., attempt: _Optional[int] = ..., leaving: _Optional[bool] = ..., refused: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class HeldItem(_message.Message):
     __slots__ = ("key", "item")
@@ -157,20 +157,18 @@ class HeldItem(_message.Message):
     def __init__(self, key: _Optional[int] = ..., item: _Optional[_Union[Item, _Mapping]] = ...) -> None: ...
 
 class Plan(_message.Message):
-    __slots__ = ("lineage", "round", "ballot", "attempt", "contributors", "parts")
+    __slots__ = ("lineage", "round", "attempt", "contributors", "parts")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
-    BALLOT_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTORS_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
-    ballot: int
     attempt: int
     contributors: _containers.RepeatedScalarFieldContainer[int]
     parts: _containers.RepeatedCompositeFieldContainer[Part]
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., ballot: _Optional[int] = ..., attempt: _Optional[int] = ..., contributors: _Optional[_Iterable[int]] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ...) -> None: ...
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., contributors: _Optional[_Iterable[int]] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ...) -> None: ...
 
 class Part(_message.Message):
     __slots__ = ("reducer", "start", "stop")
@@ -183,20 +181,22 @@ class Part(_message.Message):
     def __init__(self, reducer: _Optional[int] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ...) -> None: ...
 
 class PartHeader(_message.Message):
-    __slots__ = ("lineage", "round", "ballot", "attempt", "part", "length")
+    __slots__ = ("lineage", "round", "attempt", "part", "reduced", "item", "payload")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
-    BALLOT_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
-    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    REDUCED_FIELD_NUMBER: _ClassVar[int]
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
-    ballot: int
     attempt: int
     part: int
-    length: int
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., ballot: _Optional[int] = ..., attempt: _Optional[int] = ..., part: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
+    reduced: bool
+    item: Item
+    payload: bytes
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., part: _Optional[int] = ..., reduced: _Optional[bool] = ..., item: _Optional[_Union[Item, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Prepare(_message.Message):
     __slots__ = ("lineage", "round", "ballot")

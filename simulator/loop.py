@@ -8,6 +8,7 @@ sockets, subprocesses and signals.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import heapq
 import itertools
@@ -17,7 +18,7 @@ import threading
 import weakref
 from asyncio import Handle, Task, TimerHandle
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ from .waiting import describe_tasks
 T = TypeVar("T")
 
 RESOLUTION_S = 1e-6
-"""Timers this close together fire together. Below the spacing of floats around `now`, a loop would spin."""
+"""Timers this close together fire together. Less than the spacing of floats around `now`, and a loop would spin."""
 
 SPINS_MAX = 1_000_000
 """So many rounds without time moving on are an endless loop of `sleep(0)`."""
@@ -51,7 +52,7 @@ class Livelock(RuntimeError):
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """Runs one coroutine at a time with `run`.
+    """Runs one coroutine with everything that it starts; see `run`.
 
     Args:
         shuffle_seed: permute callbacks that are ready at the same time, so as to find code that relies on their order.
@@ -75,7 +76,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._tasks: dict[Task[Any], None] = {}
         self._failed: list[weakref.ref[Task[Any]]] = []
         self._failure: BaseException | None = None
-        self.set_exception_handler(_keep_failure)
+        self.set_exception_handler(lambda loop, context: self._keep_failure(context))
 
     # ------------------------------------------------------------------------------------------------------- running
 
@@ -87,47 +88,203 @@ class VirtualLoop(asyncio.BaseEventLoop):
         Raises: what `main` raised; Deadlock, OutOfTime, Livelock; the exception of a task or callback that nobody
             handled.
         """
-        # A collection calls finalizers: it must fall on the same instant in each run, or never.
-        collected = gc.isenabled()
-        gc.freeze()
-        gc.disable()
-        try:
-            result = self._run_within(self.create_task(main, name="main"), timeout_s)
+        with _steady_collection():
+            try:
+                result = self._run_within(self.create_task(main, name="main"), timeout_s)
+            except BaseException:
+                self._give_up()
+                raise
             self._wind_up()
             self._raise_unhandled()
             return result
-        finally:
-            self._discard()
-            gc.unfreeze()
-            if collected:
-                gc.enable()
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return self._now
 
     def _run_within(self, task: Task[T], limit_s: float) -> T:
         self._limit_s = self._now + limit_s
         try:
             return self.run_until_complete(task)
         except (Deadlock, OutOfTime, Livelock) as stuck:
-            raise stuck from self._first_failure()
+            raise stuck from self._first_unhandled()
 
     def _wind_up(self) -> None:
-        while self._tasks:
-            pending = list(self._tasks)
-            for task in pending:
-                task.cancel()
-            self._run_within(self.create_task(asyncio.wait(pending), name="wind up"), WIND_UP_S)  # type: ignore[arg-type]
-            if [task for task in self._tasks if task in pending]:
-                raise OutOfTime(f"tasks outlive their cancellation:{describe_tasks(list(self._tasks))}")
+        pending = list(self._tasks)
+        for task in pending:
+            task.cancel()
+        if pending:
+            self._run_within(self.create_task(_all_done(pending), name="wind up"), WIND_UP_S)
+        if self._tasks:
+            raise OutOfTime(f"tasks were started by others that were being cancelled:{describe_tasks(self._tasks)}")
         self._run_within(self.create_task(self.shutdown_asyncgens(), name="wind up"), WIND_UP_S)
 
-    def _discard(self) -> None:
-        """Let go of what is left after a failure, without running any of it in the world of this loop."""
+    def _give_up(self) -> None:
+        """After a failure: let tasks clean up, whatever comes of it; the failure is what matters."""
+        self._failure = None
+        with contextlib.suppress(Exception):
+            self._wind_up()
         for task in self._tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-            task.get_coro().close() if False else None
         self._tasks.clear()
-        self._timers.clear()
-        self._ready.clear()
 
-    def time(self) -> float:
-        """Virtual seconds since the loop was made."""
-        return self._now
+    # ------------------------------------------------------------------------------------------------------ the clock
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> TimerHandle:
+        """As asyncio's, and timers of the same instant fire in the order in which they were set."""
+        self._check_closed()  # type: ignore[attr-defined]
+        timer = TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._sequence), timer))
+        timer._scheduled = True  # type: ignore[attr-defined]
+        return timer
+
+    def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
+        if handle._scheduled:  # type: ignore[attr-defined]
+            self._n_cancelled += 1
+
+    def _run_once(self) -> None:
+        """One round: jump to the next timer if nothing else is ready, then call what is. Called by asyncio."""
+        self._drop_cancelled_timers()
+        if not self._ready and not self._stopping:
+            self._jump()
+        self._collect_due_timers()
+        self._count_round()
+        ready = self._ready
+        if self._shuffle is not None and len(ready) > 1:
+            self._shuffle.shuffle(ready)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def _drop_cancelled_timers(self) -> None:
+        timers = self._timers
+        if self._n_cancelled > max(_CANCELLED_TIMERS_MIN, len(timers) // 2):
+            self._timers = [entry for entry in timers if not entry[2].cancelled()]
+            heapq.heapify(self._timers)
+            self._n_cancelled = 0
+        while self._timers and self._timers[0][2].cancelled():
+            heapq.heappop(self._timers)
+            self._n_cancelled -= 1
+
+    def _jump(self) -> None:
+        when = self._timers[0][0] if self._timers else math.inf
+        if when == math.inf:
+            raise Deadlock(
+                f"at {self._now:.6f} s nothing is left that could happen, and these wait for ever:"
+                f"{describe_tasks(self._tasks)}"
+            )
+        if when > self._limit_s:
+            raise OutOfTime(
+                f"the run was to end before {self._limit_s:.6f} s of virtual time, and these still wait:"
+                f"{describe_tasks(self._tasks)}"
+            )
+        if when > self._now:
+            self._now = when
+            self._spins = 0
+
+    def _collect_due_timers(self) -> None:
+        timers, due = self._timers, self._now + RESOLUTION_S
+        while timers and timers[0][0] < due:
+            timer = heapq.heappop(timers)[2]
+            timer._scheduled = False  # type: ignore[attr-defined]
+            if timer.cancelled():
+                self._n_cancelled -= 1
+            else:
+                self._ready.append(timer)
+
+    def _count_round(self) -> None:
+        self._rounds += 1
+        self._spins += 1
+        if self._rounds % _ROUNDS_PER_COLLECTION == 0:
+            gc.collect()
+        if self._spins > SPINS_MAX:
+            raise Livelock(
+                f"time has stood still at {self._now:.6f} s for {SPINS_MAX} rounds of the loop, these are pending:"
+                f"{describe_tasks(self._tasks)}"
+            )
+
+    # ---------------------------------------------------------------------------------------------------------- tasks
+
+    def create_task(  # type: ignore[override]
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
+    ) -> Task[T]:
+        task: Task[T] = super().create_task(coro, name=name, context=context)
+        self._tasks[task] = None
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: Task[Any]) -> None:
+        self._tasks.pop(task, None)
+        if not task.cancelled() and task._exception is not None:  # type: ignore[attr-defined]
+            self._failed.append(weakref.ref(task))
+
+    def _keep_failure(self, context: dict[str, Any]) -> None:
+        if self._failure is None:
+            self._failure = context.get("exception") or RuntimeError(context["message"])
+
+    def _first_unhandled(self) -> BaseException | None:
+        """The exception of the earliest task that failed and was never asked for its result."""
+        for reference in self._failed:
+            task = reference()
+            if task is not None and task._log_traceback:  # type: ignore[attr-defined]
+                return task.exception()
+        return self._failure
+
+    def _raise_unhandled(self) -> None:
+        failure = self._first_unhandled()
+        if failure is not None:
+            raise failure
+
+    # -------------------------------------------------------------------------------------------- the world outside
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Handle:
+        """As `call_soon`: asyncio itself uses it, from the loop's own thread, to close async generators."""
+        if self._thread_id not in {None, threading.get_ident()}:  # type: ignore[attr-defined]
+            raise RuntimeError("another thread called into a simulated run: threads have no virtual time")
+        return self.call_soon(callback, *args, context=context)
+
+
+def _refusal(name: str) -> Callable[..., Any]:
+    def refuse(self: VirtualLoop, *args: object, **kwargs: object) -> Any:
+        raise RuntimeError(f"{name} leaves the simulated world: go through Network (Network.compute for heavy maths)")
+
+    return refuse
+
+
+REFUSED = (
+    *("run_in_executor", "set_default_executor", "getaddrinfo", "getnameinfo", "subprocess_shell", "subprocess_exec"),
+    *("create_connection", "create_server", "create_datagram_endpoint", "create_unix_connection"),
+    *("create_unix_server", "connect_accepted_socket", "connect_read_pipe", "connect_write_pipe", "start_tls"),
+    *("sendfile", "sock_sendfile", "sock_recv", "sock_recv_into", "sock_sendall", "sock_connect", "sock_accept"),
+    *("add_reader", "remove_reader", "add_writer", "remove_writer", "add_signal_handler", "remove_signal_handler"),
+)
+"""Methods of an event loop that would leave the simulated world."""
+
+for _name in REFUSED:
+    setattr(VirtualLoop, _name, _refusal(_name))
+
+
+async def _all_done(tasks: list[Task[Any]]) -> None:
+    await asyncio.wait(tasks)
+
+
+@contextlib.contextmanager
+def _steady_collection() -> Iterator[None]:
+    """A garbage collection runs finalizers: let it fall on the same instant of each run, and see this run only."""
+    enabled = gc.isenabled()
+    gc.disable()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if enabled:
+            gc.enable()

@@ -13,13 +13,8 @@ from ...protocol.errors import (
     BadContribution,
     ChecksumMismatch,
     Diverged,
-    GossamerError,
     InvalidMessage,
     MessageTooLarge,
-    NetworkClosed,
-    PeerTimeout,
-    PeerUnreachable,
-    StaleRound,
 )
 from ...protocol.identity import PeerId, verify
 from ...protocol.network import MAX_CHUNK_BYTES
@@ -70,24 +65,10 @@ class Gather(Transfer):
 
     async def _push_once(self, slot: int, offer: pb.Offer, payload: bytes) -> bool:
         round_, peer = self._round, self._round.place.roster.members[slot].peer
-        try:
+        with round_.noting(slot):
             await send_offer(round_, peer, offer, payload)
-        except PeerUnreachable:
-            round_.suspect(slot, "unreachable")
-        except PeerTimeout:
-            round_.suspect(slot, "silent")
-        except NetworkClosed:
-            raise
-        except StaleRound as error:
-            round_.note_stale(peer)
-            round_.refusals[slot] = error.code
-        except GossamerError as error:
-            round_.refusals[slot] = error.code
-            round_.warn(f"contribution refused: {error}")
             return True
-        else:
-            return True
-        return False
+        return slot in round_.refusals
 
     # -- receiving -------------------------------------------------------------------------------
 

@@ -112,7 +112,9 @@ class Leadership:
         if len(reports) < quorum:
             return None
         late = not round_.rules.strict and round_.elapsed_s >= round_.patience_s
-        proposal = round_.transfer.proposal(reports, self._awaited(live), quorum, late=late)
+        awaited = self._awaited(live)
+        round_.transfer.lead(reports, awaited, late=late)
+        proposal = round_.transfer.proposal(reports, awaited, quorum, late=late)
         least = round_.rules.contributions_min(len(round_.place.roster))
         if proposal is not None and len(proposal[0]) >= least:
             return round_.draft(round_, proposal, self)

@@ -64,7 +64,7 @@ class Report:
     ready: bool
     attempt: int
     leaving: bool
-    upload_bytes_per_s: float
+    refused: tuple[int, ...] = ()
 
     @classmethod
     def from_wire(cls, message: pb.Hold) -> Report:
@@ -80,5 +80,5 @@ class Report:
             ready=message.ready,
             attempt=message.attempt,
             leaving=message.leaving,
-            upload_bytes_per_s=message.upload_bytes_per_s if message.upload_bytes_per_s > 0 else 0.0,
+            refused=tuple(message.refused[:PEERS_MAX]),
         )

@@ -20,11 +20,14 @@ from .decision import Decision, sign_vote
 from .leading import Leadership
 from .ledger import Committed
 from .place import Place, Report, Rules
+from .reduce import chunked
 from .transfer import Proposal, Transfer
 
 BALLOT_PATIENCE = 6.0
 """A leader that answers but does not lead is given up after this many deadlines."""
 BACKOFF_MAX_S = 15.0
+UNARY_BYTES_MAX = 512 << 10
+"""Longer payloads go as a stream of chunks."""
 
 Draft = Callable[["Round", Proposal | None, Leadership], Decision]
 """Completes a proposal (None: a failed round) with roster changes, stop and snapshot."""
@@ -201,10 +204,12 @@ class Round:
             ready=self.transfer.offered is not None,
             attempt=self.transfer.attempt,
             leaving=self.is_leaving(),
+            refused=self.transfer.refused,
         )
 
     def _report(self) -> None:
-        news = (self.ballot, self.transfer.attempt, tuple(self.transfer.held()), self.is_leaving())
+        ready = self.transfer.offered is not None
+        news = (self.ballot, self.transfer.attempt, ready, tuple(self.transfer.held()), self.is_leaving())
         overdue = self._clock() >= self._report_due_s
         worth = self.is_leaving() or self.transfer.complete(self.live()) or self.elapsed_s >= self.patience_s
         if self._reporting or not (overdue or (worth and news != self._reported)):
@@ -223,21 +228,8 @@ class Round:
     async def ask(self, slot: int, method: str, request: bytes) -> bytes | None:
         """Call a member; None, and the reason noted, if it does not answer or refuses."""
         peer = self.place.roster.members[slot].peer
-        try:
-            answer = await self.network.call(peer, method, request, timeout_s=max(2.0, self.patience_s))
-        except PeerUnreachable:
-            self.suspect(slot, "unreachable")
-        except PeerTimeout:
-            self.suspect(slot, "silent")
-        except StaleRound:
-            self.note_stale(peer)
-        except NetworkClosed:
-            raise
-        except GossamerError as error:
-            self.refusals[slot] = error.code
-            self.warn(f"{method} refused: {error}")
-        else:
-            return answer
+        with self.noting(slot):
+            return await self.network.call(peer, method, request, timeout_s=max(2.0, self.patience_s))
         return None
 
     @contextlib.contextmanager
@@ -248,6 +240,36 @@ class Round:
         except InvalidMessage as error:
             self.refused(self.place.roster.members[slot].peer, str(error))
             self.suspect(slot, error.code)
+
+    async def send_bulk(self, slot: int, method: str, header: pb.PartHeader, data: memoryview) -> None:
+        """Send bytes that may be long: in one message if they are short, else as a stream."""
+        if len(data) <= UNARY_BYTES_MAX:
+            header.payload = bytes(data)
+            await self.ask(slot, method, header.SerializeToString())
+            return
+        peer = self.place.roster.members[slot].peer
+        timeout_s = max(5.0, 2 * self.patience_s)
+        with self.noting(slot):
+            chunks = chunked(header.SerializeToString(), data)
+            async for _ in self.network.stream(peer, f"{method}-stream", chunks, timeout_s=timeout_s):
+                pass
+
+    @contextlib.contextmanager
+    def noting(self, slot: int) -> Iterator[None]:
+        """Note why a member cannot be reached, or what it refuses."""
+        try:
+            yield
+        except PeerUnreachable:
+            self.suspect(slot, "unreachable")
+        except PeerTimeout:
+            self.suspect(slot, "silent")
+        except StaleRound:
+            self.note_stale(self.place.roster.members[slot].peer)
+        except NetworkClosed:
+            raise
+        except GossamerError as error:
+            self.refusals[slot] = error.code
+            self.warn(f"refused: {error}")
 
     # -- handlers: the sender's slot is proven ---------------------------------------------------
 

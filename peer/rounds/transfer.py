@@ -52,6 +52,15 @@ class Transfer(ABC):
     def bytes_of(self, item_hash: bytes) -> bytes | None:
         """A held item's bytes."""
 
+    def lead(self, reports: Mapping[int, Report], awaited: Sequence[int], *, late: bool) -> None:
+        """What the leader must do before there is anything to propose."""
+        return
+
+    @property
+    def refused(self) -> Sequence[int]:
+        """Contributors whose bytes I refused."""
+        return ()
+
     def last_arrival_s(self) -> float | None:
         """Loop time at which the last payload came in."""
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from gossamer.peer.checkpoints import Checkpoint, list_checkpoints, load, load_newest, save
 from gossamer.protocol.errors import CorruptCheckpoint, NoCheckpoint, StateError
 
@@ -113,7 +114,7 @@ def test_no_checkpoint_is_told_apart_from_broken_ones(tmp_path: Path) -> None:
         load_newest(tmp_path)
 
     (tmp_path / "checkpoints" / "00000001").mkdir(parents=True)
-    with pytest.raises(CorruptCheckpoint, match="none of the 1 checkpoints .* cannot read manifest.json"):
+    with pytest.raises(CorruptCheckpoint, match=r"none of the 1 checkpoints .* cannot read manifest.json"):
         load_newest(tmp_path)
 
 

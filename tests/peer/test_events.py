@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
 from gossamer.peer.events import (
     KINDS,
     Ended,
@@ -198,11 +199,11 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path
 
 
 def test_a_log_that_is_missing_or_cannot_be_made_is_a_typed_error(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="cannot read the log .* No such file"):
+    with pytest.raises(StateError, match=r"cannot read the log .* No such file"):
         read_events(tmp_path / "events.jsonl")
 
     (tmp_path / "taken").write_text("")
-    with pytest.raises(StateError, match="cannot write the log .*--dir"):
+    with pytest.raises(StateError, match=r"cannot write the log .*--dir"):
         open_log(tmp_path / "taken" / "events.jsonl")
 
 

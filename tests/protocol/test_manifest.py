@@ -249,7 +249,7 @@ def test_a_task_that_is_no_python_name_is_refused(name: str) -> None:
 
 def test_a_manifest_does_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        manifest().run.steps = 5  # type: ignore[misc]
+        manifest().run.steps = 5
 
 
 @pytest.mark.parametrize(

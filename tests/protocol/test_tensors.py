@@ -67,9 +67,7 @@ def test_bf16_is_off_by_half_a_unit_in_the_last_place(array: F32) -> None:
     got = sent(array, BF16)
 
     smallest = 2.0**-133  # the least subnormal bf16
-    assert (
-        np.abs(got.astype(float) - array) <= np.maximum(np.abs(array.astype(float)) * 2.0**-8, smallest) / 1.0
-    ).all()
+    assert (np.abs(got.astype(float) - array) <= np.maximum(np.abs(array.astype(float)) * 2.0**-8, smallest)).all()
     assert not (got.view(np.uint32) & 0xFFFF).any()
 
 

@@ -1,0 +1,207 @@
+"""The calling end of the data plane: one TLS connection and one session to one peer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
+
+import grpc
+import grpc.aio
+
+from ...protocol.errors import MessageTooLarge, NetworkError, PeerUnreachable
+from ...protocol.identity import Identity
+from ...protocol.network import MAX_CHUNK_BYTES
+from .contacts import Contact
+from .grpc_server import CALL_PREFIX, CODE_KEY, HELLO_PATH, SESSION_KEY, STREAM_PREFIX, TRANSPORT_BYTES_MAX
+from .handlers import raised_by
+from .progress import Progress
+from .session import Ends, prove, read_welcome
+from .tls import SERVER_NAME, pinned_credentials
+
+_OPTIONS = (
+    ("grpc.ssl_target_name_override", SERVER_NAME),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),  # closing a link closes its connection
+    ("grpc.enable_retries", 0),  # a message is sent once; who repeats it is the caller's decision
+    ("grpc.max_receive_message_length", TRANSPORT_BYTES_MAX),
+    ("grpc.max_send_message_length", TRANSPORT_BYTES_MAX),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+_RENEW_AFTER = 0.8
+"""Share of a session's lifetime after which it is opened anew."""
+
+Call = Any  # grpc.aio's call objects, whose type parameters say nothing about raw bytes
+
+
+class SessionLost(NetworkError):
+    """The server does not know our session: nothing was served, so prove and send again."""
+
+
+class Link:
+    """A connection to a peer whose certificate was pinned and to whom we have proven who we are."""
+
+    def __init__(self, identity: Identity, ends: Ends, contact: Contact) -> None:
+        self.contact = contact
+        self._identity = identity
+        self._ends = ends
+        credentials = pinned_credentials(contact.certificate)
+        self._channel = grpc.aio.secure_channel(contact.grpc_target, credentials, options=_OPTIONS)
+        self._metadata: tuple[tuple[str, str], ...] = ()
+        self._renew_at_s = 0.0
+        self._calls: dict[str, Call] = {}
+        self._streams: dict[str, Call] = {}
+
+    @property
+    def connected(self) -> bool:
+        return self._channel.get_state() is grpc.ChannelConnectivity.READY
+
+    @property
+    def usable(self) -> bool:
+        return self.connected and asyncio.get_running_loop().time() < self._renew_at_s
+
+    async def open(self, contact_record: bytes, *, timeout_s: float) -> None:
+        """Connect, if need be, and prove who we are. Raises PeerUnreachable, BadSignature, InvalidMessage."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._hello(contact_record)
+        except TimeoutError:
+            raise PeerUnreachable(
+                f"{self.contact.peer} did not answer at {self.contact.grpc_target} within {timeout_s:g} s: is it "
+                "still running, and can it be dialled?"
+            ) from None
+        except grpc.aio.AioRpcError as error:
+            raise self._mapped(error, "a handshake") from None
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def call(self, method: str, request: bytes) -> bytes:
+        """Send one message. Raises SessionLost, PeerUnreachable, and what the peer refused with."""
+        try:
+            response: bytes = await self._call_of(method)(request, metadata=self._metadata)
+            return response
+        except grpc.aio.AioRpcError as error:
+            raise self._mapped(error, repr(method)) from None
+        except asyncio.CancelledError:
+            self._raise_unless_cancelled(method)
+            raise
+
+    async def stream(self, method: str, chunks: AsyncIterator[bytes], progress: Progress) -> AsyncIterator[bytes]:
+        """Send chunks and yield the answer's; `progress` watches over both directions."""
+        call = self._stream_of(method)(metadata=self._metadata)
+        sender = asyncio.create_task(_send_all(call, chunks, progress))
+        try:
+            while (chunk := await self._next(call, sender, method, progress)) is not grpc.aio.EOF:
+                _check_received(chunk, method)
+                yield chunk
+            await self._finish(call, method)
+        finally:
+            call.cancel()
+            await _stop(sender)
+
+    async def _hello(self, contact_record: bytes) -> None:
+        call: Call = self._channel.stream_stream(HELLO_PATH)()
+        try:
+            challenged = await call.read()
+            if challenged is grpc.aio.EOF:
+                await _raise_status(call)
+            await call.write(prove(self._identity, self._ends, challenged, contact_record))
+            await call.done_writing()
+            answer = await call.read()
+            if answer is grpc.aio.EOF:
+                await _raise_status(call)
+            token, lifetime_s = read_welcome(answer)
+        finally:
+            call.cancel()
+        self._metadata = ((SESSION_KEY, token),)
+        self._renew_at_s = asyncio.get_running_loop().time() + _RENEW_AFTER * lifetime_s
+
+    def _call_of(self, method: str) -> Call:
+        if method not in self._calls:
+            self._calls[method] = self._channel.unary_unary(CALL_PREFIX + quote(method, safe=""))
+        return self._calls[method]
+
+    def _stream_of(self, method: str) -> Call:
+        if method not in self._streams:
+            self._streams[method] = self._channel.stream_stream(STREAM_PREFIX + quote(method, safe=""))
+        return self._streams[method]
+
+    async def _next(self, call: Call, sender: asyncio.Task[None], method: str, progress: Progress) -> Any:
+        try:
+            async with progress.watch():
+                return await call.read()
+        except grpc.aio.AioRpcError as error:
+            raise self._mapped(error, repr(method)) from None
+        except asyncio.CancelledError:
+            _raise_error_of(sender)
+            self._raise_unless_cancelled(method)
+            raise
+
+    async def _finish(self, call: Call, method: str) -> None:
+        """The answer ended: well, or because the other side failed."""
+        if await call.code() is not grpc.StatusCode.OK:
+            try:
+                await _raise_status(call)
+            except grpc.aio.AioRpcError as error:
+                raise self._mapped(error, repr(method)) from None
+
+    def _mapped(self, error: grpc.aio.AioRpcError, what: str) -> Exception:
+        peer, details = self.contact.peer, (error.details() or "").splitlines() or [""]
+        code = dict(error.trailing_metadata() or ()).get(CODE_KEY)
+        if error.code() is grpc.StatusCode.UNAUTHENTICATED and self._metadata:
+            return SessionLost(f"{peer} does not know our session any more: connect again")
+        if isinstance(code, str):
+            return raised_by(peer, code, error.details() or "")
+        if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return MessageTooLarge(f"{peer} refused {what}: {details[0][:200]}")
+        return PeerUnreachable(
+            f"the connection to {peer} at {self.contact.grpc_target} failed during {what} ({error.code().name}: "
+            f"{details[0][:200]}): is it still running?"
+        )
+
+    def _raise_unless_cancelled(self, method: str) -> None:
+        """grpc reports a call that somebody else cancelled as if our own task had been."""
+        task = asyncio.current_task()
+        if task is not None and not task.cancelling():
+            raise PeerUnreachable(f"the connection to {self.contact.peer} was closed during {method!r}: call again")
+
+
+async def _raise_status(call: Call) -> None:
+    """Raise the error that ended a call early."""
+    raise grpc.aio.AioRpcError(
+        await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+    )
+
+
+async def _send_all(call: Call, chunks: AsyncIterator[bytes], progress: Progress) -> None:
+    try:
+        async for chunk in chunks:
+            await call.write(chunk)
+            progress.made()
+        await call.done_writing()
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        return  # the call is over: whoever reads it says why
+    except Exception:
+        call.cancel()
+        raise
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _raise_error_of(sender: asyncio.Task[None]) -> None:
+    """The local error, if any, for which a stream was given up."""
+    if sender.done() and not sender.cancelled():
+        error = sender.exception()
+        if error is not None:
+            raise error
+
+
+def _check_received(chunk: bytes, method: str) -> None:
+    if len(chunk) > MAX_CHUNK_BYTES:
+        raise MessageTooLarge(f"a chunk of the answer to {method!r} has {len(chunk)} bytes: {MAX_CHUNK_BYTES} are allowed")

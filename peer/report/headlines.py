@@ -1,0 +1,143 @@
+"""The few figures that say how a run went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TypeVar
+
+from ..events import Evaluated, Joined, RoundEnded
+from . import wording
+from .learning import sent_by_purpose
+from .participation import RoundView, final_digests
+from .run import Run
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the summary says or, where it is silent, what the logs add up to."""
+
+    run_id: str
+    task: str
+    method: str
+    n_peers: int
+    n_params: int
+    steps: int
+    wall_s: float
+    loss_start: float | None
+    loss_end: float | None
+    sent_bytes_per_step: float
+    """By each peer, everything included."""
+    dense_bytes_per_step: float
+    """What each peer would send in a step of dense float32 all-reduce (reduce-scatter and all-gather)."""
+    payload_bytes: float
+    """One contribution, once."""
+    rounds_ok: int
+    rounds_failed: int
+    overhead_s: float | None
+    """Median over the committed rounds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """A figure with its name and a remark."""
+
+    name: str
+    value: str
+    remark: str = ""
+    tone: str = ""
+    """ "good", "bad" or nothing in particular."""
+
+
+def facts_of(run: Run, rounds: list[RoundView]) -> Facts:
+    """The facts of a run."""
+    told, started = run.summary, run.started
+    committed = [view for view in rounds if view.committed]
+    losses = [event.loss for _, _, event in run.told(Evaluated)]
+    steps = _either(told.steps, max([view.step for view in committed], default=0))
+    n_peers = _either(told.n_peers, _n_peers(run))
+    n_params = _either(told.n_params, started.n_params if started else 0)
+    sent = sum(sum(sent_by_purpose(log).values()) for log in run.peers) / len(run.peers)
+    payloads = [event.payload_bytes for _, _, event in run.told(RoundEnded) if event.payload_bytes]
+    return Facts(
+        run_id=_either(told.run_id, started.run_id if started else ""),
+        task=_either(told.task, started.task if started else "?"),
+        method=_either(told.method, started.method if started else "?"),
+        n_peers=n_peers,
+        n_params=n_params,
+        steps=steps,
+        wall_s=_either(told.wall_s, run.end_s),
+        loss_start=_either(told.eval_loss_start, losses[0] if losses else None),
+        loss_end=_either(told.eval_loss, losses[-1] if losses else None),
+        sent_bytes_per_step=_either(told.bytes_sent_per_peer_per_step, sent / max(1, steps)),
+        dense_bytes_per_step=_either(
+            told.dense_bytes_per_peer_per_step, 8 * n_params * (n_peers - 1) / max(1, n_peers)
+        ),
+        payload_bytes=_either(told.payload_bytes_per_step, median(payloads) if payloads else 0),
+        rounds_ok=_either(told.rounds_ok, len(committed)),
+        rounds_failed=_either(told.rounds_failed, len(rounds) - len(committed)),
+        overhead_s=_either(told.round_overhead_s_p50, median(v.overhead_s for v in committed) if committed else None),
+    )
+
+
+def headlines_of(run: Run, facts: Facts) -> list[Headline]:
+    """What stands in large type at the head of the page."""
+    return [_loss(facts), _bytes(facts), _rounds(facts), _time(facts), _replicas(run), _model(facts)]
+
+
+def _loss(facts: Facts) -> Headline:
+    value = f"{wording.loss(facts.loss_start)} → {wording.loss(facts.loss_end)}"
+    fell = facts.loss_start is not None and facts.loss_end is not None and facts.loss_end < facts.loss_start
+    return Headline(
+        name="Held-out loss", value=value, remark=f"in {facts.steps:,} steps", tone="good" if fell else "bad"
+    )
+
+
+def _bytes(facts: Facts) -> Headline:
+    dense, sent = facts.dense_bytes_per_step, facts.sent_bytes_per_step
+    remark = f"dense all-reduce: {wording.size(dense)}"
+    if sent and dense:
+        remark += f", {wording.ratio(dense / sent)} times as much" if dense >= sent else ""
+    return Headline(name="Sent per peer and step", value=wording.size(sent), remark=remark)
+
+
+def _rounds(facts: Facts) -> Headline:
+    failed = f"{facts.rounds_failed:,} not committed" if facts.rounds_failed else "all committed"
+    return Headline(
+        name="Rounds", value=f"{facts.rounds_ok:,}", remark=failed, tone="bad" if facts.rounds_failed else ""
+    )
+
+
+def _time(facts: Facts) -> Headline:
+    rest = f"overhead {wording.duration(facts.overhead_s)} per round (median)" if facts.overhead_s is not None else ""
+    return Headline(name="Wall time", value=wording.duration(facts.wall_s), remark=rest)
+
+
+def _replicas(run: Run) -> Headline:
+    last = final_digests(run)
+    newest = [digest for _, at, digest in last if at == max(one for _, one, _ in last)]
+    if not newest:
+        return Headline(name="Replicas", value="unknown", remark="no digest is recorded")
+    if len(set(newest)) > 1:
+        return Headline(name="Replicas", value="differ", remark=f"{len(set(newest))} digests in one round", tone="bad")
+    remark = f"{wording.plural(len(newest), 'peer')} ended at digest {newest[0][:8]}"
+    return Headline(name="Replicas", value="identical", remark=remark, tone="good")
+
+
+def _model(facts: Facts) -> Headline:
+    remark = f"one contribution: {wording.size(facts.payload_bytes)}"
+    if facts.n_params:
+        remark += f", {facts.payload_bytes / facts.n_params:.3g} B per parameter"
+    return Headline(name="Parameters", value=wording.count(facts.n_params), remark=remark)
+
+
+def _n_peers(run: Run) -> int:
+    """The largest roster that anybody saw; a single daemon's folder shows only itself."""
+    rosters = [len(event.roster) for _, _, event in run.told(Joined)]
+    return max([len(run.peers), *rosters])
+
+
+def _either(told: T | None, found: T) -> T:
+    return found if told is None else told

@@ -1,0 +1,164 @@
+"""A run as its peers' logs tell it: who lived when, and what happened to whom, on one axis of time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ...protocol.errors import StateError
+from ..events import Ended, Entry, Event, Left, Started, read_events
+
+E = TypeVar("E", bound=Event)
+
+_SUMMARY_BYTES_MAX = 16 << 20
+
+Fate = Literal["finished", "stopped", "failed", "left", "broke off"]
+
+
+class Summary(BaseModel):
+    """What `gossamer up` wrote at the end of a run. Where it is silent, the logs are asked."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    command: list[str] | str | None = None
+    """The command line that started the run."""
+    run_id: str | None = None
+    task: str | None = None
+    method: str | None = None
+    n_peers: int | None = None
+    n_params: int | None = None
+    steps: int | None = None
+    eval_loss_start: float | None = None
+    eval_loss: float | None = None
+    wall_s: float | None = None
+    payload_bytes_per_step: float | None = None
+    bytes_sent_per_peer_per_step: float | None = None
+    dense_bytes_per_peer_per_step: float | None = None
+    rounds_ok: int | None = None
+    rounds_failed: int | None = None
+    round_overhead_s_p50: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Incarnation:
+    """One life of a daemon, from its start to its end."""
+
+    entries: list[Entry]
+    """At least one."""
+    start_s: float
+    """Seconds since the run's first event."""
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + max(entry.t_s for entry in self.entries)
+
+    @property
+    def fate(self) -> Fate:
+        """How it ended; "broke off" if the log just stops: killed, crashed, or still running."""
+        for entry in reversed(self.entries):
+            if isinstance(entry.event, Ended):
+                return entry.event.outcome
+            if isinstance(entry.event, Left):
+                return "left"
+        return "broke off"
+
+    def told(self, kind: type[E]) -> Iterator[tuple[float, E]]:
+        """(seconds since the run's first event, event) of one kind, in order."""
+        for entry in self.entries:
+            if isinstance(entry.event, kind):
+                yield self.start_s + entry.t_s, entry.event
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerLog:
+    """All lives of one peer."""
+
+    label: str
+    """What the report calls it: its folder's name and its short id."""
+    peer: str
+    """Short id."""
+    lives: list[Incarnation]
+    """At least one, in order."""
+
+    def told(self, kind: type[E]) -> Iterator[tuple[float, E]]:
+        for life in self.lives:
+            yield from life.told(kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a report is made from."""
+
+    peers: list[PeerLog]
+    """In the order of their folders' names."""
+    summary: Summary
+
+    def told(self, kind: type[E]) -> list[tuple[float, PeerLog, E]]:
+        """Events of one kind of all peers, by time."""
+        found = [(at_s, peer, event) for peer in self.peers for at_s, event in peer.told(kind)]
+        return sorted(found, key=lambda one: one[0])
+
+    @property
+    def started(self) -> Started | None:
+        """What the run is, in the words of the first daemon that started."""
+        return next((event for _, _, event in self.told(Started)), None)
+
+    @property
+    def end_s(self) -> float:
+        return max(life.end_s for peer in self.peers for life in peer.lives)
+
+
+def load_run(folder: Path) -> Run:
+    """Read the logs of a run's folder: those of all peers in it, or of the single daemon that it belongs to.
+
+    Raises: StateError when there is no log with an event in it, or something cannot be read.
+    """
+    paths = sorted(folder.glob("peers/*/events.jsonl"), key=lambda path: _natural(path.parent.name))
+    own = folder / "events.jsonl"
+    if not paths and own.is_file():
+        paths = [own]
+    logs = [(path, entries) for path in paths if (entries := read_events(path))]
+    if not logs:
+        raise StateError(f"there is no log in {folder}: give the folder of a run, or of one of its daemons")
+    zero_s = min(entries[0].unix_s - entries[0].t_s for _, entries in logs)
+    peers = [
+        _peer_log(entries, folder=path.parent.name if path != own else "", zero_s=zero_s) for path, entries in logs
+    ]
+    return Run(peers=peers, summary=_read_summary(folder / "summary.json"))
+
+
+def _peer_log(entries: list[Entry], *, folder: str, zero_s: float) -> PeerLog:
+    peer = entries[-1].peer
+    label = f"{folder} · {peer}" if folder and folder != peer else peer
+    lives: list[list[Entry]] = []
+    for entry in entries:
+        if isinstance(entry.event, Started) or not lives:
+            lives.append([])
+        lives[-1].append(entry)
+    return PeerLog(label=label, peer=peer, lives=[_incarnation(life, zero_s) for life in lives])
+
+
+def _incarnation(entries: list[Entry], zero_s: float) -> Incarnation:
+    return Incarnation(entries=entries, start_s=entries[0].unix_s - entries[0].t_s - zero_s)
+
+
+def _natural(name: str) -> tuple[int, str]:
+    return (int(name) if name.isdecimal() and name.isascii() else 1 << 62, name)
+
+
+def _read_summary(path: Path) -> Summary:
+    if not path.is_file():
+        return Summary()
+    try:
+        with path.open("rb") as file:
+            return Summary.model_validate_json(file.read(_SUMMARY_BYTES_MAX))
+    except OSError as error:
+        raise StateError(f"cannot read {path}: {error.strerror}; check its permissions") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise StateError(f"cannot use {path}: {where[:60]}: {first['msg'].lower()}; remove that file") from None

@@ -1,0 +1,44 @@
+"""What became of a round, told without silent partial success."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from ...protocol.identity import PeerId
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A round that is over."""
+
+    round_index: int
+    step: int
+    """Updates applied to the model so far."""
+    committed: bool
+    """False: the round failed, nothing was applied, and everybody keeps its work."""
+    contributors: tuple[PeerId, ...]
+    excluded: dict[PeerId, str]
+    """Who was left out, and why."""
+    payload_bytes: int
+    """Of my own contribution; 0 if I offered none."""
+    duration_s: float
+    overhead_s: float
+    """From the moment that the last contribution was here until the round was decided here."""
+    ballots: int
+    leader: PeerId
+    digest: bytes
+    """Of the state after the round."""
+
+
+class Ending(enum.Enum):
+    """Why a group's rounds ended for this peer."""
+
+    STOPPED = "stopped"
+    """The stop of the run was committed."""
+    LEFT = "left"
+    """This peer's removal from the roster was committed."""
+    LOST = "lost"
+    """The rounds that this peer missed are not kept any more, or its state differs: it must resynchronise."""
+    SUPERSEDED = "superseded"
+    """Another lineage of the split run has more samples behind it: this peer must go over to it."""
