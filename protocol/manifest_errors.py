@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
-
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from typing import TYPE_CHECKING, Any, get_args
 
 from .errors import GossamerError, InvalidManifest, unknown_name
+
+if TYPE_CHECKING:  # devices, which have no pydantic, must be able to import every file here but manifest.py
+    from pydantic import BaseModel, ValidationError
+    from pydantic_core import ErrorDetails
 
 _RANK = {"extra_forbidden": 0, "missing": 2}
 

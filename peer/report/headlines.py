@@ -106,7 +106,10 @@ def _bytes(facts: Facts) -> Headline:
 def _rounds(facts: Facts) -> Headline:
     failed = f"{facts.rounds_failed:,} not committed" if facts.rounds_failed else "all committed"
     return Headline(
-        name="Rounds", value=f"{facts.rounds_ok:,}", remark=failed, tone="bad" if facts.rounds_failed else ""
+        name="Rounds",
+        value=f"{facts.rounds_ok:,}",
+        remark=failed,
+        tone="bad" if 10 * facts.rounds_failed > facts.rounds_ok else "",
     )
 
 

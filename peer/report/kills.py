@@ -70,7 +70,7 @@ def _kill(log: PeerLog, place: int, rounds: list[RoundView]) -> Kill:
         delay_s=sum(duration_s - median_s for duration_s in slow),
         median_s=median_s,
         n_failed=sum(not view.committed for view in after[:_ROUNDS_AFTER]),
-        n_missed=sum(view.part_of(log.peer)[0] is not Part.CONTRIBUTED for view in away),
+        n_missed=sum(view.part_of(log)[0] is not Part.CONTRIBUTED for view in away),
         back_after_s=None if back_s is None else back_s - at_s,
         resync=next((event for _, event in next_life.told(Resynced)), None) if next_life else None,
     )
@@ -79,7 +79,5 @@ def _kill(log: PeerLog, place: int, rounds: list[RoundView]) -> Kill:
 def _back_s(log: PeerLog, life: Incarnation | None, after: list[RoundView]) -> float | None:
     if life is None:
         return None
-    back = (
-        view.end_s for view in after if view.end_s >= life.start_s and view.part_of(log.peer)[0] is Part.CONTRIBUTED
-    )
+    back = (view.end_s for view in after if view.end_s >= life.start_s and view.part_of(log)[0] is Part.CONTRIBUTED)
     return next(back, None)

@@ -93,10 +93,10 @@ def bytes_by_purpose(run: Run) -> go.Figure:
     overall = sum(totals.values(), Counter[str]())
     named = [name for name, _ in sorted(overall.items(), key=lambda one: (-one[1], one[0]))[:_PURPOSES_MAX]]
     made = figure(
-        height=96 + 34 * len(totals),
+        height=max(340, 96 + 34 * len(totals)),
         x_title="bytes sent",
         barmode="stack",
-        bargap=0.35,
+        bargap=0.5,
         legend={"traceorder": "normal"},
     )
     for place, name in enumerate(named):

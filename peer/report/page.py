@@ -11,7 +11,6 @@ import base64
 import functools
 import hashlib
 import json
-import os
 import shlex
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def write_report(folder: Path) -> Path:
     temporary = path.with_name(".report.html")
     try:
         temporary.write_text(html, encoding="utf-8", errors="replace")
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StateError(f"cannot write {path}: {error.strerror}; make room there, or check its permissions") from None

@@ -48,16 +48,16 @@ class RoundView:
     def step(self) -> int:
         return max(event.step for event in self.told.values())
 
-    def part_of(self, peer: str) -> tuple[Part, str]:
+    def part_of(self, log: PeerLog) -> tuple[Part, str]:
         """What this peer did, and why if that is known. Its own word counts first: lineages may differ."""
-        own = self.told.get(peer)
+        peer, own = log.peer, self.told.get(log.peer)
         witnesses = [own] if own is not None else list(self.told.values())
         for event in witnesses:
             if peer in map(short_id, event.contributors):
                 return Part.CONTRIBUTED, ""
             reason = {short_id(name): why for name, why in event.excluded.items()}.get(peer)
             if reason is not None and (own is None or own.outcome == "committed"):
-                return Part.LEFT_OUT, reason
+                return (Part.LEFT_OUT if own is not None or log.lived_at(self.end_s) else Part.AWAY), reason
         if own is None:
             return Part.AWAY, ""
         if own.outcome == "committed":
@@ -77,7 +77,7 @@ def rounds_of(run: Run) -> list[RoundView]:
 
 def parts_of(rounds: Iterable[RoundView], log: PeerLog) -> list[tuple[Part, str]]:
     """What one peer did in each round."""
-    return [view.part_of(log.peer) for view in rounds]
+    return [view.part_of(log) for view in rounds]
 
 
 def final_digests(run: Run) -> list[tuple[PeerLog, int, str]]:

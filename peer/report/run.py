@@ -85,8 +85,13 @@ class PeerLog:
     """At least one, in order."""
 
     def told(self, kind: type[E]) -> Iterator[tuple[float, E]]:
+        """As `Incarnation.told`, of all lives."""
         for life in self.lives:
             yield from life.told(kind)
+
+    def lived_at(self, at_s: float) -> bool:
+        """Whether its log goes on around this moment."""
+        return any(life.start_s <= at_s <= life.end_s for life in self.lives)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,9 +39,9 @@ def figure(*, height: int, x_title: str, y_title: str = "", **layout: Any) -> go
         legend={"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom", "font": {"size": 12}},
         hovermode="closest",
     )
-    axis = {"automargin": True, "zeroline": False, "ticks": "", "tickfont": {"size": 12}, "fixedrange": False}
+    axis = {"automargin": True, "zeroline": False, "ticks": "", "tickfont": {"size": 12}}
     made.update_xaxes(title={"text": x_title, "font": {"size": 12}, "standoff": 8}, showgrid=False, **axis)
-    made.update_yaxes(title={"text": y_title, "font": {"size": 12}, "standoff": 8}, **axis)
+    made.update_yaxes(title={"text": y_title, "font": {"size": 12}, "standoff": 8}, ticklabelstandoff=6, **axis)
     made.update_layout(**layout)
     return made
 

@@ -178,9 +178,7 @@ def sign_vote(
     return identity.sign(VOTE_DOMAIN, statement)
 
 
-def certify(
-    lineage: bytes, round_index: int, ballot: int, encoded: bytes, votes: Mapping[int, bytes]
-) -> Certificate:
+def certify(lineage: bytes, round_index: int, ballot: int, encoded: bytes, votes: Mapping[int, bytes]) -> Certificate:
     """Bundle the votes that were collected for a decision."""
     return Certificate(
         lineage=lineage,

@@ -169,12 +169,11 @@ async def send_offer(round_: Round, peer: PeerId, offer: pb.Offer, payload: byte
         pass
 
 
-async def read_payload(chunks: AsyncIterator[bytes], item: Item) -> bytes:
+async def read_payload(chunks: AsyncIterator[bytes], length: int) -> bytes:
     """Collect a stream up to its announced length. Raises MessageTooLarge."""
     received = bytearray()
     async for chunk in chunks:
         received += chunk
-        if len(received) > item.length:
-            raise MessageTooLarge(f"a stream longer than the {item.length} bytes that were announced: cut off")
+        if len(received) > length:
+            raise MessageTooLarge(f"a stream longer than the {length} bytes that were announced: cut off")
     return bytes(received)
-

@@ -184,6 +184,4 @@ class Leadership:
         quorum = dict(sorted(self._votes.items())[: place.roster.quorum])
         certificate = certify(place.lineage, place.index, self.ballot, encoded, quorum)
         decision = Decision.decode(encoded, place.roster)
-        self.round.decide(
-            Committed(decision=decision, encoded=encoded, certificate=certificate, roster=place.roster)
-        )
+        self.round.decide(Committed(decision=decision, encoded=encoded, certificate=certificate, roster=place.roster))

@@ -62,9 +62,7 @@ class Plan:
 
     def to_wire(self, lineage: bytes, index: int) -> pb.Plan:
         parts = [pb.Part(reducer=reducer, start=start, stop=stop) for reducer, start, stop in self.parts]
-        return pb.Plan(
-            lineage=lineage, round=index, attempt=self.attempt, contributors=self.contributors, parts=parts
-        )
+        return pb.Plan(lineage=lineage, round=index, attempt=self.attempt, contributors=self.contributors, parts=parts)
 
 
 class Reduce(Transfer):
@@ -77,7 +75,7 @@ class Reduce(Transfer):
 
     def __init__(self, round_: Round, length: int, reduction: Reduction) -> None:
         self._round = round_
-        self._length = length
+        self.length = length
         self._reduction = reduction
         self._vector: F32 | None = None
         self._plan: Plan | None = None
@@ -225,7 +223,7 @@ class Reduce(Transfer):
         return bool(usable) and (lost or old) and len(self._parts) < len(plan.parts)
 
     def _announce(self, attempt: int, contributors: Sequence[int]) -> None:
-        plan = Plan.equal_parts(attempt, contributors, self._length)
+        plan = Plan.equal_parts(attempt, contributors, self.length)
         place = self._round.place
         message = plan.to_wire(place.lineage, place.index).SerializeToString()
         for slot in place.others:

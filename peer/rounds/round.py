@@ -63,6 +63,7 @@ class Round:
         self.refusals: dict[int, str] = {}
         self.transfer: Transfer
         self.paused = False
+        self.decided_s: float | None = None
         self.note_stale = note_stale
         self.refused = refused
         self.warn = warn
@@ -102,6 +103,7 @@ class Round:
     def decide(self, committed: Committed) -> None:
         """A proven decision became known."""
         if not self.decided.done():
+            self.decided_s = self._clock()
             self.decided.set_result(committed)
         self.wake()
 

@@ -1,10 +1,11 @@
 """A run's folder as a swarm would leave it, for the report: logs through the real `EventLog`, a made-up story.
 
-    python tests/peer/report/synthetic.py FOLDER        writes the logs, and the report to look at
+python tests/peer/report/synthetic.py FOLDER        writes the logs, and the report to look at
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import random
@@ -143,6 +144,7 @@ def play(daemons: list[Daemon], story: Story, rng: random.Random) -> float:
 
 def come_back(daemon: Daemon, now_s: float, step: int) -> None:
     daemon.start(now_s)
+    daemon.now_s += 3.2
     daemon.tell(
         Resynced(
             from_round=0,
@@ -153,7 +155,6 @@ def come_back(daemon: Daemon, now_s: float, step: int) -> None:
             how="certificate of the next round",
         )
     )
-    daemon.now_s += 0.7
 
 
 def end_round(
@@ -179,7 +180,7 @@ def end_round(
             overhead_s=abs(rng.gauss(0.021, 0.004)) + (2.1 if step == story.kill_step else 0),
             ballots=2 if step == story.kill_step else 1,
             leader=alive[step % len(alive)].peer[-8:],
-            digest=f"{step:016x}",
+            digest=digest_of(step),
         )
     )
     daemon.sent["rounds/items"] += PAYLOAD_BYTES * (len(alive) - 1)
@@ -195,6 +196,10 @@ def end_round(
         daemon.tell(Warned(message="the clock of a peer is 2.4 s ahead of ours" + story.hostile_text))
 
 
+def digest_of(step: int) -> str:
+    return hashlib.sha256(str(step).encode()).hexdigest()
+
+
 def finish(daemon: Daemon, story: Story) -> None:
     daemon.tell(Traffic(sent=dict(daemon.sent), received=dict(daemon.sent)))
     parts = {"model": 4_124_672, "method": 12_700_000, "torch and libraries": 168_000_000, "p2p daemon": 31_000_000}
@@ -202,7 +207,7 @@ def finish(daemon: Daemon, story: Story) -> None:
     if daemon.slot == 0:
         daemon.tell(Sampled(step=story.n_steps, text=SAMPLE_AFTER + story.hostile_text))
     daemon.tell(
-        Ended(outcome="finished", step=story.n_steps, round=story.n_steps, digest=f"{story.n_steps:016x}", message="")
+        Ended(outcome="finished", step=story.n_steps, round=story.n_steps, digest=digest_of(story.n_steps), message="")
     )
     if daemon.log is not None:
         daemon.log.close()
@@ -219,7 +224,7 @@ def write_summary(folder: Path, story: Story, *, wall_s: float, sent: list[dict[
         "wall_s": wall_s,
         "bytes_sent_per_peer_per_step": sum(sum(one.values()) for one in sent) / n / story.n_steps,
         "dense_bytes_per_peer_per_step": 8 * N_PARAMS * (n - 1) / n,
-        "state_digests": {str(slot): f"{story.n_steps:016x}" for slot in range(n)},
+        "state_digests": {str(slot): digest_of(story.n_steps) for slot in range(n)},
     }
     (folder / "summary.json").write_text(json.dumps(summary))
 

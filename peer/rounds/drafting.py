@@ -1,0 +1,67 @@
+"""What a leader's decision says besides who contributed: who leaves, who joins, whether the run stops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .decision import Decision
+from .roster import Member
+
+if TYPE_CHECKING:
+    from .group import Group
+    from .leading import Leadership
+    from .round import Round
+    from .transfer import Proposal
+
+UNHEARD_ROUNDS = 3
+"""A member of which the leader heard nothing for so many rounds is taken off the roster."""
+
+
+def draft(group: Group, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
+    """Complete a proposal; None says that the round failed."""
+    contributors, items = proposal or ((), ())
+    leaving = {slot for slot, report in leadership.reports.items() if report.leaving}
+    stop = all(slot in leaving for slot in round_.live()) or bool(
+        contributors and group.replica.step + 1 >= group.stop_at
+    )
+    dead = _dead(group, round_, leadership)
+    removed = () if stop else tuple(sorted(leaving | dead))
+    return Decision(
+        lineage=group.lineage,
+        round_index=group.index,
+        base=group.digest,
+        contributors=contributors,
+        items=items,
+        excluded=_excluded(round_, contributors, leaving, dead),
+        removed=removed,
+        added=() if stop else _added(group, len(group.roster) - len(removed)),
+        stop=stop,
+        snapshot=group.wants_snapshot and not stop,
+    )
+
+
+def _dead(group: Group, round_: Round, leadership: Leadership) -> set[int]:
+    """Out of reach now, or not heard of for some rounds."""
+    peers = round_.place.roster.peers
+    unreachable = {slot for slot, reason in round_.suspects.items() if reason == "unreachable"}
+    unheard = {slot for slot in round_.place.others if group.index - group.heard.get(peers[slot], 0) >= UNHEARD_ROUNDS}
+    return (unreachable | unheard) - set(leadership.reports)
+
+
+def _excluded(
+    round_: Round, contributors: tuple[int, ...], leaving: set[int], dead: set[int]
+) -> tuple[tuple[int, str], ...]:
+    reasons = []
+    for slot in range(len(round_.place.roster)):
+        if slot in contributors:
+            continue
+        known = round_.suspects.get(slot) or round_.refusals.get(slot)
+        fallback = "leaving" if slot in leaving else "dead" if slot in dead else "late"
+        reasons.append((slot, known or fallback))
+    return tuple(reasons)
+
+
+def _added(group: Group, n_staying: int) -> tuple[Member, ...]:
+    room = max(0, group.peers_max - n_staying)
+    joiners = [group.joiners[peer] for peer in sorted(group.joiners)]
+    return tuple(joiner for joiner in joiners if joiner not in group.roster.members)[:room]

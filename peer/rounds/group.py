@@ -1,0 +1,335 @@
+"""A peer's membership of a group: round after round, applied in order, or followed from outside until it is let in."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from ...algorithms import Exchange
+from ...protocol.errors import Diverged
+from ...protocol.identity import Identity, PeerId
+from ...protocol.network import Network
+from ..replica import Replica
+from .catchup import CatchUp
+from .decision import Decision, Item
+from .drafting import draft
+from .forking import Forking
+from .gather import Gather
+from .leading import Leadership
+from .ledger import Committed, Ledger
+from .outcome import Ending, Outcome
+from .patience import Patience
+from .place import Place, Rules
+from .reduce import Reduce
+from .roster import Member, Roster
+from .round import Round
+from .snapshots import Shelf, Standing
+from .transfer import Proposal
+
+FAREWELL_S = 4.0
+
+
+class Delegate(ABC):
+    """Whoever trains: told when a round opens and what became of it."""
+
+    @abstractmethod
+    async def contribute(self, round_index: int, roster: Roster, slot: int) -> bytes:
+        """This peer's payload for a round. Cancelled if the round ends without it."""
+
+    @abstractmethod
+    async def concluded(self, outcome: Outcome, roster: Roster) -> None:
+        """A round was applied, or failed. `roster` is the next round's. The next round waits for this to return."""
+
+    @abstractmethod
+    def refused(self, peer: PeerId, reason: str) -> None:
+        """Something that a peer sent was refused."""
+
+    @abstractmethod
+    def warned(self, message: str) -> None:
+        """Something is amiss, and the run goes on."""
+
+    @abstractmethod
+    def forked(self, old: Standing, new: Standing) -> None:
+        """The group lost its quorum, and this part of it goes on as a new lineage."""
+
+
+class Group:
+    """Runs the rounds of one peer. `service.serve_group` answers other peers on its behalf.
+
+    Args:
+        member: this peer in its present life.
+        standing: where to begin; `replica` holds that state.
+        stop_at: updates after which the run's stop is committed.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        network: Network,
+        replica: Replica,
+        rules: Rules,
+        member: Member,
+        standing: Standing,
+        delegate: Delegate,
+        stop_at: int,
+        peers_max: int = 32,
+    ) -> None:
+        self.identity = identity
+        self.network = network
+        self.replica = replica
+        self.rules = rules
+        self.member = member
+        self.delegate = delegate
+        self.stop_at = stop_at
+        self.peers_max = peers_max
+        self.lineage, self.index = standing.lineage, standing.index
+        self.roster, self.digest = standing.roster, standing.digest
+        self.ledger = Ledger()
+        self.shelf = Shelf()
+        self.patience = Patience(floor_s=rules.patience_floor_s, initial_s=rules.patience_initial_s)
+        self.joiners: dict[PeerId, Member] = {}
+        self.heard: dict[PeerId, int] = {}
+        """peer -> the last round in which it was heard of."""
+        self.wants_snapshot = False
+        self.leaving = False
+        self.round: Round | None = None
+        self.catch_up = CatchUp(self)
+        self.forking = Forking(self)
+        self._superseded = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._background: asyncio.TaskGroup | None = None
+
+    @property
+    def standing(self) -> Standing:
+        return Standing(lineage=self.lineage, index=self.index, roster=self.roster, digest=self.digest)
+
+    @property
+    def slot(self) -> int | None:
+        """My slot in the current roster, if I am in it in this life."""
+        return self.roster.members.index(self.member) if self.member in self.roster.members else None
+
+    def leave(self) -> None:
+        """Ask to be taken off the roster; `run` ends when that is committed."""
+        self.leaving = True
+        if self.round is not None:
+            self.round.wake()
+
+    def supersede(self) -> None:
+        """Another lineage has won: end at once."""
+        self._superseded.set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that ends with the group at the latest."""
+        if self._background is None:
+            work.close()
+        else:
+            self._background.create_task(work)
+
+    # -- the rounds ------------------------------------------------------------------------------
+
+    async def run(self) -> Ending:
+        """Take part until the run stops, this peer leaves, or it must resynchronise."""
+        rounds = asyncio.create_task(self._rounds())
+        superseded = asyncio.create_task(self._superseded.wait())
+        try:
+            await asyncio.wait([rounds, superseded], return_when=asyncio.FIRST_COMPLETED)  # noqa: TID251 - a list
+            return rounds.result() if rounds.done() else Ending.SUPERSEDED
+        finally:
+            for task in (rounds, superseded):
+                task.cancel()
+            await asyncio.gather(rounds, superseded, return_exceptions=True)
+
+    async def _rounds(self) -> Ending:
+        async with asyncio.TaskGroup() as self._background:
+            anchor = self._background.create_task(asyncio.Event().wait())
+            try:
+                ending = None
+                while ending is None:
+                    ending = await self._one_round()
+                return ending
+            finally:
+                anchor.cancel()
+                self._end_background()
+
+    def _end_background(self) -> None:
+        group, self._background = self._background, None
+        for task in list(getattr(group, "_tasks", ())):
+            task.cancel()
+
+    async def _one_round(self) -> Ending | None:
+        committed = await (self._take_part() if self.slot is not None else self.catch_up.follow())
+        if committed is None:  # forked: the same round again, in the new lineage
+            return None
+        if isinstance(committed, Ending):
+            return committed
+        transfer_round, self_slot = self.round, self.slot
+        items = await self.catch_up.collect(committed)
+        if items is None:
+            return Ending.LOST
+        try:
+            await self._apply(committed, items, transfer_round, self_slot)
+        except Diverged as error:
+            self.delegate.warned(str(error))
+            return Ending.LOST
+        return await self._ending(committed)
+
+    async def _take_part(self) -> Committed | None:
+        round_ = self.round = self._open_round()
+        self.catch_up.recall(round_)
+        self._announce_move()
+        work = asyncio.create_task(self._contribute(round_))
+        fork = asyncio.create_task(self.forking.watch(round_))
+        conclude = asyncio.create_task(round_.conclude())
+        try:
+            await asyncio.wait([conclude, fork], return_when=asyncio.FIRST_COMPLETED)  # noqa: TID251 - a list
+            return conclude.result() if conclude.done() else None
+        finally:
+            for task in (work, fork, conclude):
+                task.cancel()
+            await asyncio.gather(work, fork, conclude, return_exceptions=True)
+
+    def _open_round(self) -> Round:
+        slot = self.slot
+        assert slot is not None
+        round_ = Round(
+            Place(lineage=self.lineage, index=self.index, roster=self.roster, base=self.digest, slot=slot),
+            network=self.network,
+            identity=self.identity,
+            rules=self.rules,
+            patience_s=self.patience.deadline_s,
+            draft=self._draft,
+            is_leaving=lambda: self.leaving,
+            note_stale=self.catch_up.nudge,
+            refused=self.delegate.refused,
+            warn=self.delegate.warned,
+        )
+        if self.replica.exchange is Exchange.GATHER:
+            round_.transfer = Gather(round_, self.replica.check)
+        else:
+            round_.transfer = Reduce(round_, self.replica.vector_length, self.replica.reduce)
+        return round_
+
+    async def _contribute(self, round_: Round) -> None:
+        payload = await self.delegate.contribute(round_.place.index, round_.place.roster, round_.place.slot)
+        round_.offer(payload)
+
+    def _draft(self, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
+        return draft(self, round_, proposal, leadership)
+
+    # -- after a decision ------------------------------------------------------------------------
+
+    async def _apply(
+        self, committed: Committed, items: Sequence[bytes], round_: Round | None, slot: int | None
+    ) -> None:
+        decision = committed.decision
+        if decision.base != self.digest:
+            raise Diverged(
+                f"round {self.index} starts from {decision.base.hex()[:12]}, but this peer's state is "
+                f"{self.digest.hex()[:12]}: resynchronising"
+            )
+        if decision.contributors:
+            mine = decision.contributors.index(slot) if slot in decision.contributors else None
+            payloads = list(items) if self.replica.exchange is Exchange.GATHER else [b"".join(items)]
+
+            def work() -> bytes:
+                return self.replica.apply(payloads, mine, len(decision.contributors))
+
+            self.digest = await self.network.compute(work, self.replica.apply_cost())
+        outcome = self._outcome(committed, round_)
+        if round_ is not None and round_.place.slot == round_.place.leader_of(committed.certificate.ballot):
+            self._spread(committed)
+        self.ledger.append(committed, {item.hash: data for item, data in zip(decision.items, items, strict=True)})
+        self.patience.record(outcome.duration_s if outcome.committed else 2 * outcome.duration_s)
+        self._advance(decision)
+        if decision.snapshot and not decision.stop:
+            await self._take_snapshot()
+        await self.delegate.concluded(outcome, self.roster)
+
+    def _advance(self, decision: Decision) -> None:
+        self.roster = decision.next_roster(self.roster)
+        self.index += 1
+        self.round = None
+        for member in self.roster.members:
+            self.joiners.pop(member.peer, None)
+            self.heard.setdefault(member.peer, self.index)
+        if decision.snapshot:
+            self.wants_snapshot = False
+        self._announce_move()
+
+    async def _take_snapshot(self) -> None:
+        data = await self.network.compute(self.replica.snapshot, self.replica.apply_cost())
+        self.shelf.add(self.standing, data)
+
+    def _spread(self, committed: Committed) -> None:
+        """The leader tells the members of this round and of the next."""
+        message = committed.to_wire().SerializeToString()
+        after = committed.decision.next_roster(committed.roster)
+        for peer in sorted({*committed.roster.peers, *after.peers}):
+            if peer != self.network.peer_id:
+                self.spawn(self.catch_up.tell(peer, message))
+
+    def _outcome(self, committed: Committed, round_: Round | None) -> Outcome:
+        decision, roster = committed.decision, committed.roster
+        now = asyncio.get_running_loop().time()
+        decided_s = round_.decided_s if round_ is not None and round_.decided_s is not None else now
+        arrived_s = (round_.transfer.last_arrival_s() if round_ is not None else None) or decided_s
+        offered: Item | None = round_.transfer.offered if round_ is not None else None
+        leader = Place(lineage=self.lineage, index=self.index, roster=roster, base=b"", slot=0).leader_of(
+            committed.certificate.ballot
+        )
+        return Outcome(
+            round_index=self.index,
+            step=self.replica.step,
+            committed=bool(decision.contributors),
+            contributors=tuple(roster.members[slot].peer for slot in decision.contributors),
+            excluded={roster.members[slot].peer: reason for slot, reason in decision.excluded},
+            payload_bytes=offered.length if offered is not None else 0,
+            duration_s=now - round_.started_s if round_ is not None else 0.0,
+            overhead_s=max(0.0, decided_s - arrived_s),
+            ballots=committed.certificate.ballot + 1,
+            leader=roster.members[leader].peer,
+            digest=self.digest,
+        )
+
+    async def _ending(self, committed: Committed) -> Ending | None:
+        if committed.decision.stop:
+            await self._farewell(committed)
+            return Ending.STOPPED
+        return Ending.LEFT if self.leaving and self.slot is None else None
+
+    async def _farewell(self, committed: Committed) -> None:
+        """Stay until everybody knows of the stop, but not for long."""
+        message = committed.to_wire().SerializeToString()
+        others = [peer for peer in committed.roster.peers if peer != self.network.peer_id]
+        try:
+            async with asyncio.timeout(FAREWELL_S):
+                await asyncio.gather(*(self.catch_up.tell(peer, message) for peer in others))
+        except TimeoutError:
+            self.delegate.warned("not everybody confirmed the stop of the run in time")
+
+    # -- for handlers ----------------------------------------------------------------------------
+
+    def _announce_move(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    async def reached(self, index: int, timeout_s: float) -> bool:
+        """Wait until round `index` is open here, or over. False if that does not happen in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.index < index or (self.index == index and self.round is None and self.slot is not None):
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def adopt(self, standing: Standing) -> None:
+        """Go over to a forked lineage: same state, new roster."""
+        old = self.standing
+        self.lineage, self.roster = standing.lineage, standing.roster
+        self.ledger.clear()
+        self.catch_up.forget()
+        self.delegate.forked(old, standing)
