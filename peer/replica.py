@@ -146,7 +146,8 @@ class Replica:
         self, model: dict[str, torch.Tensor], shared: dict[str, torch.Tensor], local: dict[str, torch.Tensor]
     ) -> None:
         """Take over a checkpoint of this very replica, pending work included. Raises ValueError if it does not fit."""
-        states = [(self.parameters, model), (self.shared(), shared), (self.method.local_state(), local)]
+        parameters: dict[str, torch.Tensor] = dict(self.parameters)
+        states = [(parameters, model), (self.shared(), shared), (self.method.local_state(), local)]
         for here, there in states:
             shapes = [{name: tuple(tensor.shape) for name, tensor in state.items()} for state in (here, there)]
             if shapes[0] != shapes[1]:

@@ -277,7 +277,7 @@ class Log(_message.Message):
     def __init__(self, first_round: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Commit, _Mapping]]] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("member", "lineage", "round", "step", "samples", "digest", "roster", "active")
+    __slots__ = ("member", "lineage", "round", "step", "samples", "digest", "roster", "active", "ticket")
     MEMBER_FIELD_NUMBER: _ClassVar[int]
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -286,6 +286,7 @@ class Status(_message.Message):
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     ROSTER_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
     member: Member
     lineage: bytes
     round: int
@@ -294,7 +295,8 @@ class Status(_message.Message):
     digest: bytes
     roster: Roster
     active: bool
-    def __init__(self, member: _Optional[_Union[Member, _Mapping]] = ..., lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., samples: _Optional[int] = ..., digest: _Optional[bytes] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., active: _Optional[bool] = ...) -> None: ...
+    ticket: bytes
+    def __init__(self, member: _Optional[_Union[Member, _Mapping]] = ..., lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., samples: _Optional[int] = ..., digest: _Optional[bytes] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., active: _Optional[bool] = ..., ticket: _Optional[bytes] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
     __slots__ = ("member", "lineage", "round", "base")

@@ -55,7 +55,7 @@ def heat_map(run: Run, rounds: list[RoundView]) -> go.Figure:
         zmin=-0.5,
         zmax=len(Part) - 0.5,
         showscale=False,
-        xgap=1 if len(starts) <= 250 else 0,
+        xgap=1 if len(starts) <= 80 else 0,
         ygap=4,
     )
     made.update_yaxes(autorange="reversed", type="category", showgrid=False)

@@ -60,7 +60,7 @@ class Gather(Transfer):
     async def _push(self, slot: int, offer: pb.Offer, payload: bytes) -> None:
         """Send until it has arrived; a refusal ends it, silence does not."""
         round_ = self._round
-        while not await self._push_once(slot, offer, payload):
+        while not await self._push_once(slot, offer, payload):  # noqa: ASYNC110 - pauses between tries, polls nothing
             await asyncio.sleep(round_.patience_s / 2)
 
     async def _push_once(self, slot: int, offer: pb.Offer, payload: bytes) -> bool:

@@ -216,8 +216,7 @@ def finish(daemon: Daemon, story: Story) -> None:
 def write_summary(folder: Path, story: Story, *, wall_s: float, sent: list[dict[str, int]]) -> None:
     n = story.n_peers
     summary = {
-        "command": ["gossamer", "up", "--peers", str(n), "--task", "chars", "--steps", str(story.n_steps)]
-        + ["--kill", "2@60:restart", "--seed", str(story.seed)],
+        "command": ["gossamer", "up", "--peers", str(n), "--steps", str(story.n_steps), "--out", "a folder"],
         "n_peers": n,
         "n_params": N_PARAMS,
         "steps": story.n_steps,

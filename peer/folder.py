@@ -1,0 +1,110 @@
+"""A peer's folder on disk: manifest, identity, ticket, the count of its lives, its status."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..protocol.errors import NoCheckpoint, StateError
+from ..protocol.identity import Identity, parse_peer_id
+from ..protocol.manifest import SignedManifest, parse
+from .checkpoints import Checkpoint, Loaded, load_newest
+from .rounds.roster import Member, Roster
+from .rounds.snapshots import Standing
+
+
+class PeerFolder:
+    """`path` holds manifest.toml, identity.key, ticket, incarnation, events.jsonl, status.json, checkpoints/."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def invites(self) -> Path:
+        return self.path / "invites.json"
+
+    def identity(self, chosen: Path | None = None) -> Identity:
+        return Identity.load_or_create(chosen or self.path / "identity.key")
+
+    def manifest(self) -> SignedManifest | None:
+        path = self.path / "manifest.toml"
+        return parse(path.read_bytes().decode()) if path.exists() else None
+
+    def keep_manifest(self, manifest: SignedManifest) -> None:
+        write_atomically(self.path / "manifest.toml", manifest.text.encode())
+
+    def ticket(self) -> bytes:
+        """Empty if there is none."""
+        path = self.path / "ticket"
+        return path.read_bytes() if path.exists() else b""
+
+    def keep_ticket(self, ticket: bytes) -> None:
+        write_atomically(self.path / "ticket", ticket, mode=0o600)
+
+    def next_incarnation(self) -> int:
+        """Begin a new life: a number that was never used before, on disk before it is used."""
+        path = self.path / "incarnation"
+        try:
+            last = int(path.read_text()) if path.exists() else 0
+        except ValueError:
+            raise StateError(
+                f"{path} holds no number: write a larger one than ever used, or use a new folder"
+            ) from None
+        write_atomically(path, f"{last + 1}\n".encode())
+        return last + 1
+
+    def write_status(self, status: Mapping[str, Any]) -> None:
+        """For `gossamer status` and for whoever starts daemons."""
+        write_atomically(self.path / "status.json", json.dumps(status, indent=1).encode(), durable=False)
+
+    def newest_checkpoint(self) -> Loaded | None:
+        try:
+            return load_newest(self.path)
+        except NoCheckpoint:
+            return None
+
+
+def standing_to_record(standing: Standing, *, stopped: bool) -> dict[str, Any]:
+    """A standing as JSON, for a checkpoint."""
+    return {
+        "lineage": standing.lineage.hex(),
+        "round": standing.index,
+        "digest": standing.digest.hex(),
+        "roster": [[member.peer, member.incarnation] for member in standing.roster.members],
+        "stopped": stopped,
+    }
+
+
+def standing_of(checkpoint: Checkpoint) -> Standing:
+    """The standing that a checkpoint was taken at. Raises StateError."""
+    record: Mapping[str, Any] = checkpoint.record
+    try:
+        members = [Member(parse_peer_id(str(peer)), int(life)) for peer, life in record["roster"]]
+        return Standing(
+            lineage=bytes.fromhex(record["lineage"]),
+            index=int(record["round"]),
+            roster=Roster.of(members),
+            digest=bytes.fromhex(record["digest"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise StateError(f"the checkpoint's record is incomplete ({error}): use an older one or a new folder") from None
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Replace a file so that a crash leaves the old or the new one, never half."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,187 @@
+"""Who is there, and who may be: announcements in the DHT, tickets, invites."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..protocol import rounds_pb2 as pb
+from ..protocol.admission import Admission
+from ..protocol.errors import GossamerError, NetworkClosed, NotAdmitted, Refused
+from ..protocol.identity import Identity, PeerId
+from ..protocol.invite_book import InviteBook
+from ..protocol.invites import Invite
+from ..protocol.network import MAX_RECORD_BYTES, Network
+from ..protocol.wire import parse
+from .folder import write_atomically
+from .rounds.roster import Member
+
+PEERS_KEY = "peers"
+TTL_S = 60.0
+EVERY_S = 10.0
+EAGER_S = 0.5
+"""While this peer waits for its place in the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announcement:
+    """What a peer says of itself. A claim, but signed and by an admitted peer."""
+
+    member: Member
+    lineage: bytes
+    round_index: int
+    step: int
+    samples: int
+    digest: bytes
+    active: bool
+    """Takes part in rounds."""
+
+
+class Membership:
+    """Announces this peer, admits others, and keeps a view of who is there.
+
+    Args:
+        ticket: this peer's own; empty for the owner and in open runs.
+        say: the announcement to publish now.
+        on_view: called after each look at the others.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        admission: Admission,
+        ticket: bytes,
+        say: Callable[[], pb.Status],
+        on_view: Callable[[Mapping[PeerId, Announcement]], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.view: dict[PeerId, Announcement] = {}
+        self.eager = True
+        self._network = network
+        self._admission = admission
+        self._ticket = ticket
+        self._say = say
+        self._on_view = on_view
+        self._warn = warn
+        self._admitted: dict[PeerId, float] = {}
+        self._greeted: dict[PeerId, int] = {}
+        self._wake = asyncio.Event()
+        network.set_gate(self.is_admitted)
+        network.serve("member/hello", self._hello, public=True)
+
+    def is_admitted(self, peer: PeerId) -> bool:
+        return self._admitted.get(peer, 0.0) > self._network.unix_time_s()
+
+    def admit(self, peer: PeerId, ticket: bytes) -> None:
+        """Raises InvalidMessage, NotAdmitted for a ticket that is not good."""
+        checked = self._admission.check_ticket(ticket, peer=peer, now_s=self._network.unix_time_s())
+        self._admitted[peer] = checked.expires_at_s
+
+    def hurry(self) -> None:
+        """Announce and look now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Announce and look, for ever."""
+        while True:
+            try:
+                await self._announce()
+                await self._look()
+            except NetworkClosed:
+                raise
+            except GossamerError as error:
+                self._warn(f"membership: {error}")
+            await self._pause()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(EAGER_S if self.eager else EVERY_S):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def _announce(self) -> None:
+        status = self._say()
+        status.ticket = self._ticket
+        await self._network.publish(PEERS_KEY, status.SerializeToString(), ttl_s=TTL_S)
+
+    async def _look(self) -> None:
+        view = {}
+        for record in await self._network.lookup(PEERS_KEY):
+            if record.signer == self._network.peer_id:
+                continue
+            try:
+                status = parse(pb.Status, record.value, bytes_max=MAX_RECORD_BYTES, what="an announcement")
+                self.admit(record.signer, status.ticket)
+                view[record.signer] = read_announcement(status, record.signer)
+            except GossamerError as error:
+                self._warn(f"announcement of {record.signer} ignored: {error}")
+        self.view = view
+        await asyncio.gather(*(self._greet(announcement.member) for announcement in view.values()))
+        self._on_view(view)
+
+    async def _greet(self, member: Member) -> None:
+        """Show a peer our ticket, once in each of its lives."""
+        if self._greeted.get(member.peer) == member.incarnation:
+            return
+        try:
+            await self._network.call(member.peer, "member/hello", self._ticket, timeout_s=5.0)
+        except NetworkClosed:
+            raise
+        except GossamerError as error:
+            self._warn(f"{member.peer} did not answer our greeting: {error}")
+        else:
+            self._greeted[member.peer] = member.incarnation
+
+    async def _hello(self, peer: PeerId, ticket: bytes) -> bytes:
+        self.admit(peer, ticket)
+        self._wake.set()
+        return self._ticket
+
+
+def read_announcement(status: pb.Status, signer: PeerId) -> Announcement:
+    """Check a status that came from outside. Raises InvalidMessage, NotAdmitted."""
+    member = Member.from_wire(status.member)
+    if member.peer != signer:
+        raise NotAdmitted(f"{signer} announces {member.peer}: each peer speaks for itself")
+    return Announcement(
+        member=member,
+        lineage=status.lineage,
+        round_index=status.round,
+        step=status.step,
+        samples=status.samples,
+        digest=status.digest,
+        active=status.active,
+    )
+
+
+class InviteDesk:
+    """The owner's side of one-time invites: redeems them for tickets, and writes down that it did."""
+
+    def __init__(self, network: Network, owner: Identity, run_id: str, path: Path) -> None:
+        self._network, self._owner, self._run_id, self._path = network, owner, run_id, path
+        network.serve("member/redeem", self._redeem, public=True)
+
+    async def _redeem(self, peer: PeerId, request: bytes) -> bytes:
+        if not self._path.exists():
+            raise NotAdmitted("no invites were issued for this run: ask its owner for one")
+        book = InviteBook.from_json(self._path.read_text())
+        ticket = book.redeem(request, peer=peer, owner=self._owner, now_s=self._network.unix_time_s())
+        write_atomically(self._path, book.to_json().encode(), mode=0o600)
+        return ticket
+
+
+async def redeem(network: Network, invite: Invite) -> bytes:
+    """Trade an invite for a ticket, with whichever bootstrap peer holds the owner's key. Raises Refused, NetworkError."""
+    failure: GossamerError = Refused("the invite names no peer that redeems it: ask the owner for a new one")
+    names = [address.rsplit("/p2p/", 1)[-1] for address in invite.addresses]
+    for name in dict.fromkeys(names):
+        try:
+            return await network.call(PeerId(name), "member/redeem", invite.redemption(network.peer_id), timeout_s=15.0)
+        except GossamerError as error:
+            failure = error
+    raise failure

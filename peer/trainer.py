@@ -1,0 +1,180 @@
+"""Trains: computes this peer's contributions, evaluates, keeps checkpoints, and writes down what happens."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..protocol.identity import PeerId
+from ..protocol.network import Cost, Network
+from .checkpoints import Checkpoint, save
+from .event_kinds import (
+    Checkpointed,
+    Evaluated,
+    Event,
+    Forked,
+    Joined,
+    Memory,
+    PeerRefused,
+    RoundEnded,
+    Sampled,
+    Traffic,
+    Trained,
+    Warned,
+    short_id,
+)
+from .folder import PeerFolder, standing_to_record
+from .replica import Replica, Work, finite
+from .rounds.group import Delegate
+from .rounds.outcome import Outcome
+from .rounds.roster import Roster
+from .rounds.snapshots import Standing
+
+TRAFFIC_EVERY_ROUNDS = 10
+WARNINGS_MAX = 1000
+
+
+@dataclass
+class Tally:
+    """What this peer has seen of the run so far."""
+
+    rounds_ok: int = 0
+    rounds_failed: int = 0
+    evaluations: list[tuple[int, float]] = field(default_factory=list)
+
+
+class Trainer(Delegate):
+    """The delegate of a group that trains a replica."""
+
+    def __init__(self, network: Network, replica: Replica, folder: PeerFolder, emit: Callable[[Event], None]) -> None:
+        self.network = network
+        self.replica = replica
+        self.folder = folder
+        self.emit = emit
+        self.tally = Tally()
+        self.standing: Callable[[], Standing]
+        self._member_of: tuple[PeerId, ...] = ()
+        self._n_warnings = 0
+
+    # -- rounds ----------------------------------------------------------------------------------
+
+    async def contribute(self, round_index: int, roster: Roster, slot: int) -> bytes:
+        if roster.peers != self._member_of:
+            self._note_roster(round_index, roster)
+        if self.replica.step == 0 and slot == 0 and not self.tally.evaluations:
+            await self.evaluate(sample=True)
+        started_s = asyncio.get_running_loop().time()
+
+        def compute() -> Work:
+            return self.replica.work(round_index, len(roster), slot)
+
+        work = await self.network.compute(compute, self.replica.work_cost())
+        seconds = asyncio.get_running_loop().time() - started_s
+        loss = finite(work.loss)
+        self.emit(Trained(step=self.replica.step, loss=loss, samples=work.samples, seconds=seconds))
+        return work.payload
+
+    async def concluded(self, outcome: Outcome, roster: Roster) -> None:
+        self._tell_outcome(outcome)
+        if not outcome.committed:
+            return
+        limits, step = self.replica.manifest.limits, outcome.step
+        if step % limits.eval_every_steps == 0 and self._is_my_turn(step // limits.eval_every_steps, roster):
+            await self.evaluate()
+        if step % limits.checkpoint_every_steps == 0:
+            await self.checkpoint()
+
+    def _is_my_turn(self, turn: int, roster: Roster) -> bool:
+        return roster.peers[turn % len(roster)] == self.network.peer_id
+
+    def _note_roster(self, round_index: int, roster: Roster) -> None:
+        self._member_of = roster.peers
+        lineage = self.standing().lineage.hex()
+        names = tuple(short_id(peer) for peer in roster.peers)
+        self.emit(Joined(round=round_index, roster=names, lineage=lineage))
+
+    def _tell_outcome(self, outcome: Outcome) -> None:
+        if outcome.committed:
+            self.tally.rounds_ok += 1
+        else:
+            self.tally.rounds_failed += 1
+        self.emit(
+            RoundEnded(
+                round=outcome.round_index,
+                step=outcome.step,
+                outcome="committed" if outcome.committed else "failed",
+                contributors=tuple(short_id(peer) for peer in outcome.contributors),
+                excluded={short_id(peer): reason for peer, reason in outcome.excluded.items()},
+                payload_bytes=outcome.payload_bytes,
+                duration_s=outcome.duration_s,
+                overhead_s=outcome.overhead_s,
+                ballots=outcome.ballots,
+                leader=short_id(outcome.leader),
+                digest=outcome.digest.hex(),
+            )
+        )
+        if outcome.round_index % TRAFFIC_EVERY_ROUNDS == 0:
+            self.tell_traffic()
+
+    def refused(self, peer: PeerId, reason: str) -> None:
+        self.emit(PeerRefused(refused=short_id(peer), reason=reason))
+
+    def warned(self, message: str) -> None:
+        self._n_warnings += 1
+        if self._n_warnings <= WARNINGS_MAX:
+            self.emit(Warned(message=message))
+
+    def forked(self, old: Standing, new: Standing) -> None:
+        names = tuple(short_id(peer) for peer in new.roster.peers)
+        self.emit(Forked(round=new.index, from_lineage=old.lineage.hex(), to_lineage=new.lineage.hex(), roster=names))
+
+    # -- beside the rounds -----------------------------------------------------------------------
+
+    async def evaluate(self, *, sample: bool = False) -> None:
+        """Loss on held-out samples, and some text if the task writes any."""
+        replica = self.replica
+        result = await self.network.compute(replica.evaluate, replica.work_cost())
+        self.tally.evaluations.append((replica.step, result.loss))
+        self.emit(Evaluated(step=replica.step, loss=finite(result.loss), accuracy=result.accuracy))
+        if sample:
+            seed = replica.manifest.run.seed
+
+            def write() -> str | None:
+                return replica.task.sample_text(replica.model, seed=seed)
+
+            text = await self.network.compute(write, replica.work_cost())
+            if text is not None:
+                self.emit(Sampled(step=replica.step, text=text))
+
+    async def checkpoint(self, *, stopped: bool = False) -> None:
+        """Keep the state of now on disk. A full disk is told and survived; the one before stays."""
+        replica, standing = self.replica, self.standing()
+        started_s = asyncio.get_running_loop().time()
+        keep = replica.manifest.limits.keep_checkpoints
+        contents = Checkpoint(
+            step=replica.step,
+            round_index=standing.index,
+            model={name: tensor.detach() for name, tensor in replica.parameters.items()},
+            shared=replica.shared(),
+            local=replica.method.local_state(),
+            record=standing_to_record(standing, stopped=stopped),
+        )
+        try:
+            path = await self.network.compute(lambda: save(self.folder.path, contents, keep=keep), Cost())
+        except OSError as error:
+            self.warned(f"no checkpoint: {error}")
+            return
+        size = sum(file.stat().st_size for file in path.iterdir())
+        seconds = asyncio.get_running_loop().time() - started_s
+        name = str(path.relative_to(self.folder.path))
+        self.emit(Checkpointed(step=replica.step, path=name, bytes=size, seconds=seconds))
+
+    def tell_traffic(self) -> None:
+        traffic = self.network.traffic
+        self.emit(Traffic(sent=dict(traffic.sent), received=dict(traffic.received)))
+
+    def tell_memory(self, **parts: int) -> None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        self.emit(Memory(rss_bytes=peak, parts=parts))
