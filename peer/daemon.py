@@ -6,6 +6,7 @@ It knows the world through `Network` and its folder only, so that the simulator 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -92,6 +93,7 @@ class Daemon:
         self._owner = owner
         self._leaving = asyncio.Event()
         self._checkpoint: Standing | None = None
+        self._genesis: Standing | None = None
         self._since_s = loop.time()
         GroupService(network, lambda: self.group)
         network.serve("round/status", self._status)
@@ -112,6 +114,21 @@ class Daemon:
         if self.group is not None:
             self.group.leave()
 
+    async def give_up(self) -> None:
+        """Leaving took too long: keep a checkpoint of what was agreed, and go."""
+        if self.group is not None:
+            await self.trainer.checkpoint()
+
+    def result(self, outcome: Literal["finished", "stopped"]) -> Result:
+        """Where this peer stands."""
+        return Result(
+            outcome=outcome,
+            step=self.replica.step,
+            round_index=self._round_index,
+            digest=self.replica.digest(),
+            samples=self.replica.samples,
+        )
+
     async def run(self, address: str = "") -> Result:
         """Take part. Returns when the run ended or this peer has left."""
         self._tell_started(address)
@@ -119,16 +136,16 @@ class Daemon:
         work = asyncio.create_task(self._live())
         try:
             await asyncio.wait([work, *background], return_when=asyncio.FIRST_COMPLETED)  # noqa: TID251 - a list
-            for task in background:
-                if task.done():
-                    task.result()
+            for chore in background:
+                if chore.done():
+                    chore.result()
             return await work
         except GossamerError as error:
             self.log.emit(Ended(outcome="failed", step=self.replica.step, round=self._round_index, message=str(error)))
             raise
         finally:
-            for task in [work, *background]:
-                task.cancel()
+            for job in (work, *background):
+                job.cancel()
             await asyncio.gather(work, *background, return_exceptions=True)
             self.log.close()
 
@@ -161,7 +178,7 @@ class Daemon:
         )
         group.leaving = self._leaving.is_set()
         group.shelf.add(standing, await self.network.compute(self.replica.snapshot, self.replica.apply_cost()))
-        self.membership.eager = False
+        self._genesis, self.membership.eager = None, False
         self.membership.hurry()
         try:
             return await group.run()
@@ -182,13 +199,7 @@ class Daemon:
         self.trainer.tell_memory(model=4 * replica.n_params, state=replica.snapshot_bytes())
         outcome: Literal["finished", "stopped"] = "finished" if finished else "stopped"
         self.log.emit(Ended(outcome=outcome, step=replica.step, round=self._round_index, digest=digest.hex()))
-        return Result(
-            outcome=outcome,
-            step=replica.step,
-            round_index=self._round_index,
-            digest=digest,
-            samples=replica.samples,
-        )
+        return self.result(outcome)
 
     def _speaks_last(self, group: Group) -> bool:
         """One peer evaluates the final model for all: the first on the roster."""
@@ -241,12 +252,13 @@ class Daemon:
 
     async def _try_genesis(self) -> Standing | None:
         """Start with the roster that the owner signed, if this peer is on it and has the state to start from."""
-        standing = await find_genesis(self.network, self.signed.owner, self.signed.run_id)
+        standing = self._genesis or await find_genesis(self.network, self.signed.owner, self.signed.run_id)
+        self._genesis = standing
         if standing is None or self.member not in standing.roster.members:
             return None
         if await self.network.compute(self.replica.digest, self.replica.apply_cost()) == standing.digest:
             return standing
-        return None
+        return None  # `_try_group` downloads it
 
     async def _try_group(self) -> Standing | None:
         """Take over the state of a living group, by replaying what we missed or by downloading it."""
@@ -260,7 +272,7 @@ class Daemon:
             if await resume_from_log(self.network, mine, donors):
                 self._tell_resynced(mine.index, mine.index, 0, (), started_s, "own checkpoint, then replay")
                 return mine
-        got = await resync(self.network, self.replica, view)
+        got = await resync(self.network, self.replica, view, self._genesis)
         if got is None:
             return None
         from_round = mine.index if mine is not None else 0
@@ -273,6 +285,8 @@ class Daemon:
         here = [claim for claim in view.values() if not claim.active]
         waited_s = asyncio.get_running_loop().time() - self._since_s
         anew = self._checkpoint is not None or self.member.incarnation > 1
+        if self._genesis is not None and self.member in self._genesis.roster.members:
+            return
         if len(here) + 1 < self.manifest.group.start_peers or len(here) < len(view):
             return
         if anew and waited_s < OWNER_PATIENCE_S:
@@ -291,7 +305,7 @@ class Daemon:
             roster=Roster.of([self.member, *members]).to_wire(),
         )
         data = genesis.SerializeToString(deterministic=True)
-        standing_of_genesis(data, self.signed.run_id)
+        self._genesis = standing_of_genesis(data, self.signed.run_id)
         await self.network.publish(GENESIS_KEY, data, ttl_s=GENESIS_TTL_S)
 
     # -- what others hear ------------------------------------------------------------------------
@@ -382,6 +396,7 @@ class Daemon:
         group = self.group
         return {
             "run_id": self.signed.run_id,
+            "pid": os.getpid(),
             "peer": self.identity.peer_id,
             "incarnation": self.member.incarnation,
             "address": address,

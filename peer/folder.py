@@ -55,9 +55,7 @@ class PeerFolder:
         try:
             last = int(path.read_text()) if path.exists() else 0
         except ValueError:
-            raise StateError(
-                f"{path} holds no number: write a larger one than ever used, or use a new folder"
-            ) from None
+            raise StateError(f"{path} holds no number: write one larger than ever used, or use a new folder") from None
         write_atomically(path, f"{last + 1}\n".encode())
         return last + 1
 

@@ -74,15 +74,18 @@ async def resume_from_log(network: Network, standing: Standing, donors: Sequence
     return False
 
 
-async def resync(network: Network, replica: Replica, claims: Mapping[PeerId, Announcement]) -> Resync | None:
+async def resync(
+    network: Network, replica: Replica, claims: Mapping[PeerId, Announcement], genesis: Standing | None = None
+) -> Resync | None:
     """Take over the group's state from several donors; None if they are not ready for it yet.
 
-    A snapshot counts when a quorum of the roster that it names describes it alike.
+    A snapshot counts when a quorum of the roster that it names describes it alike, or when it is the state that the
+    owner's genesis names.
     """
     lineage = best_lineage(claims.values())
     donors = [peer for peer, claim in sorted(claims.items()) if claim.active and claim.lineage == lineage]
     offers = await _offers(network, donors, replica.snapshot_bytes(), lineage or b"")
-    vouched = _vouched(offers)
+    vouched = _vouched(offers, genesis)
     if not vouched:
         return None
     try:
@@ -110,11 +113,11 @@ async def _offers(network: Network, donors: Sequence[PeerId], state_bytes: int, 
     return [offer for offer in answers if offer is not None and offer.standing.lineage == lineage]
 
 
-def _vouched(offers: Sequence[Offer]) -> list[Offer]:
+def _vouched(offers: Sequence[Offer], genesis: Standing | None) -> list[Offer]:
     """The newest offers that a quorum of their own roster makes alike."""
     for candidate in sorted(offers, key=lambda offer: -offer.standing.index):
         alike = [offer for offer in offers if offer.standing == candidate.standing]
         members = [offer for offer in alike if candidate.standing.roster.slot_of(offer.donor) is not None]
-        if len(members) >= candidate.standing.roster.quorum:
+        if candidate.standing == genesis or len(members) >= candidate.standing.roster.quorum:
             return [candidate, *(offer for offer in alike if offer is not candidate)]
     return []

@@ -176,7 +176,10 @@ class InviteDesk:
 
 
 async def redeem(network: Network, invite: Invite) -> bytes:
-    """Trade an invite for a ticket, with whichever bootstrap peer holds the owner's key. Raises Refused, NetworkError."""
+    """Trade an invite for a ticket, with whichever bootstrap peer holds the owner's key.
+
+    Raises: Refused, NetworkError.
+    """
     failure: GossamerError = Refused("the invite names no peer that redeems it: ask the owner for a new one")
     names = [address.rsplit("/p2p/", 1)[-1] for address in invite.addresses]
     for name in dict.fromkeys(names):

@@ -20,11 +20,12 @@ from asyncio import Handle, Task, TimerHandle
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from .waiting import describe_tasks
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 RESOLUTION_S = 1e-6
 """Timers this close together fire together. Less than the spacing of floats around `now`, and a loop would spin."""
@@ -131,7 +132,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     # ------------------------------------------------------------------------------------------------------ the clock
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
     ) -> TimerHandle:
         """As asyncio's, and timers of the same instant fire in the order in which they were set."""
         self._check_closed()  # type: ignore[attr-defined]
@@ -244,7 +245,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     # -------------------------------------------------------------------------------------------- the world outside
 
     def call_soon_threadsafe(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
     ) -> Handle:
         """As `call_soon`: asyncio itself uses it, from the loop's own thread, to close async generators."""
         if self._thread_id not in {None, threading.get_ident()}:  # type: ignore[attr-defined]

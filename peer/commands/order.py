@@ -1,0 +1,89 @@
+"""From command-line words to a manifest: task, method and options, checked before anything is started."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ...algorithms import METHODS, OptionError, check_options, method_class
+from ...protocol.errors import UsageError, unknown_name
+from ...protocol.manifest import Manifest, manifest_of
+from ...tasks import TASKS, Task, TaskError, build_task, is_users_own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a person asked to have trained."""
+
+    task: str
+    method: str
+    steps: int
+    seed: int = 0
+    batch: int = 8
+    lr: float | None = None
+    data: Path | None = None
+    strict: bool = False
+    options: tuple[str, ...] = ()
+    """TABLE.KEY=VALUE."""
+
+
+def build(name: str, options: dict[str, Any], data: Path | None) -> Task:
+    """The task, or a UsageError that says what is wrong with it."""
+    if name not in TASKS and not is_users_own(name):
+        raise unknown_name("task", name, [*TASKS, "module:attribute"])
+    try:
+        return build_task(name, options, data=data)
+    except (TaskError, ValueError) as error:
+        raise UsageError(str(error)) from None
+
+
+def manifest_for(order: Order, *, created: str, start_peers: int, policy: str) -> tuple[Manifest, Task]:
+    """Raises UsageError for whatever does not exist or does not fit."""
+    if order.method not in METHODS:
+        raise unknown_name("method", order.method, METHODS)
+    tables = _overrides(order.options)
+    task_options, method_options = tables.pop("task", {}), tables.pop("method", {})
+    try:
+        check_options(order.method, method_options)
+    except OptionError as error:
+        raise UsageError(str(error)) from None
+    task = build(order.task, task_options, order.data)
+    defaults: dict[str, dict[str, Any]] = {
+        "run": {"name": order.task.replace(":", "."), "seed": order.seed, "steps": order.steps, "created": created},
+        "task": {"name": order.task, "fingerprint": task.fingerprint(), "options": task_options},
+        "method": {"name": order.method, "options": method_options},
+        "schedule": {"lr": order.lr if order.lr is not None else method_class(order.method).default_lr},
+        "data": {"batch_size": order.batch},
+        "group": {"start_peers": start_peers, "strict": order.strict},
+        "admission": {"policy": policy},
+    }
+    for name, table in tables.items():
+        defaults.setdefault(name, {}).update(table)
+    return manifest_of(defaults), task
+
+
+def now_text() -> str:
+    """When a run is created."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _overrides(settings: Iterable[str]) -> dict[str, dict[str, Any]]:
+    tables: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        table, dot, name = key.partition(".")
+        if not equals or not dot:
+            raise UsageError(f"--set {setting!r}: write TABLE.KEY=VALUE, for example method.k=128")
+        tables.setdefault(table, {})[name] = _value(text)
+    return tables
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

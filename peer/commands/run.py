@@ -1,0 +1,79 @@
+"""`gossamer run new|show|invite`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ...protocol.errors import UsageError
+from ...protocol.identity import Identity
+from ...protocol.invite_book import InviteBook
+from ...protocol.invites import Invite
+from ...protocol.manifest import compose, parse
+from ..folder import PeerFolder, write_atomically
+from .order import Order, manifest_for, now_text
+
+__all__ = ["Order", "invite", "new", "show"]
+
+TICKET_LIFETIME_S = 365 * 86400.0
+
+
+def new(out: Path, order: Order, *, start_peers: int, open_to_all: bool) -> None:
+    """Write manifest.toml and owner.key into a folder; never over an existing run."""
+    if (out / "manifest.toml").exists():
+        raise UsageError(f"{out} already holds a run: choose another folder")
+    policy = "open" if open_to_all else "ticket"
+    manifest, _ = manifest_for(order, created=now_text(), start_peers=start_peers, policy=policy)
+    owner = Identity.load_or_create(out / "owner.key")
+    text = compose(manifest, owner)
+    write_atomically(out / "manifest.toml", text.encode())
+    print(f"run {parse(text).run_id} of {owner.peer_id}")
+    print(f"start the owner's peer: gossamer peer --run {out}/manifest.toml --owner-key {out}/owner.key \\")
+    print(f"                          --identity {out}/owner.key --folder {out}/peer")
+    print(f"then invite others:     gossamer run invite {out}/peer --owner-key {out}/owner.key")
+
+
+def show(manifest: Path, *, json_output: bool) -> None:
+    try:
+        signed = parse(manifest.read_bytes().decode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {manifest}: {error}; give the path of a manifest.toml") from None
+    if json_output:
+        print(json.dumps({"run_id": signed.run_id, "owner": signed.owner, **signed.manifest.model_dump()}))
+        return
+    table = Table("key", "value", title=f"run {signed.run_id}, signed by {signed.owner}")
+    for name, group in signed.manifest.model_dump().items():
+        for key, value in group.items():
+            table.add_row(f"{name}.{key}", str(value))
+    Console().print(table)
+
+
+def invite(folder: Path, owner_key: Path | None, days: float) -> None:
+    """Issue a one-time invite: written down first, then printed."""
+    path = folder / "peers" / "0" if (folder / "peers" / "0").is_dir() else folder
+    key = owner_key or next((p for p in (folder / "owner.key", path / "owner.key") if p.exists()), None)
+    if key is None:
+        raise UsageError(f"no owner.key in {folder}: give --owner-key FILE")
+    home = PeerFolder(path)
+    manifest, addresses = home.manifest(), path / "addresses.json"
+    if manifest is None or not addresses.exists():
+        raise UsageError(f"no daemon has run in {path}: start the owner's peer first (gossamer peer --run ...)")
+    owner = Identity.load(key)
+    if owner.peer_id != manifest.owner:
+        raise UsageError(f"{key} is not the key of the run's owner {manifest.owner}")
+    made = Invite(
+        run_id=manifest.run_id,
+        owner=manifest.owner,
+        addresses=tuple(json.loads(addresses.read_text()))[:3],
+        secret=os.urandom(32),
+    )
+    now_s = time.time()
+    book = InviteBook.from_json(home.invites.read_text()) if home.invites.exists() else InviteBook(manifest.run_id)
+    book.issue(made, now_s=now_s, expires_at_s=now_s + days * 86400, role="peer", ticket_lifetime_s=TICKET_LIFETIME_S)
+    write_atomically(home.invites, book.to_json().encode(), mode=0o600)
+    print(made.line())
