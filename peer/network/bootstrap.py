@@ -79,7 +79,6 @@ class Bootstrap:
         except TimeoutError:
             if not self._listed:
                 raise self._failed(timeout_s) from None
-        if self._listed or len(self._targets) == 1:
             return
         # Somebody answered. Give the others a moment, so that most starts end with the whole list known.
         await _within(_SETTLE_S, [event.wait() for event in tried])

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from hivemind.proto import p2pd_pb2
 from hivemind.utils.logging import use_hivemind_log_handler
 from hivemind.utils.multiaddr import Multiaddr
 
-from ...protocol.errors import NetworkError, PeerUnreachable
+from ...protocol.errors import NetworkError, PeerUnreachable, UsageError
 from ...protocol.identity import PeerId
 from .addresses import Address, is_loopback, parse_address, transport_of
 
@@ -83,10 +83,14 @@ class P2pd:
         return int(await self.p2p._child.wait())
 
     async def addresses(self) -> list[Address]:
-        """Where it listens."""
+        """Where it listens, as far as it is TCP: the rest is of no use to us."""
         response = await self.request(p2pd_pb2.Request(type=p2pd_pb2.Request.IDENTIFY))
         peer = PeerID(response.identify.id).to_base58()
-        return [parse_address(f"{Multiaddr(raw)}/p2p/{peer}") for raw in response.identify.addrs]
+        found: list[Address] = []
+        for raw in response.identify.addrs:
+            with suppress(UsageError):
+                found.append(parse_address(f"{Multiaddr(raw)}/p2p/{peer}"))
+        return found
 
     async def connected(self) -> list[PeerId]:
         """Peers with a libp2p connection to us, whoever opened it, ordered."""

@@ -1,0 +1,78 @@
+"""What a swarm's logs say about its run: the figures of `gossamer up --json` and of the report."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from ..event_kinds import Evaluated, Memory, Resynced, RoundEnded, Started, Traffic, short_id
+from .swarm import Child
+
+ROUND_METHODS = ("round/", "group/")
+
+
+def summarise(children: Sequence[Child], *, wall_s: float) -> dict[str, Any]:
+    """Everything that the logs tell; who was killed for good has no digest."""
+    steady = [child for child in children if child.killed == 0] or list(children)
+    rounds = [entry.event for entry in steady[0].entries if isinstance(entry.event, RoundEnded)]
+    started = next(entry.event for entry in steady[0].entries if isinstance(entry.event, Started))
+    n_peers, steps = len(children), max(child.step for child in children)
+    evaluations = sorted(
+        {
+            (entry.event.step, entry.event.loss)
+            for child in children
+            for entry in child.entries
+            if isinstance(entry.event, Evaluated) and entry.event.loss is not None
+        }
+    )
+    payloads = [event.payload_bytes for event in rounds if event.payload_bytes]
+    return {
+        "run_id": started.run_id,
+        "task": started.task,
+        "method": started.method,
+        "n_peers": n_peers,
+        "n_params": started.n_params,
+        "steps": steps,
+        "eval_loss_start": evaluations[0][1] if evaluations else None,
+        "eval_loss": evaluations[-1][1] if evaluations else None,
+        "wall_s": round(wall_s, 3),
+        "payload_bytes_per_step": statistics.fmean(payloads) if payloads else 0.0,
+        "bytes_sent_per_peer_per_step": statistics.fmean(_round_bytes(child) / max(1, steps) for child in steady),
+        "dense_bytes_per_peer_per_step": 2 * (n_peers - 1) / n_peers * 4 * started.n_params,
+        "bytes_sent_by_purpose": _by_purpose(children),
+        "state_digests": {short_id(child.peer_id): child.ended.digest for child in children if child.ended},
+        "rounds_ok": sum(event.outcome == "committed" for event in rounds),
+        "rounds_failed": sum(event.outcome == "failed" for event in rounds),
+        "round_overhead_s_p50": statistics.median(event.overhead_s for event in rounds) if rounds else None,
+        "round_s_p50": statistics.median(event.duration_s for event in rounds) if rounds else None,
+        "round_s_max": max((event.duration_s for event in rounds), default=None),
+        "killed": {str(child.number): child.killed for child in children if child.killed},
+        "resyncs": sum(isinstance(entry.event, Resynced) for child in children for entry in child.entries),
+        "memory_bytes_max": max(
+            (entry.event.rss_bytes for child in children for entry in child.entries if isinstance(entry.event, Memory)),
+            default=None,
+        ),
+    }
+
+
+def _traffic(child: Child) -> Traffic | None:
+    return next((entry.event for entry in reversed(child.entries) if isinstance(entry.event, Traffic)), None)
+
+
+def _round_bytes(child: Child) -> float:
+    """All that a peer sent for its rounds, protocol included."""
+    traffic = _traffic(child)
+    if traffic is None:
+        return 0.0
+    return float(sum(n for method, n in traffic.sent.items() if method.startswith(ROUND_METHODS)))
+
+
+def _by_purpose(children: Sequence[Child]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for child in children:
+        traffic = _traffic(child)
+        if traffic is not None:
+            total.update(traffic.sent)
+    return dict(sorted(total.items()))

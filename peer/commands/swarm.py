@@ -1,0 +1,150 @@
+"""Daemons as child processes on this machine: started, killed, started again, and never left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...protocol.errors import GossamerError, UsageError
+from ..event_kinds import Ended, RoundEnded
+from ..events import Entry, read_events
+
+START_TIMEOUT_S = 90.0
+END_GRACE_S = 6.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kill:
+    """PEER@STEP[:restart]."""
+
+    peer: int | None
+    """None: whoever leads the round."""
+    step: int
+    restart: bool
+
+
+def parse_kill(text: str, n_peers: int) -> Kill:
+    """Raises UsageError."""
+    place, colon, action = text.partition(":")
+    who, at, step = place.partition("@")
+    known = who == "leader" or (who.isdigit() and int(who) < n_peers)
+    if not (at and step.isdigit() and known) or (colon and action != "restart"):
+        raise UsageError(
+            f"--kill {text!r}: write PEER@STEP or PEER@STEP:restart with PEER 0..{n_peers - 1} or 'leader'"
+        )
+    return Kill(peer=None if who == "leader" else int(who), step=int(step), restart=action == "restart")
+
+
+@dataclass
+class Child:
+    """One daemon's process and its log."""
+
+    number: int
+    folder: Path
+    peer_id: str
+    process: subprocess.Popen[bytes] | None = None
+    killed: int = 0
+    entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def read(self) -> None:
+        path = self.folder / "events.jsonl"
+        if path.exists():
+            self.entries = read_events(path)
+
+    @property
+    def step(self) -> int:
+        return max((entry.event.step for entry in self.entries if isinstance(entry.event, RoundEnded)), default=0)
+
+    @property
+    def ended(self) -> Ended | None:
+        last = self.entries[-1].event if self.entries else None
+        return last if isinstance(last, Ended) else None
+
+
+class Swarm:
+    """The daemons of one `gossamer up`."""
+
+    def __init__(self, children: list[Child], manifest: Path, extra: list[str], owner_key: Path) -> None:
+        self.children = children
+        self._manifest = manifest
+        self._extra = extra
+        self._owner_key = owner_key
+
+    def start(self) -> None:
+        """Start the first daemon, then, once it can be joined, all the others at once."""
+        first, *others = self.children
+        self._spawn(first, [])
+        address = self._wait_for_address(first)
+        for child in others:
+            self._spawn(child, [address])
+
+    def restart(self, child: Child) -> None:
+        """Start a killed daemon again; it joins through one that lives."""
+        living = next((other for other in self.children if other.running), None)
+        self._spawn(child, [self._address(living)] if living is not None else [])
+
+    def kill(self, child: Child) -> None:
+        """kill -9, by pid."""
+        if child.process is not None and child.running:
+            child.killed += 1
+            os.kill(child.process.pid, signal.SIGKILL)
+            child.process.wait(timeout=10)
+
+    def stop(self) -> None:
+        """Ask all to leave; after some seconds make them."""
+        living = [child.process for child in self.children if child.process is not None and child.running]
+        for process in living:
+            process.send_signal(signal.SIGINT)
+        deadline_s = time.monotonic() + END_GRACE_S
+        for process in living:
+            try:
+                process.wait(timeout=max(0.1, deadline_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(timeout=10)
+
+    def _spawn(self, child: Child, join: list[str]) -> None:
+        child.folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "gossamer.cli", "peer", "--run", str(self._manifest)]
+        command += ["--folder", str(child.folder), *self._extra]
+        for address in join:
+            command += ["--join", address]
+        if child.number == 0:
+            command += ["--owner-key", str(self._owner_key)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with (child.folder / "daemon.log").open("ab") as log:
+            child.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+            )
+
+    def _wait_for_address(self, child: Child) -> str:
+        path = child.folder / "addresses.json"
+        before = path.stat().st_mtime_ns if path.exists() else 0
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline_s:
+            if path.exists() and path.stat().st_mtime_ns != before:
+                return self._address(child)
+            if not child.running:
+                raise self._did_not_start(child)
+            time.sleep(0.05)
+        raise self._did_not_start(child)
+
+    def _address(self, child: Child) -> str:
+        addresses: list[str] = json.loads((child.folder / "addresses.json").read_text())
+        return addresses[0]
+
+    def _did_not_start(self, child: Child) -> GossamerError:
+        log = child.folder / "daemon.log"
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        reason = lines[-1] if lines else "it said nothing"
+        return GossamerError(f"daemon {child.number} did not start: {reason} (all of it: {log})")

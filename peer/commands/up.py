@@ -1,0 +1,228 @@
+"""`gossamer up`: a real swarm on this machine. The daemons are those of `gossamer peer`, as child processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ...protocol.admission import Ticket, issue_ticket
+from ...protocol.errors import GossamerError, UsageError
+from ...protocol.identity import Identity
+from ...protocol.manifest import SignedManifest, compose, parse
+from ..event_kinds import Evaluated, RoundEnded
+from ..folder import PeerFolder, write_atomically
+from ..report import write_report
+from . import order as orders
+from .summary import summarise
+from .swarm import Child, Kill, Swarm, parse_kill
+
+TICKET_LIFETIME_S = 365 * 86400.0
+POLL_S = 0.2
+RESTART_AFTER_S = 1.0
+CREATED = "2026-01-01T00:00:00Z"
+"""Runs of `up` are named by their settings: the same order is the same run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order(orders.Order):
+    """What to train, with how many daemons, and which of them to kill."""
+
+    peers: int
+    kills: tuple[str, ...] = ()
+    stop_at: int | None = None
+
+
+def up(order: Order, *, out: Path | None, resume: Path | None, json_output: bool) -> dict[str, Any]:
+    """Start daemons, watch them to the end, report. Raises GossamerError if any of them failed."""
+    kills = [parse_kill(text, order.peers) for text in order.kills]
+    folder = resume or out or Path(tempfile.mkdtemp(prefix="gossamer-up-"))
+    children, manifest_path = _reopen(folder) if resume is not None else _prepare(order, folder)
+    extra = ["--data", str(order.data)] if order.data is not None else []
+    extra += ["--stop-at", str(order.stop_at)] if order.stop_at is not None else []
+    swarm = Swarm(children, manifest_path, extra, folder / "owner.key")
+    total = min(order.stop_at or 10**9, parse(manifest_path.read_bytes().decode()).manifest.run.steps)
+    begun_s = time.monotonic()
+    with _interruptible():
+        try:
+            swarm.start()
+            _watch(swarm, kills, total)
+        except KeyboardInterrupt:
+            swarm.stop()
+            raise GossamerError(f"interrupted; every daemon kept a checkpoint: gossamer up --resume {folder}") from None
+        finally:
+            swarm.stop()
+    return _finish(swarm, folder, time.monotonic() - begun_s, json_output)
+
+
+# -- before ----------------------------------------------------------------------------------------
+
+
+def _prepare(order: Order, folder: Path) -> tuple[list[Child], Path]:
+    """Manifest, keys and tickets. Keys follow from the seed, so that the order of peers does too."""
+    path = folder / "manifest.toml"
+    if path.exists():
+        raise UsageError(f"{folder} already holds a run: choose another --out, or go on with --resume {folder}")
+    manifest, _ = orders.manifest_for(order, created=CREATED, start_peers=order.peers, policy="ticket")
+    owner = _derived(order.seed, 0)
+    folder.mkdir(parents=True, exist_ok=True)
+    owner.save(folder / "owner.key")
+    signed = parse(compose(manifest, owner))
+    write_atomically(path, signed.text.encode())
+    return [_settle(folder, number, signed, owner, order.seed) for number in range(order.peers)], path
+
+
+def _settle(folder: Path, number: int, signed: SignedManifest, owner: Identity, seed: int) -> Child:
+    identity = _derived(seed, number)
+    home = PeerFolder(folder / "peers" / str(number))
+    identity.save(home.path / "identity.key")
+    expires_at_s = time.time() + TICKET_LIFETIME_S
+    ticket = Ticket(
+        run_id=signed.run_id, peer=identity.peer_id, role="peer", expires_at_s=expires_at_s, serial=number + 1
+    )
+    home.keep_ticket(issue_ticket(owner, ticket))
+    return Child(number=number, folder=home.path, peer_id=identity.peer_id)
+
+
+def _derived(seed: int, number: int) -> Identity:
+    """A key that anybody can derive: for swarms on one machine only."""
+    return Identity(hashlib.sha256(f"gossamer up {seed} {number}".encode()).digest())
+
+
+def _reopen(folder: Path) -> tuple[list[Child], Path]:
+    path = folder / "manifest.toml"
+    homes = sorted((folder / "peers").glob("*"), key=lambda home: int(home.name)) if path.exists() else []
+    if not homes:
+        raise UsageError(f"{folder} holds no run to resume: start one with gossamer up --out {folder}")
+    children = [
+        Child(number=int(home.name), folder=home, peer_id=Identity.load(home / "identity.key").peer_id)
+        for home in homes
+    ]
+    return children, path
+
+
+# -- meanwhile -------------------------------------------------------------------------------------
+
+
+def _watch(swarm: Swarm, kills: list[Kill], total: int) -> None:
+    """Until every daemon has ended; kills and restarts on the way."""
+    waiting, restarts = list(kills), list[tuple[float, Child]]()
+    with _progress(total) as (progress, bar):
+        while any(child.running for child in swarm.children) or restarts:
+            for child in swarm.children:
+                child.read()
+            step = max(child.step for child in swarm.children)
+            progress.update(bar, completed=step, note=_note(swarm))
+            for kill in [kill for kill in waiting if kill.step <= step]:
+                waiting.remove(kill)
+                child = _victim(swarm, kill)
+                swarm.kill(child)
+                progress.console.print(f"killed daemon {child.number} with -9 at step {step}")
+                if kill.restart:
+                    restarts.append((time.monotonic() + RESTART_AFTER_S, child))
+            for due in [due for due in restarts if due[0] <= time.monotonic()]:
+                restarts.remove(due)
+                swarm.restart(due[1])
+                progress.console.print(f"started daemon {due[1].number} again")
+            time.sleep(POLL_S)
+    for child in swarm.children:
+        child.read()
+
+
+def _victim(swarm: Swarm, kill: Kill) -> Child:
+    if kill.peer is not None:
+        return swarm.children[kill.peer]
+    rounds = [e for child in swarm.children for e in child.entries if isinstance(e.event, RoundEnded)]
+    leaders = [e.event.leader for e in sorted(rounds, key=lambda e: e.unix_s) if isinstance(e.event, RoundEnded)]
+    return next((child for child in swarm.children if child.peer_id.endswith(leaders[-1])), swarm.children[-1])
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[tuple[Progress, Any]]:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, refresh_per_second=4) as progress:
+        yield progress, progress.add_task("training", total=total, note="")
+
+
+def _note(swarm: Swarm) -> str:
+    entries = [entry for child in swarm.children for entry in child.entries]
+    losses = [
+        (e.event.step, e.event.loss) for e in entries if isinstance(e.event, Evaluated) and e.event.loss is not None
+    ]
+    living = sum(child.running for child in swarm.children)
+    loss = f"held-out loss {max(losses)[1]:.3f} at step {max(losses)[0]}, " if losses else ""
+    return f"{loss}{living} daemons"
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM ends us as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+# -- after -----------------------------------------------------------------------------------------
+
+
+def _finish(swarm: Swarm, folder: Path, wall_s: float, json_output: bool) -> dict[str, Any]:
+    failed = [child for child in swarm.children if child.ended is None and child.killed == 0]
+    if failed:
+        log = failed[0].folder / "daemon.log"
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        raise GossamerError(f"daemon {failed[0].number} failed: {lines[-1] if lines else 'no word'} (all of it: {log})")
+    summary = summarise(swarm.children, wall_s=wall_s)
+    summary["command"] = " ".join(["gossamer", *sys.argv[1:]])
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+    summary["report"] = str(write_report(folder))
+    if json_output:
+        print(json.dumps(summary))
+    else:
+        tell(summary)
+    return summary
+
+
+def tell(summary: dict[str, Any]) -> None:
+    """What happened, for a person."""
+    digests = sorted(set(summary["state_digests"].values()))
+    agreed = "all daemons hold the same state" if len(digests) == 1 else f"DAEMONS DISAGREE: {digests}"
+    sent, dense = summary["bytes_sent_per_peer_per_step"], summary["dense_bytes_per_peer_per_step"]
+    start, end = summary["eval_loss_start"], summary["eval_loss"]
+    print(f"{summary['task']} by {summary['method']}: {summary['n_peers']} daemons, {summary['n_params']:,} parameters")
+    if start is not None and end is not None:
+        print(f"  held-out loss   {start:.3f} -> {end:.3f} in {summary['steps']} steps, {summary['wall_s']:.0f} s")
+    print(
+        f"  sent per peer   {sent / 1e3:,.1f} kB a step, {dense / sent:,.0f} times less than dense all-reduce"
+        if sent
+        else ""
+    )
+    overhead = summary["round_overhead_s_p50"]
+    print(
+        f"  rounds          {summary['rounds_ok']} committed, {summary['rounds_failed']} failed, {overhead * 1e3:.0f} ms overhead each"
+    )
+    if summary["killed"]:
+        cost = summary["round_s_max"] - summary["round_s_p50"]
+        print(
+            f"  killed with -9  daemons {', '.join(summary['killed'])}; the slowest round took {cost:.1f} s longer than most"
+        )
+    print(f"  agreement       {agreed} ({digests[0][:12] if digests else '-'})")
+    print(f"  report          {summary['report']}")
