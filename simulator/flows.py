@@ -54,13 +54,45 @@ class Flows:
     def _reshare(self) -> None:
         touched, self._touched = self._touched, {}
         now = self._loop.time()
-        before = {flow: flow.rate for link in touched for flow in link.flows}
         for flow in reshare(touched):
-            self._settle(flow, before.get(flow), now)
+            if flow.rate != flow.drain_rate:
+                self._settle(flow, now)
         self._arm()
 
-    def _settle(self, flow: Flow, rate_before: float | None, now: float) -> None:
-        raise NotImplementedError
+    def _settle(self, flow: Flow, now: float) -> None:
+        """Count what has drained at the old rate, and go on at the new."""
+        if flow.drain_rate > 0:
+            flow.left_bytes = max(0.0, flow.left_bytes - flow.drain_rate * (now - flow.since_s))
+        flow.since_s, flow.drain_rate = now, flow.rate
+        flow.ends_at_s = now + flow.left_bytes / flow.rate if flow.rate > 0 else math.inf
+        if flow.ends_at_s < math.inf:
+            heapq.heappush(self._ends, (flow.ends_at_s, next(self._sequence), flow))
 
     def _arm(self) -> None:
-        raise NotImplementedError
+        """Keep one timer, for the flow that ends first."""
+        self._drop_stale_ends()
+        when = self._ends[0][0] if self._ends else math.inf
+        if self._timer is not None and self._timer.when() != when:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and when < math.inf:
+            self._timer = self._loop.call_at(when, self._finish_due)
+
+    def _drop_stale_ends(self) -> None:
+        if len(self._ends) > max(_STALE_ENDS_MIN, 2 * self._n_flows):
+            self._ends = [end for end in self._ends if end[0] == end[2].ends_at_s]
+            heapq.heapify(self._ends)
+        while self._ends and self._ends[0][0] != self._ends[0][2].ends_at_s:
+            heapq.heappop(self._ends)
+
+    def _finish_due(self) -> None:
+        self._timer = None
+        due = self._loop.time() + RESOLUTION_S
+        while self._ends and self._ends[0][0] < due:
+            when, _, flow = heapq.heappop(self._ends)
+            if when != flow.ends_at_s:
+                continue
+            self.stop(flow)
+            if not flow.done.done():
+                flow.done.set_result(None)
+        self._arm()

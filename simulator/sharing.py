@@ -35,10 +35,11 @@ class Flow:
     left_bytes: float
     done: Future[None]
     rate: float = 0.0
-    """Bytes per second; inf if no link limits it."""
+    """Bytes per second that it may have; inf if no link limits it."""
     bottleneck: Link | None = None
+    drain_rate: float = 0.0
+    """Bytes per second at which it has drained since `since_s`, when `left_bytes` was true."""
     since_s: float = 0.0
-    """When `left_bytes` was true."""
     ends_at_s: float = math.inf
 
 

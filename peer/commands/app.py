@@ -86,7 +86,7 @@ def peer(
     run: Annotated[Path | None, typer.Option(help="The run's manifest, if you have it.")] = None,
     join: Annotated[list[str] | None, typer.Option(help="Addresses of peers to join; none: the first peer.")] = None,
     identity: Annotated[Path | None, typer.Option(help="Key file; made if missing.")] = None,
-    dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option("--dir", help="Where runs are kept.")] = Path("runs"),
     folder: Annotated[Path | None, typer.Option(help="The exact folder, instead of DIR/RUN.")] = None,
     owner_key: Annotated[Path | None, typer.Option(help="The run's owner's key: lets others in.")] = None,
     data: Data = None,
@@ -107,7 +107,7 @@ def peer(
             manifest=run,
             join=tuple(join or ()),
             identity=identity,
-            dir=dir,
+            runs=runs,
             folder=folder,
             owner_key=owner_key,
             data=data,
@@ -190,7 +190,7 @@ def status(
 @app.command()
 def doctor(
     join: Annotated[list[str] | None, typer.Option(help="Bootstrap addresses to try.")] = None,
-    dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option("--dir", help="Where runs are kept.")] = Path("runs"),
     p2p_port: Annotated[int, typer.Option(help="Port that libp2p shall listen on.")] = 0,
     grpc_port: Annotated[int, typer.Option(help="Port that the data plane shall listen on.")] = 0,
     json: Json = False,
@@ -198,4 +198,4 @@ def doctor(
     """Find out why a peer does not start or is not found, and say what to do."""
     from . import doctor as command
 
-    command.doctor(tuple(join or ()), dir, p2p_port, grpc_port, json_output=json)
+    command.doctor(tuple(join or ()), runs, p2p_port, grpc_port, json_output=json)

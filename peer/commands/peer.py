@@ -35,7 +35,7 @@ class Call:
     manifest: Path | None
     join: tuple[str, ...]
     identity: Path | None
-    dir: Path
+    runs: Path
     folder: Path | None
     owner_key: Path | None
     data: Path | None
@@ -66,11 +66,13 @@ async def _run(call: Call) -> Result:
     invite = parse_invite(call.invite) if call.invite is not None else None
     known = parse(_read(call.manifest)) if call.manifest is not None else None
     run_id = known.run_id if known is not None else invite.run_id if invite is not None else ""
-    folder = PeerFolder(call.folder or call.dir / run_id)
+    folder = PeerFolder(call.folder or call.runs / run_id)
     known = known or folder.manifest()
-    identity_path = call.identity or folder.path / "identity.key"
+    identity_path = call.identity or call.owner_key or folder.path / "identity.key"
     identity = Identity.load_or_create(identity_path)
     owner = Identity.load(call.owner_key) if call.owner_key is not None else None
+    if owner is not None and owner.peer_id != identity.peer_id:
+        raise UsageError("the owner's peer is known by the owner's key: leave --identity out, or give the same file")
     bootstrap = call.join or (invite.addresses if invite is not None else ())
     network = await RealNetwork.open(identity, _config(call, run_id, identity_path, bootstrap))
     try:

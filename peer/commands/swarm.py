@@ -35,9 +35,7 @@ def parse_kill(text: str, n_peers: int) -> Kill:
     who, at, step = place.partition("@")
     known = who == "leader" or (who.isdigit() and int(who) < n_peers)
     if not (at and step.isdigit() and known) or (colon and action != "restart"):
-        raise UsageError(
-            f"--kill {text!r}: write PEER@STEP or PEER@STEP:restart with PEER 0..{n_peers - 1} or 'leader'"
-        )
+        raise UsageError(f"--kill {text!r}: write PEER@STEP[:restart], PEER 0..{n_peers - 1} or 'leader'")
     return Kill(peer=None if who == "leader" else int(who), step=int(step), restart=action == "restart")
 
 

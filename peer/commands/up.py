@@ -204,25 +204,22 @@ def _finish(swarm: Swarm, folder: Path, wall_s: float, json_output: bool) -> dic
 def tell(summary: dict[str, Any]) -> None:
     """What happened, for a person."""
     digests = sorted(set(summary["state_digests"].values()))
-    agreed = "all daemons hold the same state" if len(digests) == 1 else f"DAEMONS DISAGREE: {digests}"
     sent, dense = summary["bytes_sent_per_peer_per_step"], summary["dense_bytes_per_peer_per_step"]
-    start, end = summary["eval_loss_start"], summary["eval_loss"]
-    print(f"{summary['task']} by {summary['method']}: {summary['n_peers']} daemons, {summary['n_params']:,} parameters")
+    start, end, n_peers = summary["eval_loss_start"], summary["eval_loss"], summary["n_peers"]
+    lines = {f"{summary['task']} by {summary['method']}": f"{n_peers} daemons, {summary['n_params']:,} parameters"}
     if start is not None and end is not None:
-        print(f"  held-out loss   {start:.3f} -> {end:.3f} in {summary['steps']} steps, {summary['wall_s']:.0f} s")
-    print(
-        f"  sent per peer   {sent / 1e3:,.1f} kB a step, {dense / sent:,.0f} times less than dense all-reduce"
-        if sent
-        else ""
-    )
-    overhead = summary["round_overhead_s_p50"]
-    print(
-        f"  rounds          {summary['rounds_ok']} committed, {summary['rounds_failed']} failed, {overhead * 1e3:.0f} ms overhead each"
+        lines["held-out loss"] = f"{start:.3f} -> {end:.3f} in {summary['steps']} steps, {summary['wall_s']:.0f} s"
+    if sent:
+        lines["sent per peer"] = f"{sent / 1e3:,.1f} kB a step, {dense / sent:,.1f} times less than dense all-reduce"
+    overhead_ms = (summary["round_overhead_s_p50"] or 0.0) * 1e3
+    lines["rounds"] = (
+        f"{summary['rounds_ok']} committed, {summary['rounds_failed']} failed, {overhead_ms:.0f} ms overhead"
     )
     if summary["killed"]:
-        cost = summary["round_s_max"] - summary["round_s_p50"]
-        print(
-            f"  killed with -9  daemons {', '.join(summary['killed'])}; the slowest round took {cost:.1f} s longer than most"
-        )
-    print(f"  agreement       {agreed} ({digests[0][:12] if digests else '-'})")
-    print(f"  report          {summary['report']}")
+        cost_s, names = summary["round_s_max"] - summary["round_s_p50"], ", ".join(summary["killed"])
+        lines["killed with -9"] = f"daemon {names}; the slowest round took {cost_s:.1f} s longer than most"
+    agreed = "all hold the same state" if len(digests) == 1 else "THE DAEMONS DISAGREE"
+    lines["agreement"] = f"{agreed} ({', '.join(digest[:12] for digest in digests)})"
+    lines["report"] = summary["report"]
+    for name, text in lines.items():
+        print(f"  {name:<16}{text}")
