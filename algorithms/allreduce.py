@@ -100,7 +100,7 @@ class AllReduce(Method):
         vector = np.frombuffer(payload, "<f4")
         # NaN makes the comparison false.
         if not float(np.abs(vector).max()) <= GRADIENT_ABS_MAX:
-            raise BadPayload("payload holds NaN, infinity or values above 1e30")
+            raise BadPayload("payload holds NaN, infinity or values above 2^100")
         n_samples = float(vector[-1])
         if not (0 <= n_samples <= N_SAMPLES_MAX and n_samples.is_integer()):
             raise BadPayload(f"payload counts {n_samples} samples, expected an integer of at most {N_SAMPLES_MAX}")

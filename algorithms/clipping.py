@@ -9,8 +9,8 @@ import torch
 
 from .errors import BadGradient
 
-GRADIENT_ABS_MAX: Final = 1e30
-"""Far above any useful gradient, far enough below float32's 3.4e38 that a group's sum stays finite."""
+GRADIENT_ABS_MAX: Final = 2.0**100
+"""1.3e30: far above any useful gradient, far enough below float32's 3.4e38 that a group's sum stays finite."""
 
 
 def refuse_unusable(gradient: torch.Tensor) -> None:
@@ -20,7 +20,7 @@ def refuse_unusable(gradient: torch.Tensor) -> None:
     low, high = torch.aminmax(gradient)
     # NaN fails both comparisons, so the test is written to be true only for good values.
     if not (low.item() >= -GRADIENT_ABS_MAX and high.item() <= GRADIENT_ABS_MAX):
-        raise BadGradient("the gradient holds NaN, infinity or values above 1e30: lower the learning rate or clip")
+        raise BadGradient("the gradient holds NaN, infinity or values above 2^100: lower the learning rate or clip")
 
 
 def clip_by_global_norm(gradient: torch.Tensor, norm_max: float) -> float:

@@ -23,8 +23,8 @@ VALUE_BITS: Final = (1, 8, 32)
 EXPONENT_MIN: Final = -180
 """The smallest float32 / 127 is about 2^-156, and 15 below that is its exponent."""
 EXPONENT_MAX: Final = 60
-VALUE_ABS_MAX: Final = 1e25
-"""No decoded value is larger (65504 * 127 * 2^60 = 9.6e24): the sums of a group stay finite."""
+VALUE_ABS_MAX: Final = 2.0**83
+"""1e25. No decoded value is larger (65504 * 127 * 2^60 is just below): the sums of a group stay finite."""
 _SCALE_MAX: Final = 65504.0
 
 

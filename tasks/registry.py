@@ -55,7 +55,7 @@ def _import_own(name: str) -> Callable[..., object]:
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
+    except (ImportError, SyntaxError, TypeError, ValueError) as error:
         raise UnknownTask(
             f"cannot import the module of task {name!r} ({error}): install it on this machine or put its folder on "
             "PYTHONPATH"
@@ -73,5 +73,8 @@ def _import_own(name: str) -> Callable[..., object]:
 
 def _returns_task(function: Callable[..., object]) -> bool:
     """A manifest may name anything that is importable; only what says that it makes tasks is called."""
-    returned = get_type_hints(function).get("return")
+    try:
+        returned = get_type_hints(function).get("return")
+    except NameError:
+        return False
     return inspect.isclass(returned) and issubclass(returned, Task)

@@ -46,9 +46,8 @@ class Connections:
         connected = await self._libp2p.connected()
         wanted = [contact.peer for contact in self._contacts.all() if contact.dialable]
         wanted += [peer for peer in self._records.neighbours() if self._contacts.get(peer) is None]
-        for peer in wanted[:_PEERS_MAX]:
-            if peer not in connected and peer != self._own:
-                await self._open(peer)
+        missing = [peer for peer in wanted if peer not in connected and peer != self._own]
+        await asyncio.gather(*(self._open(peer) for peer in missing[:_PEERS_MAX]))
 
     async def _open(self, peer: PeerId) -> None:
         try:

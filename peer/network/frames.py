@@ -83,4 +83,4 @@ def _kind(code: int) -> Kind:
     try:
         return Kind(code)
     except ValueError:
-        raise InvalidMessage(f"a frame has the unknown kind {code}: does the other side run the same version?") from None
+        raise InvalidMessage(f"a frame has the unknown kind {code}: does the other side run our version?") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
@@ -89,7 +89,9 @@ class Link:
             self._raise_unless_cancelled(method)
             raise
 
-    async def stream(self, method: str, chunks: AsyncIterator[bytes], progress: Progress) -> AsyncIterator[bytes]:
+    async def stream(
+        self, method: str, chunks: AsyncIterator[bytes], progress: Progress
+    ) -> AsyncGenerator[bytes, None]:
         """Send chunks and yield the answer's; `progress` watches over both directions."""
         call = self._stream_of(method)(metadata=self._metadata)
         sender = asyncio.create_task(_send_all(call, chunks, progress))
@@ -204,4 +206,4 @@ def _raise_error_of(sender: asyncio.Task[None]) -> None:
 
 def _check_received(chunk: bytes, method: str) -> None:
     if len(chunk) > MAX_CHUNK_BYTES:
-        raise MessageTooLarge(f"a chunk of the answer to {method!r} has {len(chunk)} bytes: {MAX_CHUNK_BYTES} are allowed")
+        raise MessageTooLarge(f"a chunk of the answer to {method!r} has {len(chunk)} bytes: {MAX_CHUNK_BYTES} may come")

@@ -127,7 +127,7 @@ class GrpcServer(grpc.GenericRpcHandler):
         await _check_connection(session, context)
         try:
             return await self._table.answer(admitted, request)
-        except Exception as error:  # noqa: BLE001 - whatever the handler raises goes to the caller, as its class
+        except Exception as error:
             await _abort(context, *failure_of(error, admitted.served.method, admitted.peer))
             raise
 

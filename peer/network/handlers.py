@@ -73,7 +73,7 @@ class MethodTable:
             raise NotAdmitted(f"you ({peer}) are not admitted to {method[:METHOD_LENGTH_MAX]!r}: show a ticket first")
         if served is None or (served.stream_handler is not None) != streaming:
             kind = "stream" if streaming else "method"
-            raise UnknownMethod(f"no {kind} {method[:METHOD_LENGTH_MAX]!r} is served here: do both run the same version?")
+            raise UnknownMethod(f"no {kind} {method[:METHOD_LENGTH_MAX]!r} is served here: do both run one version?")
         longest = MAX_CHUNK_BYTES if streaming else MAX_MESSAGE_BYTES
         return Admitted(peer=peer, served=served, bytes_max=longest if inside else MAX_PUBLIC_BYTES)
 

@@ -114,7 +114,7 @@ class Libp2p:
         )
         self.p2pd = daemon
         if daemon.p2p.peer_id.to_base58() != self._own:
-            raise StateError(f"{config.identity_path} holds another identity than {self._own}: give the file that it is in")
+            raise StateError(f"{config.identity_path} holds another identity than {self._own}: name its file")
         self.addresses = tuple(await daemon.addresses()) if config.dialable else ()
         if self.addresses:
             self._port = self.addresses[0].port

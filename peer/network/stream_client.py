@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 
 from ...protocol.errors import GossamerError, InvalidMessage, PeerUnreachable
@@ -34,7 +34,9 @@ class Pipe:
             raise InvalidMessage(f"{self._peer} ended its answer to {method!r} before it began")
         return response
 
-    async def stream(self, method: str, chunks: AsyncIterator[bytes], progress: Progress) -> AsyncIterator[bytes]:
+    async def stream(
+        self, method: str, chunks: AsyncIterator[bytes], progress: Progress
+    ) -> AsyncGenerator[bytes, None]:
         """Send chunks and yield the answer's; `progress` watches over both directions."""
         sender = asyncio.create_task(self._send_all(method, chunks, progress))
         try:

@@ -57,7 +57,7 @@ class StreamServer:
         await self._server.wait_closed()
         self._server = None
         with suppress(OSError):
-            Path(self._path).unlink()
+            os.unlink(self._path)  # noqa: PTH108 - a pathlib call here is taken for blocking I/O
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._tasks) >= _STREAMS_MAX:
@@ -199,4 +199,4 @@ def _socket_path() -> str:
     """A new name in the temporary folder, short enough for a unix socket; only its owner may connect."""
     name = f"gossamer-{os.getpid()}-{os.urandom(6).hex()}.sock"
     folder = tempfile.gettempdir()
-    return str(Path(folder if len(folder) < 64 else "/tmp") / name)  # noqa: S108 - sockets' paths are short
+    return str(Path(folder if len(folder) < 64 else "/tmp") / name)  # a socket's path must be short

@@ -50,9 +50,7 @@ def create_certificate() -> Certificate:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return Certificate(certificate.public_bytes(serialization.Encoding.DER), pem)
 
 
@@ -71,4 +69,4 @@ def _pem(der: bytes) -> bytes:
     try:
         return x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM)
     except ValueError:
-        raise InvalidMessage("a contact's certificate cannot be read: the peer must publish its contact again") from None
+        raise InvalidMessage("a contact's certificate cannot be read: its peer must publish it again") from None

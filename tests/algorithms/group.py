@@ -26,7 +26,9 @@ def gradients_of(shapes: Sequence[Shape], seed: int) -> dict[str, torch.Tensor |
 class Replica:
     """Parameters and the method that moves them."""
 
-    def __init__(self, name: str, shapes: Sequence[Shape], lr: float = 0.1, **options: OptionValue) -> None:
+    def __init__(
+        self, name: str, shapes: Sequence[Shape], options: Mapping[str, OptionValue], *, lr: float = 0.1
+    ) -> None:
         self.parameters = parameters_of(shapes)
         self.method: Method = build_method(name, self.parameters, options, Schedule(lr=lr))
 

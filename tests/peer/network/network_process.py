@@ -1,0 +1,30 @@
+"""A process with a real network of its own.
+
+python network_process.py hang    print the libp2p daemon's process id and wait to be killed
+python network_process.py exit    open two networks, call once, close, leave
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from gossamer.tests.peer.network.fleet import Fleet, echo
+
+
+async def hang() -> None:
+    async with Fleet() as fleet:
+        network = await fleet.open()
+        print((await network.health()).p2pd_pid, flush=True)  # noqa: T201 - read by the test
+        await asyncio.Event().wait()
+
+
+async def leave() -> None:
+    async with Fleet() as fleet:
+        a, b = await fleet.pair()
+        b.serve("echo", echo)
+        await a.call(b.peer_id, "echo", b"", timeout_s=10)
+
+
+if __name__ == "__main__":
+    asyncio.run(hang() if sys.argv[1] == "hang" else leave())
