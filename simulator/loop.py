@@ -132,7 +132,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     # ------------------------------------------------------------------------------------------------------ the clock
 
     def call_at(
-        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> TimerHandle:
         """As asyncio's, and timers of the same instant fire in the order in which they were set."""
         self._check_closed()  # type: ignore[attr-defined]
@@ -222,7 +222,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _task_done(self, task: Task[Any]) -> None:
         self._tasks.pop(task, None)
-        if not task.cancelled() and task._exception is not None:  # type: ignore[attr-defined]
+        if not task.cancelled() and task._exception is not None:
             self._failed.append(weakref.ref(task))
 
     def _keep_failure(self, context: dict[str, Any]) -> None:
@@ -233,7 +233,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """The exception of the earliest task that failed and was never asked for its result."""
         for reference in self._failed:
             task = reference()
-            if task is not None and task._log_traceback:  # type: ignore[attr-defined]
+            if task is not None and task._log_traceback:
                 return task.exception()
         return self._failure
 
@@ -245,7 +245,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     # -------------------------------------------------------------------------------------------- the world outside
 
     def call_soon_threadsafe(
-        self, callback: Callable[[Unpack[Ts]], object], *args: Unpack[Ts], context: Context | None = None
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> Handle:
         """As `call_soon`: asyncio itself uses it, from the loop's own thread, to close async generators."""
         if self._thread_id not in {None, threading.get_ident()}:  # type: ignore[attr-defined]

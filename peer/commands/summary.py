@@ -47,14 +47,23 @@ def summarise(children: Sequence[Child], *, wall_s: float) -> dict[str, Any]:
         "rounds_failed": sum(event.outcome == "failed" for event in rounds),
         "round_overhead_s_p50": statistics.median(event.overhead_s for event in rounds) if rounds else None,
         "round_s_p50": statistics.median(event.duration_s for event in rounds) if rounds else None,
-        "round_s_max": max((event.duration_s for event in rounds), default=None),
         "killed": {str(child.number): child.killed for child in children if child.killed},
+        "kill_cost_s": _kill_cost_s(children, rounds),
         "resyncs": sum(isinstance(entry.event, Resynced) for child in children for entry in child.entries),
         "memory_bytes_max": max(
             (entry.event.rss_bytes for child in children for entry in child.entries if isinstance(entry.event, Memory)),
             default=None,
         ),
     }
+
+
+def _kill_cost_s(children: Sequence[Child], rounds: Sequence[RoundEnded]) -> float | None:
+    """By how much the slowest of the five rounds after a kill exceeded the median round; None without kills."""
+    kills = [step for child in children for step in child.killed_at_step]
+    after = [event.duration_s for event in rounds for step in kills if step <= event.step <= step + 5]
+    if not after:
+        return None
+    return max(0.0, max(after) - statistics.median(event.duration_s for event in rounds))
 
 
 def _traffic(child: Child) -> Traffic | None:

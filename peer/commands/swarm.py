@@ -48,6 +48,7 @@ class Child:
     peer_id: str
     process: subprocess.Popen[bytes] | None = None
     killed: int = 0
+    killed_at_step: list[int] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
 
     @property
@@ -95,6 +96,7 @@ class Swarm:
         """kill -9, by pid."""
         if child.process is not None and child.running:
             child.killed += 1
+            child.killed_at_step.append(max(other.step for other in self.children))
             os.kill(child.process.pid, signal.SIGKILL)
             child.process.wait(timeout=10)
 

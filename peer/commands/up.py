@@ -216,8 +216,8 @@ def tell(summary: dict[str, Any]) -> None:
         f"{summary['rounds_ok']} committed, {summary['rounds_failed']} failed, {overhead_ms:.0f} ms overhead"
     )
     if summary["killed"]:
-        cost_s, names = summary["round_s_max"] - summary["round_s_p50"], ", ".join(summary["killed"])
-        lines["killed with -9"] = f"daemon {names}; the slowest round took {cost_s:.1f} s longer than most"
+        cost_s, names = summary["kill_cost_s"] or 0.0, ", ".join(summary["killed"])
+        lines["killed with -9"] = f"daemon {names}; the slowest of the next rounds took {cost_s:.2f} s longer than most"
     agreed = "all hold the same state" if len(digests) == 1 else "THE DAEMONS DISAGREE"
     lines["agreement"] = f"{agreed} ({', '.join(digest[:12] for digest in digests)})"
     lines["report"] = summary["report"]

@@ -11,7 +11,7 @@ from .contacts import ContactBook
 from .dht import RecordStore
 from .libp2p import Libp2p
 
-_CHECK_EVERY_S = 5.0
+_CHECK_EVERY_S = 2.0
 _PEERS_MAX = 64
 
 log = logging.getLogger(__name__)

@@ -60,8 +60,10 @@ class Gather(Transfer):
     async def _push(self, slot: int, offer: pb.Offer, payload: bytes) -> None:
         """Send until it has arrived; a refusal ends it, silence does not."""
         round_ = self._round
-        while not await self._push_once(slot, offer, payload):  # noqa: ASYNC110 - pauses between tries, polls nothing
-            await asyncio.sleep(round_.patience_s / 2)
+        n_tries = 0
+        while not await self._push_once(slot, offer, payload):
+            await round_.pause(n_tries)
+            n_tries += 1
 
     async def _push_once(self, slot: int, offer: pb.Offer, payload: bytes) -> bool:
         round_, peer = self._round, self._round.place.roster.members[slot].peer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from typing import TYPE_CHECKING
 
@@ -67,13 +66,15 @@ class Leadership:
     async def _seek_promise(self, slot: int) -> None:
         place = self.round.place
         request = pb.Prepare(lineage=place.lineage, round=place.index, ballot=self.ballot).SerializeToString()
+        n_tries = 0
         while self.current and self.phase is Phase.PREPARING:
             answer = await self.round.ask(slot, "round/prepare", request)
             if answer is not None:
                 with self.round.refusing(slot):
                     self._on_promise(slot, answer)
                 return
-            await asyncio.sleep(self.round.patience_s / 2)
+            await self.round.pause(n_tries)
+            n_tries += 1
 
     def _on_promise(self, slot: int, answer: bytes) -> None:
         promise = parse(pb.Promise, answer, bytes_max=2 * DECISION_BYTES_MAX, what="a promise")
@@ -149,13 +150,15 @@ class Leadership:
     async def _seek_vote(self, slot: int, encoded: bytes) -> None:
         place = self.round.place
         request = pb.Accept(lineage=place.lineage, round=place.index, ballot=self.ballot, decision=encoded)
+        n_tries = 0
         while self.current:
             answer = await self.round.ask(slot, "round/accept", request.SerializeToString())
             if answer is not None:
                 with self.round.refusing(slot):
                     self._on_accepted(slot, answer, encoded)
                 return
-            await asyncio.sleep(self.round.patience_s / 4)
+            await self.round.pause(n_tries)
+            n_tries += 1
 
     def _on_accepted(self, slot: int, answer: bytes, encoded: bytes) -> None:
         accepted = parse(pb.Accepted, answer, bytes_max=1024, what="a vote")

@@ -26,6 +26,7 @@ from .transfer import Proposal, Transfer
 BALLOT_PATIENCE = 6.0
 """A leader that answers but does not lead is given up after this many deadlines."""
 BACKOFF_MAX_S = 15.0
+RETRY_S = 0.2
 UNARY_BYTES_MAX = 512 << 10
 """Longer payloads go as a stream of chunks."""
 
@@ -217,15 +218,19 @@ class Round:
         if self._reporting or not (overdue or (worth and news != self._reported)):
             return
         self._reporting, self._reported = True, news
-        self._report_due_s = self._clock() + max(1.0, self.patience_s / 2)
         self.spawn(self._send_report(self.leader))
 
     async def _send_report(self, leader: int) -> None:
         try:
-            await self.ask(leader, "round/hold", self.hold().SerializeToString())
+            heard = await self.ask(leader, "round/hold", self.hold().SerializeToString()) is not None
         finally:
             self._reporting = False
-            self.wake()
+        self._report_due_s = self._clock() + (max(1.0, self.patience_s / 2) if heard else RETRY_S)
+        self.wake()
+
+    async def pause(self, n_tries: int) -> None:
+        """Between tries that went unanswered: short at first, then longer."""
+        await asyncio.sleep(min(self.patience_s / 2, RETRY_S * 2.0**n_tries))
 
     async def ask(self, slot: int, method: str, request: bytes) -> bytes | None:
         """Call a member; None, and the reason noted, if it does not answer or refuses."""

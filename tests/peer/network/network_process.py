@@ -15,7 +15,7 @@ from gossamer.tests.peer.network.fleet import Fleet, echo
 async def hang() -> None:
     async with Fleet() as fleet:
         network = await fleet.open()
-        print((await network.health()).p2pd_pid, flush=True)  # noqa: T201 - read by the test
+        print((await network.health()).p2pd_pid, flush=True)
         await asyncio.Event().wait()
 
 

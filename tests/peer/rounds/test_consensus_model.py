@@ -1,8 +1,9 @@
 """Walks every reachable state of a few members that agree by `Acceptor` and `Proposer`: the argument's safety net.
 
-A message, once sent, may be delivered at any later time, again and again, or never. Hence a crash is a member that
-takes no further step, and a leader that dies between its own vote and its sends is one whose sends are all lost: both
-are among the orders that are walked. What a crash adds is the question whether the others can still decide.
+A message, once sent, stays in a set and may be delivered at any later time, again and again, or never. Any minority may
+die at any point; a leader that dies between its own vote and its sends is one that dies while its sends are lost.
+One step is reduced: a leader hears a choice of the promises at the moment when it proposes, because hearing one earlier
+changes nothing that others see.
 """
 
 from __future__ import annotations
@@ -13,24 +14,23 @@ from functools import cached_property
 from itertools import combinations
 from typing import NamedTuple, TypeVar
 
-import pytest
-
 from gossamer.peer.rounds.consensus import Acceptor, Proposer
 
 Memory = tuple[int, int, bytes | None, bool]
 """An acceptor's: promised, accepted ballot, accepted value, retired."""
+Promise = tuple[int, int, int, bytes | None]
+"""(ballot, slot, accepted ballot, accepted value)."""
 FRESH: Memory = (0, -1, None, False)
 
 
 class State(NamedTuple):
-    """A round: what its members remember, and every message that was ever sent and may still matter."""
+    """A round: what its members remember, and every message that was ever sent."""
 
     members: tuple[Memory | None, ...]
     """None: does not take part (has not come so far yet, has gone on, or is dead)."""
     begun: frozenset[int] = frozenset()
     """Ballots whose leader has asked for promises."""
-    promises: frozenset[tuple[int, int, int, bytes | None]] = frozenset()
-    """(ballot, slot, accepted ballot, accepted value)."""
+    promises: frozenset[Promise] = frozenset()
     proposals: frozenset[tuple[int, bytes]] = frozenset()
     votes: frozenset[tuple[int, int, bytes]] = frozenset()
     """(ballot, slot, value)."""
@@ -79,6 +79,7 @@ class Model:
     double_tongued: bool = False
     """Wrong on purpose: leaders propose a second value in their ballot."""
     retirements: bool = False
+    deaths: bool = True
 
     @cached_property
     def quorum(self) -> int:
@@ -108,6 +109,8 @@ class Model:
                 yield f"{slot} forgets all", _remember(state, slot, FRESH)
             if memory is not None and self.retirements:
                 yield f"{slot} retires", _remember(state, slot, (*memory[:3], True))
+            if memory is not None and self.deaths and state.members.count(None) < self.n_members - self.quorum:
+                yield f"{slot} dies", _remember(state, slot, None)
 
     def _prepare(self, state: State, ballot: int) -> Steps[State]:
         """The leader begins by promising itself; then its request may reach anybody."""
@@ -119,9 +122,8 @@ class Model:
             acceptor = self.wake(memory)
             if acceptor.prepare(ballot):
                 promise = (ballot, slot, acceptor.accepted_ballot, acceptor.accepted)
-                after = _remember(state, slot, _memory(acceptor))._replace(begun=state.begun | {ballot})
-                if ballot not in dict(state.proposals):  # afterwards nobody listens to promises
-                    after = after._replace(promises=state.promises | {promise})
+                after = _remember(state, slot, _memory(acceptor))
+                after = after._replace(begun=state.begun | {ballot}, promises=state.promises | {promise})
                 yield f"{slot} promises ballot {ballot}", after
 
     def _propose(self, state: State, ballot: int) -> Steps[State]:
@@ -130,16 +132,15 @@ class Model:
         memory, made = state.members[leader], [value for number, value in state.proposals if number == ballot]
         if memory is None or len(made) > self.double_tongued:
             return
-        for heard in _some(sorted(p for p in state.promises if p[0] == ballot), leader):
+        for heard in _some([promise for promise in sorted(state.promises, key=repr) if promise[0] == ballot], leader):
             proposer = Proposer(ballot, self.quorum)
             for _, slot, accepted_ballot, accepted in heard:
                 proposer.promise(slot, accepted_ballot, accepted)
             if not proposer.may_propose:
                 continue
             value = proposer.propose(self.wishes[ballot] + b"!" * len(made))
-            rest = frozenset(p for p in state.promises if p[0] != ballot or self.double_tongued)
             acceptor = self.wake(memory)
-            after = state._replace(proposals=state.proposals | {(ballot, value)}, promises=rest)
+            after = state._replace(proposals=state.proposals | {(ballot, value)})
             if acceptor.accept(ballot, value):
                 after = after._replace(votes=state.votes | {(ballot, leader, value)})
                 yield f"{leader} proposes {value!r} in ballot {ballot}", _remember(after, leader, _memory(acceptor))
@@ -174,6 +175,15 @@ class Model:
             return "a member voted twice in a ballot"
         return "two values were chosen" if not self.double_tongued and len(self.chosen(state)) > 1 else ""
 
+    def can_go_on(self, state: State) -> bool:
+        """Whether any quorum of the living, led by any of its members, decides, and nothing but what was chosen."""
+        alive = [slot for slot, memory in enumerate(state.members) if memory is not None]
+        bound = self.chosen(state)
+        results = [
+            self.later(state, some, leader) for some in combinations(alive, self.quorum) for leader in some
+        ]
+        return all(value is not None and value in (bound or [value]) for value in results)
+
     def later(self, state: State, alive: tuple[int, ...], leader: int) -> bytes | None:
         """What is decided if only `alive` are left and `leader`, one of them, leads an unused ballot undisturbed."""
         members = {slot: self.wake(memory) for slot in alive if (memory := state.members[slot]) is not None}
@@ -196,7 +206,7 @@ def _remember(state: State, slot: int, memory: Memory | None) -> State:
     return state._replace(members=(*state.members[:slot], memory, *state.members[slot + 1 :]))
 
 
-def _some(promises: list[tuple[int, int, int, bytes | None]], leader: int) -> Iterator[tuple[tuple[int, int, int, bytes | None], ...]]:
+def _some(promises: list[Promise], leader: int) -> Iterator[tuple[Promise, ...]]:
     """Every choice of promises with the leader's own; none at all for a ballot that needs none."""
     for size in range(len(promises) + 1):
         for heard in combinations(promises, size):

@@ -1,0 +1,40 @@
+"""A host's processor: heavy maths takes virtual time, one piece after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from ..protocol.network import Cost
+
+T = TypeVar("T")
+
+
+class Processor:
+    """Does the work at once and holds the result back for as long as the host would have needed.
+
+    Speeds may be changed at any time, for the work that begins afterwards.
+    """
+
+    def __init__(self, *, flops_per_s: float, memory_bytes_per_s: float) -> None:
+        if not (flops_per_s > 0 and memory_bytes_per_s > 0):
+            raise ValueError(f"a host cannot have {flops_per_s} flops and {memory_bytes_per_s} bytes a second: both > 0")
+        self.flops_per_s = flops_per_s
+        self.memory_bytes_per_s = memory_bytes_per_s
+        self._turn = asyncio.Lock()
+        self._busy_until_s = 0.0
+
+    async def run(self, work: Callable[[], T], cost: Cost) -> T:
+        """In order of arrival. Work that began runs to its end even if nobody waits for it any more."""
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            if self._busy_until_s > loop.time():
+                await asyncio.sleep(self._busy_until_s - loop.time())
+            result = work()
+            self._busy_until_s = loop.time() + self._seconds(cost)
+            await asyncio.sleep(self._busy_until_s - loop.time())
+        return result
+
+    def _seconds(self, cost: Cost) -> float:
+        return cost.flops / self.flops_per_s + cost.memory_bytes / self.memory_bytes_per_s
