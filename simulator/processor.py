@@ -19,7 +19,9 @@ class Processor:
 
     def __init__(self, *, flops_per_s: float, memory_bytes_per_s: float) -> None:
         if not (flops_per_s > 0 and memory_bytes_per_s > 0):
-            raise ValueError(f"a host cannot have {flops_per_s} flops and {memory_bytes_per_s} bytes a second: both > 0")
+            raise ValueError(
+                f"a host cannot have {flops_per_s} flops and {memory_bytes_per_s} bytes a second: both > 0"
+            )
         self.flops_per_s = flops_per_s
         self.memory_bytes_per_s = memory_bytes_per_s
         self._turn = asyncio.Lock()

@@ -14,7 +14,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ..protocol.errors import GossamerError, NetworkClosed, PeerUnreachable
+from ..protocol.errors import NetworkClosed, PeerUnreachable
 from ..protocol.identity import PeerId
 from ..protocol.network import Traffic
 from .sharing import Flow
@@ -110,7 +110,7 @@ class Port:
         self._flow: Flow | None = None
         self._lost = False
         self._closed = False
-        self._error: GossamerError | None = None
+        self._error: Exception | None = None
         self._waiting: list[asyncio.Future[None]] = []
 
     def attach(self, owner: Endpoint) -> None:
@@ -142,11 +142,12 @@ class Port:
         while not self._inbox:
             await self._change()
         message = self._inbox.popleft()
-        n_bytes = message.wire_bytes(self.method)
-        self._call_there(lambda: self.far.credit(n_bytes), 0)
+        if message.kind is Kind.CHUNK:
+            n_bytes = message.wire_bytes(self.method)
+            self._call_there(lambda: self.far.credit(n_bytes), 0)
         return message
 
-    def fail(self, error: GossamerError) -> None:
+    def fail(self, error: Exception) -> None:
         """End the session at this end, with an error for whoever sends or receives."""
         if self._closed or self._error is not None:
             return
@@ -161,6 +162,10 @@ class Port:
         """Part from the other end; if it has not done so itself, it sees a reset."""
         if self._leave() and not self.far._closed:
             self._call_there(self._reset_far, 0)
+
+    def finish(self) -> None:
+        """Part after the last message: the other end needs no other news."""
+        self._leave()
 
     def sever(self, *, silent: bool) -> None:
         """The owner goes away; nothing that it still does leaves this port."""

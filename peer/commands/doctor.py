@@ -111,7 +111,7 @@ async def _open(identity: Identity, key: Path, bootstrap: tuple[str, ...]) -> st
     config = NetworkConfig(run_id="doctor", identity_path=key, bootstrap=bootstrap, startup_timeout_s=10.0)
     network = await RealNetwork.open(identity, config)
     try:
-        health = network.health()
+        health = await network.health()
         return f"started; {health.dht_neighbours} DHT neighbours" if bootstrap else "starts"
     finally:
         await network.close()

@@ -36,7 +36,7 @@ def new(out: Path, order: Order, *, start_peers: int, open_to_all: bool) -> None
     print(
         f"start the owner's peer: gossamer peer --run {out}/manifest.toml --owner-key {out}/owner.key --folder {out}/peer"
     )
-    print(f"then invite others:     gossamer run invite {out}/peer --owner-key {out}/owner.key")
+    print(f"then invite others: gossamer run invite {out}/peer --owner-key {out}/owner.key")
 
 
 def show(manifest: Path, *, json_output: bool) -> None:

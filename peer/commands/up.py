@@ -32,6 +32,7 @@ from .swarm import Child, Kill, Swarm, parse_kill
 TICKET_LIFETIME_S = 365 * 86400.0
 POLL_S = 0.2
 RESTART_AFTER_S = 1.0
+LATE_S = 8.0
 CREATED = "2026-01-01T00:00:00Z"
 """Runs of `up` are named by their settings: the same order is the same run."""
 
@@ -136,9 +137,18 @@ def _watch(swarm: Swarm, kills: list[Kill], total: int) -> None:
                 restarts.remove(due)
                 swarm.restart(due[1])
                 progress.console.print(f"started daemon {due[1].number} again")
+            if not restarts and _only_latecomers(swarm):
+                break
             time.sleep(POLL_S)
     for child in swarm.children:
         child.read()
+
+
+def _only_latecomers(swarm: Swarm) -> bool:
+    """The run is finished, and whoever still runs came back too late to take part."""
+    ends = [child.entries[-1].unix_s for child in swarm.children if child.ended and child.ended.outcome == "finished"]
+    late = [child for child in swarm.children if child.running]
+    return bool(ends) and all(child.killed for child in late) and time.time() - max(ends) > LATE_S
 
 
 def _victim(swarm: Swarm, kill: Kill) -> Child:

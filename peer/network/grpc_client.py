@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import grpc
 import grpc.aio
+from grpc._cython import cygrpc
 
 from ...protocol.errors import MessageTooLarge, NetworkError, PeerUnreachable
 from ...protocol.identity import Identity
@@ -163,11 +164,14 @@ def _some(message: Any) -> bytes:
 
 async def _send_all(call: Call, chunks: AsyncIterator[bytes], progress: Progress) -> None:
     try:
+        await call.wait_for_connection()
         async for chunk in chunks:
-            await call.write(chunk)
+            # Not call.write: when the server ends the stream first, that puts an error of its own, without a reason,
+            # in place of the status that the server sent.
+            await call._cython_call.send_serialized_message(chunk)
             progress.made()
         await call.done_writing()
-    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+    except (grpc.aio.AioRpcError, cygrpc.InternalError):
         return  # the call is over: whoever reads it says why
     except Exception:
         call.cancel()

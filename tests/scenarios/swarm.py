@@ -85,8 +85,8 @@ class SimulatedSwarm:
     async def reach(self, step: int, *, timeout_s: float = 600.0) -> None:
         """Wait until some daemon has applied so many updates."""
         async with asyncio.timeout(timeout_s):
-            while max((daemon.replica.step for daemon in self.daemons), default=0) < step:
-                await asyncio.sleep(0.05)
+            while max((daemon.replica.step for daemon in self.daemons), default=0) < step:  # noqa: ASYNC110 - virtual time
+                await asyncio.sleep(0.05)  # of virtual time
 
     async def finish(self, living: Sequence[int], *, timeout_s: float = 3000.0) -> list[Result]:
         async with asyncio.timeout(timeout_s):

@@ -52,9 +52,8 @@ class Stranger:
 
     async def call(self, method: str, body: bytes, token: str | None) -> bytes:
         metadata = () if token is None else ((SESSION_KEY, token),)
-        answer: bytes = await self.channel.unary_unary(CALL_PREFIX + method)(
-            body, metadata=metadata, timeout=_TIMEOUT_S
-        )
+        send: Any = self.channel.unary_unary(CALL_PREFIX + method)
+        answer: bytes = await send(body, metadata=metadata, timeout=_TIMEOUT_S)
         return answer
 
 

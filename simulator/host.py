@@ -1,0 +1,148 @@
+"""A machine of the simulated world, and the life of the process on it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from asyncio import Task
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar
+from typing import Any, TypeVar
+
+from ..protocol.identity import Identity
+from .network import Machine, SimulatedNetwork
+from .processor import Processor
+
+T = TypeVar("T")
+
+_LIFE: ContextVar[Life | None] = ContextVar("gossamer_life", default=None)
+
+
+class Life:
+    """All tasks of one incarnation of a host's process."""
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.context = Context()
+        self.context.run(_LIFE.set, self)
+        self._tasks: dict[Task[Any], None] = {}
+
+    def adopt(self, task: Task[Any]) -> None:
+        self._tasks[task] = None
+        task.add_done_callback(self._task_done)
+        if not self.alive:
+            task.cancel()
+
+    def end(self) -> None:
+        self.alive = False
+        for task in list(self._tasks):
+            task.cancel()
+
+    def _task_done(self, task: Task[Any]) -> None:
+        self._tasks.pop(task, None)
+        if not self.alive and not task.cancelled():
+            task.exception()  # nobody is there to miss it
+
+
+class Host:
+    """Made by `Simulation.host`. `flops_per_s` and `memory_bytes_per_s` may be changed at any time."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        identity: Identity,
+        seed: int,
+        processor: Processor,
+        unix_time_s: Callable[[], float],
+        connect: Callable[[Machine], SimulatedNetwork],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.name = name
+        self.identity = identity
+        self.incarnation = 0
+        self.random: random.Random
+        """Entropy for the daemon; follows from the simulation's seed, the host's name and its incarnation."""
+        self.network: SimulatedNetwork
+        self._seed = seed
+        self._processor = processor
+        self._unix_time_s = unix_time_s
+        self._connect = connect
+        self._loop = loop
+        self._begin()
+
+    @property
+    def peer_id(self) -> str:
+        return self.identity.peer_id
+
+    @property
+    def alive(self) -> bool:
+        return self._life.alive and not self.network.closed
+
+    @property
+    def flops_per_s(self) -> float:
+        return self._processor.flops_per_s
+
+    @flops_per_s.setter
+    def flops_per_s(self, value: float) -> None:
+        self._processor.flops_per_s = value
+
+    @property
+    def memory_bytes_per_s(self) -> float:
+        return self._processor.memory_bytes_per_s
+
+    @memory_bytes_per_s.setter
+    def memory_bytes_per_s(self, value: float) -> None:
+        self._processor.memory_bytes_per_s = value
+
+    def spawn(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> Task[T]:
+        """Start a task on this host. It dies with the host, and so does every task that it starts."""
+        return self._loop.create_task(coro, name=name or f"{self.name}", context=self._life.context.copy())
+
+    def kill(self, *, silent: bool = False) -> None:
+        """End the process at once: first its network, so that nothing which the dying tasks still do reaches
+        anybody, then its tasks, by cancellation.
+
+        Args:
+            silent: as when the power fails: others notice nothing but silence. Otherwise the operating system
+                resets the connections, which others see one latency later.
+        """
+        self.network.sever(silent=silent)
+        self._life.end()
+
+    def restart(self) -> SimulatedNetwork:
+        """A new process under the same identity, after a kill if the old one still runs. Starts no task."""
+        self.kill()
+        self.incarnation += 1
+        self._begin()
+        return self.network
+
+    def _begin(self) -> None:
+        self._life = Life()
+        self._processor = Processor(
+            flops_per_s=self._processor.flops_per_s, memory_bytes_per_s=self._processor.memory_bytes_per_s
+        )
+        self.random = random.Random(f"host {self._seed} {self.name} {self.incarnation}")
+        self.network = self._connect(
+            Machine(
+                name=self.name,
+                identity=self.identity,
+                processor=self._processor,
+                unix_time_s=self._unix_time_s,
+                context=self._life.context,
+            )
+        )
+
+    def __repr__(self) -> str:
+        return f"Host({self.name!r}, incarnation={self.incarnation}, alive={self.alive})"
+
+
+def adopting_task_factory(
+    loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], *, context: Context | None = None
+) -> Task[Any]:
+    """Makes every task belong to the host of the task that starts it."""
+    task: Task[Any] = Task(coro, loop=loop, context=context)
+    life = _LIFE.get() if context is None else context.get(_LIFE)
+    if life is not None:
+        life.adopt(task)
+    return task

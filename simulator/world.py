@@ -1,0 +1,202 @@
+"""The simulated world: hosts on a modelled internet, in virtual time, from one seed.
+
+    sim = Simulation(seed=7, latency_s=0.05)
+    a, b = sim.host("a"), sim.host("b")
+
+    async def main() -> bytes:
+        b.network.serve("echo", echo)
+        ...
+        return await a.network.call(b.peer_id, "echo", b"hello", timeout_s=5)
+
+    sim.run(main())
+
+The same seed gives the same run, delivery by delivery; `trace_hash` tells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Coroutine, Iterable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from ..protocol.errors import unknown_name
+from ..protocol.identity import Identity
+from .directory import Directory
+from .guard import forbid_wall_clock
+from .host import Host, adopting_task_factory
+from .loop import VirtualLoop
+from .network import SimulatedNetwork
+from .processor import Processor
+from .session import Fabric
+from .trace import Trace
+from .wires import Line, Path, Wires
+
+T = TypeVar("T")
+
+EPOCH_UNIX_S = 1_800_000_000.0
+"""Wall clock of every host when a simulation begins, before its skew."""
+
+
+class Simulation:
+    """One run. Make it, add hosts, `run` a coroutine; afterwards only look at it.
+
+    Args:
+        latency_s, jitter_s, loss: of every path for which `set_path` says nothing else; see `wires.Path`.
+        up_bytes_per_s, down_bytes_per_s: of every host that is not given its own.
+        spread_s: mean time until others see a published record.
+        shuffle_seed: permute what is ready at the same instant, to find code that relies on its order.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        latency_s: float = 0.02,
+        jitter_s: float = 0.005,
+        up_bytes_per_s: float = 12.5e6,
+        down_bytes_per_s: float = 12.5e6,
+        loss: float = 0.0,
+        spread_s: float = 0.1,
+        shuffle_seed: int | None = None,
+    ) -> None:
+        self.seed = seed
+        self.random = random.Random(f"simulation {seed}")
+        """For the scenario's own choices, such as whom to kill when."""
+        self.hosts: dict[str, Host] = {}
+        self._line = Line(up_bytes_per_s=up_bytes_per_s, down_bytes_per_s=down_bytes_per_s)
+        self._loop = VirtualLoop(shuffle_seed=shuffle_seed)
+        self._loop.set_task_factory(adopting_task_factory)  # type: ignore[arg-type]  # typeshed knows no context
+        path = Path(latency_s=latency_s, jitter_s=jitter_s, loss=loss)
+        self._wires = Wires(self._loop, seed=seed, path=path)
+        self._trace = Trace()
+        self._fabric = Fabric(loop=self._loop, wires=self._wires, trace=self._trace)
+        self._directory = Directory(self._loop, self._wires, seed=seed, spread_s=spread_s)
+
+    # --------------------------------------------------------------------------------------------------------- hosts
+
+    def host(
+        self,
+        name: str,
+        *,
+        identity: Identity | None = None,
+        flops_per_s: float = 5e10,
+        memory_bytes_per_s: float = 1e10,
+        up_bytes_per_s: float | None = None,
+        down_bytes_per_s: float | None = None,
+        clock_skew_s: float = 0.0,
+    ) -> Host:
+        """Add a machine, switched on.
+
+        Args:
+            identity: None: one that follows from the seed and the name.
+            clock_skew_s: how far its wall clock is ahead.
+        Raises: ValueError if there is one of this name.
+        """
+        if name in self.hosts:
+            raise ValueError(f"there is a host {name!r} already: names are unique")
+        self._wires.attach(name, _changed(self._line, up_bytes_per_s, down_bytes_per_s))
+        self.hosts[name] = Host(
+            name=name,
+            identity=identity or Identity(hashlib.sha256(f"identity {self.seed} {name}".encode()).digest()),
+            seed=self.seed,
+            processor=Processor(flops_per_s=flops_per_s, memory_bytes_per_s=memory_bytes_per_s),
+            unix_time_s=lambda: EPOCH_UNIX_S + self._loop.time() + clock_skew_s,
+            connect=lambda machine: SimulatedNetwork(self._fabric, self._directory, machine),
+            loop=self._loop,
+        )
+        return self.hosts[name]
+
+    # -------------------------------------------------------------------------------------------------------- faults
+
+    def set_line(
+        self, host: str | Host, *, up_bytes_per_s: float | None = None, down_bytes_per_s: float | None = None
+    ) -> None:
+        """Change a host's bandwidth, also of transfers under way. 0 stalls it."""
+        name = self._name(host)
+        self._wires.set_line(name, _changed(self._wires.line(name), up_bytes_per_s, down_bytes_per_s))
+
+    def set_path(
+        self,
+        a: str | Host,
+        b: str | Host,
+        *,
+        latency_s: float | None = None,
+        jitter_s: float | None = None,
+        loss: float | None = None,
+        one_way: bool = False,
+    ) -> None:
+        """Change what messages from `a` to `b` meet, and those from `b` to `a` unless `one_way`."""
+        ends = (self._name(a), self._name(b))
+        for source, target in [ends] if one_way else [ends, ends[::-1]]:
+            old = self._wires.path(source, target)
+            new = replace(
+                old,
+                latency_s=old.latency_s if latency_s is None else latency_s,
+                jitter_s=old.jitter_s if jitter_s is None else jitter_s,
+                loss=old.loss if loss is None else loss,
+            )
+            self._wires.set_path(source, target, new)
+
+    def partition(self, these: Iterable[str | Host], those: Iterable[str | Host], *, one_way: bool = False) -> None:
+        """Lose all that one group sends to the other, in both directions or only from these to those. Adds to
+        earlier partitions; hosts that are in neither group reach everybody."""
+        left, right = [self._name(host) for host in these], [self._name(host) for host in those]
+        self._wires.cut(left, right)
+        if not one_way:
+            self._wires.cut(right, left)
+
+    def heal(self) -> None:
+        """End all partitions. Connections across them stay broken; new ones work."""
+        self._wires.heal()
+        self._directory.heal()
+
+    # ------------------------------------------------------------------------------------------------------- running
+
+    def run(self, main: Coroutine[Any, Any, T], *, timeout_s: float = 3600.0) -> T:
+        """Run `main`, outside of all hosts, to its end; then the hosts lose their power. Once per simulation.
+
+        Args:
+            timeout_s: virtual seconds.
+        Raises: as `VirtualLoop.run`.
+        """
+        try:
+            with forbid_wall_clock():
+                return self._loop.run(self._to_the_end(main), timeout_s=timeout_s)
+        finally:
+            self._loop.close()
+
+    @property
+    def now_s(self) -> float:
+        """Virtual seconds since the beginning."""
+        return self._loop.time()
+
+    @property
+    def n_deliveries(self) -> int:
+        """Messages and chunks that arrived so far."""
+        return self._trace.n_deliveries
+
+    def trace_hash(self) -> str:
+        """SHA-256 over all deliveries so far: time, sender, receiver, method, size, content."""
+        return self._trace.hexdigest()
+
+    async def _to_the_end(self, main: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await main
+        finally:
+            for host in self.hosts.values():
+                host.kill(silent=True)
+
+    def _name(self, host: str | Host) -> str:
+        name = host.name if isinstance(host, Host) else host
+        if name not in self.hosts:
+            raise unknown_name("host", name, self.hosts)
+        return name
+
+
+def _changed(line: Line, up_bytes_per_s: float | None, down_bytes_per_s: float | None) -> Line:
+    return Line(
+        up_bytes_per_s=line.up_bytes_per_s if up_bytes_per_s is None else up_bytes_per_s,
+        down_bytes_per_s=line.down_bytes_per_s if down_bytes_per_s is None else down_bytes_per_s,
+    )
