@@ -46,15 +46,15 @@ class DeMoOptions:
     """Coefficients sent of each whole tile; smaller tiles send in proportion, at least one."""
     tile: int = 64
     """Side of a tile."""
-    beta: float = 0.999
-    """Decay of the local momentum."""
+    beta: float = 0.99
+    """Decay of the local momentum. The paper's .999 is for long runs: within hundreds of steps .95 to .99 do better."""
     value_bits: int = 8
     """32: float32; 8: linear with a scale for each tile; 1: signs."""
     combine: str = "normclip"
     """normclip or senders."""
     weight_decay: float = 0.0
     """Decoupled: parameters shrink by 1 - lr * weight_decay each update; 0: not at all."""
-    clip: float = 0.0
+    clip: float = 1.0
     """Bound of the local gradient's global norm; 0: none."""
 
     def __post_init__(self) -> None:

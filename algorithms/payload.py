@@ -120,8 +120,11 @@ class PayloadFormat:
             theirs = (version, value_bits, n_tensors)
             raise BadPayload(f"payload has (version, value bits, tensors) = {theirs}, expected {ours}")
         n_dense = n_values - n_indexed
-        if not (0 <= n_dense <= len(self._dense_tile)) or (self._value_bits != 1 and n_dense != len(self._dense_tile)):
-            raise BadPayload(f"payload has {n_dense} dense values, expected {len(self._dense_tile)}")
+        n_dense_max = len(self._dense_tile)
+        # With 1 bit the mask leaves zeros out.
+        n_dense_min = 0 if self._value_bits == 1 else n_dense_max
+        if not n_dense_min <= n_dense <= n_dense_max:
+            raise BadPayload(f"payload has {n_dense} dense values, expected {n_dense_max}")
         expected = self._length(n_indexed, n_values)
         if len(payload) != expected:
             raise BadPayload(f"payload of {len(payload)} bytes, expected {expected} for {n_values} values")

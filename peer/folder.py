@@ -106,3 +106,9 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: boo
         if durable:
             os.fsync(file.fileno())
     temporary.replace(path)
+    if durable:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

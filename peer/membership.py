@@ -84,6 +84,11 @@ class Membership:
         """Announce and look now."""
         self._wake.set()
 
+    def greet_anew(self, peer: PeerId) -> None:
+        """A peer does not know our ticket (any more): show it again."""
+        self._greeted.pop(peer, None)
+        self._wake.set()
+
     async def run(self) -> None:
         """Announce and look, for ever."""
         while True:

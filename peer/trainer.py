@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..protocol.identity import PeerId
@@ -55,6 +55,7 @@ class Trainer(Delegate):
         self.emit = emit
         self.tally = Tally()
         self.standing: Callable[[], Standing]
+        self.greet: Callable[[PeerId], None]
         self._member_of: tuple[PeerId, ...] = ()
         self._n_warnings = 0
 
@@ -118,6 +119,9 @@ class Trainer(Delegate):
         if outcome.round_index % TRAFFIC_EVERY_ROUNDS == 0:
             self.tell_traffic()
 
+    def unadmitted(self, peer: PeerId) -> None:
+        self.greet(peer)
+
     def refused(self, peer: PeerId, reason: str) -> None:
         self.emit(PeerRefused(refused=short_id(peer), reason=reason))
 
@@ -125,6 +129,24 @@ class Trainer(Delegate):
         self._n_warnings += 1
         if self._n_warnings <= WARNINGS_MAX:
             self.emit(Warned(message=message))
+
+    def paused(self, standing: Standing, reachable: Sequence[PeerId]) -> None:
+        excluded = {short_id(peer): "out of reach" for peer in standing.roster.peers if peer not in reachable}
+        self.emit(
+            RoundEnded(
+                round=standing.index,
+                step=self.replica.step,
+                outcome="unknown",
+                contributors=(),
+                excluded=excluded,
+                payload_bytes=0,
+                duration_s=0.0,
+                overhead_s=0.0,
+                ballots=0,
+                leader="",
+                digest="",
+            )
+        )
 
     def forked(self, old: Standing, new: Standing) -> None:
         names = tuple(short_id(peer) for peer in new.roster.peers)

@@ -16,7 +16,7 @@ ROUND_METHODS = ("round/", "group/")
 def summarise(children: Sequence[Child], *, wall_s: float) -> dict[str, Any]:
     """Everything that the logs tell; who was killed for good has no digest."""
     steady = [child for child in children if child.killed == 0] or list(children)
-    rounds = [entry.event for entry in steady[0].entries if isinstance(entry.event, RoundEnded)]
+    rounds = [e.event for e in steady[0].entries if isinstance(e.event, RoundEnded) and e.event.outcome != "unknown"]
     started = next(entry.event for entry in steady[0].entries if isinstance(entry.event, Started))
     n_peers, steps = len(children), max(child.step for child in children)
     evaluations = sorted(

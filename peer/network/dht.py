@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,10 @@ from hivemind.dht.node import DHTNode
 from hivemind.dht.routing import DHTID
 from hivemind.dht.storage import DictionaryDHTValue
 from hivemind.p2p import PeerID
+from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 from hivemind.utils import MSGPackSerializer
 
-from ...protocol.errors import GossamerError, InvalidMessage, PeerUnreachable
+from ...protocol.errors import GossamerError, InvalidMessage, NetworkError, PeerUnreachable
 from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Traffic
 from ...protocol.records import MAX_KEY_BYTES, CheckedRecord, Entry, RecordRules, check_record, sign_record
@@ -27,6 +28,8 @@ _CACHED_RECORDS_MAX = 256
 _RPC_TIMEOUT_S = 3.0
 _STORE_TRIES = 3
 _RETRY_S = 0.2
+_STEPS_TO_END = 20
+"""Turns of the event loop in which hivemind's own tasks, told that the daemon ended, come to their ends."""
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,8 @@ class RecordStore:
         self._traffic = traffic
         self._clock = clock
         self._node: Any = None
+        self._p2pd: P2pd | None = None
+        self._running: dict[int, asyncio.Task[Any]] = {}
         self._own: dict[str, _Own] = {}
         self._sequence = 0
         self._rules = RecordRules(key_id=key_id)
@@ -60,9 +65,19 @@ class RecordStore:
         """Run a node on this daemon, with the records that the one before it held.
 
         Args: client: take no records and answer nobody.
+        Raises: NetworkError.
         """
-        storage = self._node.protocol.storage if self._node is not None else None
-        node = await DHTNode.create(
+        try:
+            node = await self._create_node(p2pd, client)
+        except (P2PDaemonError, OSError) as error:
+            raise NetworkError(f"the libp2p daemon {p2pd.pid} went down while the DHT started: {error}") from None
+        node.protocol._validate_dictionary = self._drop_invalid
+        if self._node is not None:
+            node.protocol.storage = self._node.protocol.storage
+        self._node, self._p2pd = node, p2pd
+
+    async def _create_node(self, p2pd: P2pd, client: bool) -> Any:
+        return await DHTNode.create(
             p2p=p2pd.p2p,
             node_id=DHTID.generate(source=self._identity.peer_id.encode()),
             num_replicas=N_REPLICAS,
@@ -77,10 +92,6 @@ class RecordStore:
             cache_size=_CACHED_RECORDS_MAX,
             reuse_get_requests=False,
         )
-        node.protocol._validate_dictionary = self._drop_invalid
-        if storage is not None:
-            node.protocol.storage = storage
-        self._node = node
 
     async def ping(self, peer: PeerId) -> bool:
         """Meet a node: whether it answered; both then know each other."""
@@ -88,7 +99,7 @@ class RecordStore:
 
     async def explore(self) -> None:
         """Find the nodes nearest to us, through those that we know."""
-        await self._node.find_nearest_nodes([self._node.node_id])
+        await self._finish(self._node.find_nearest_nodes([self._node.node_id]))
 
     def neighbours(self) -> list[PeerId]:
         """The nodes in our routing table, ordered."""
@@ -126,17 +137,38 @@ class RecordStore:
     async def lookup(self, key: str) -> list[CheckedRecord]:
         """The valid records under a key, one a signer, ordered by signer. Raises InvalidMessage."""
         full = self._full(key)
-        found = await self._node.get(full, latest=True)
+        found = await self._finish(self._node.get(full, latest=True))
         if found is None or not isinstance(found.value, dict):
             return []
         records = [self._checked(full, item.value) for item in found.value.values()]
         return sorted((record for record in records if record is not None), key=lambda record: record.signer)
 
     async def close(self) -> None:
-        if self._node is not None:
-            self._node.is_alive = False
-            if self._node.cache_refresh_task is not None:
-                self._node.cache_refresh_task.cancel()
+        """End what is under way; no lookup or publication is answered any more."""
+        if self._node is None or self._p2pd is None:
+            return
+        self._node.is_alive = False
+        if self._node.cache_refresh_task is not None:
+            self._node.cache_refresh_task.cancel()
+        self._p2pd.fail_pending()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        for _ in range(_STEPS_TO_END):
+            await asyncio.sleep(0)
+
+    async def _finish(self, operation: Coroutine[Any, Any, Any]) -> Any:
+        """Let an operation of hivemind's run to its end even if our caller does not wait for it.
+
+        One that is cancelled half-way leaves tasks behind that wait for ever.
+        """
+        task = asyncio.create_task(operation)
+        self._running[id(task)] = task
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        del self._running[id(task)]
+        if not task.cancelled():
+            task.exception()  # seen, even if the caller has left
 
     def _full(self, key: str) -> str:
         full = f"{self._run_id}/{key}"
@@ -146,19 +178,15 @@ class RecordStore:
 
     async def _store(self, full: str, own: _Own) -> bool:
         self._traffic.sent["dht"] += N_REPLICAS * (len(full) + len(own.data))
-        node = self._node
-        stored: bool = await node.store(
-            full,
-            own.data,
-            own.expires_at_s,
-            subkey=self._identity.peer_id,
-            exclude_self=node.protocol.client_mode,
+        node, signer = self._node, self._identity.peer_id
+        stored: bool = await self._finish(
+            node.store(full, own.data, own.expires_at_s, subkey=signer, exclude_self=node.protocol.client_mode)
         )
         return stored
 
     async def _is_kept(self, full: str, own: _Own) -> bool:
         """hivemind's `store` says no when a node has it already, or when one of several failed."""
-        found = await self._node.get(full, latest=True)
+        found = await self._finish(self._node.get(full, latest=True))
         values = found.value if found is not None and isinstance(found.value, dict) else {}
         mine = values.get(self._identity.peer_id)
         return mine is not None and mine.value == own.data

@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 import grpc
 import grpc.aio
-from grpc._cython import cygrpc
 
 from ...protocol.errors import MessageTooLarge, NetworkError, PeerUnreachable
 from ...protocol.identity import Identity
@@ -171,7 +170,7 @@ async def _send_all(call: Call, chunks: AsyncIterator[bytes], progress: Progress
             await call._cython_call.send_serialized_message(chunk)
             progress.made()
         await call.done_writing()
-    except (grpc.aio.AioRpcError, cygrpc.InternalError):
+    except (grpc.aio.AioRpcError, grpc.aio.InternalError):
         return  # the call is over: whoever reads it says why
     except Exception:
         call.cancel()

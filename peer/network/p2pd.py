@@ -56,8 +56,9 @@ class P2pd:
         """
         silence_hivemind()
         places = {"host_maddrs": [transport_of(host, port)], "dht_mode": "server"} if listen else _CLIENT
+        begun: list[P2P] = []
         try:
-            p2p = await P2P.create(
+            p2p = await _remembering(begun).create(
                 identity_path=str(identity_path),
                 check_if_identity_free=False,  # it reads RSA keys only
                 idle_timeout=_IDLE_TIMEOUT_S,
@@ -68,10 +69,14 @@ class P2pd:
                 use_relay=False,
                 **places,
             )
-        except (P2PDaemonError, OSError) as error:
+        except (P2PDaemonError, OSError, asyncio.IncompleteReadError) as error:
+            await _end(begun)
             raise NetworkError(
                 f"the libp2p daemon did not start: {_first_line(error)}; `gossamer doctor` checks what it needs"
             ) from None
+        except BaseException:
+            await _end(begun)
+            raise
         return cls(p2p)
 
     @property
@@ -129,17 +134,8 @@ class P2pd:
 
     async def stop(self) -> None:
         """End the process and wait for it."""
-        tasks = [self.p2p._reader_task, self.p2p._client.control._read_task, self.p2p._client.control._write_task]
         self.fail_pending()
-        child = self.p2p._child
-        try:
-            async with asyncio.timeout(_STOP_TIMEOUT_S):
-                await self.p2p.shutdown()
-        except TimeoutError:
-            child.kill()
-            await child.wait()
-        await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
-        child._transport.close()
+        await _end([self.p2p])
 
     def fail_pending(self) -> None:
         """Fail what hivemind still waits for: with the daemon gone no answer will come, and nothing tells it so."""
@@ -168,6 +164,34 @@ class P2pd:
 
 
 _CLIENT = {"no_listen": True, "dht_mode": "client", "host_maddrs": None}
+
+
+def _remembering(begun: list[P2P]) -> type[P2P]:
+    """P2P, noting every instance: `create` does not clean up when it fails or is cancelled half-way."""
+
+    class Remembered(P2P):  # type: ignore[misc]  # hivemind is untyped
+        def __init__(self) -> None:
+            super().__init__()
+            begun.append(self)
+
+    return Remembered
+
+
+async def _end(begun: list[P2P]) -> None:
+    """End daemons, started fully or not, and what hivemind left running for them."""
+    for p2p in begun:
+        child, tasks = p2p._child, [p2p._reader_task]
+        if p2p._client is not None:
+            tasks += [p2p._client.control._read_task, p2p._client.control._write_task]
+        try:
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await p2p.shutdown()
+        except TimeoutError:
+            child.kill()
+            await child.wait()
+        await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
+        if child is not None:
+            child._transport.close()
 
 
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Any, timeout_s: float) -> Any:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .round import Round
 
 FORK_DOMAIN = "fork"
+RETIRED_S = 10.0
 LOOKS = 3
 """The quorum must be missing at so many looks in a row, one patience apart."""
 
@@ -41,13 +42,15 @@ class Forking:
     async def watch(self, round_: Round) -> None:
         """Returns once this peer has gone over to a forked lineage; never where forks are not allowed."""
         self._adopted.clear()
-        if not round_.rules.may_fork(len(round_.place.roster)):
-            await asyncio.Event().wait()
+        may_fork = round_.rules.may_fork(len(round_.place.roster))
         missing = 0
         while not self._adopted.is_set():
             await self._pause(round_.patience_s)
             missing = missing + 1 if self._has_lost_quorum(round_) else 0
-            if missing >= LOOKS and min(round_.live()) == round_.place.slot:
+            if missing == LOOKS:
+                peers = round_.place.roster.peers
+                self._group.delegate.paused(self._group.standing, [peers[slot] for slot in round_.live()])
+            if may_fork and missing >= LOOKS and min(round_.live()) == round_.place.slot:
                 await self._propose(round_)
 
     async def _pause(self, patience_s: float) -> None:
@@ -73,6 +76,8 @@ class Forking:
                 if vote is None:
                     return
                 votes.append(vote)
+        if round_.decided.done():
+            return
         message = pb.ForkCertificate(fork=fork, votes=votes).SerializeToString()
         for peer in roster.peers:
             if peer != self._group.network.peer_id:
@@ -103,7 +108,11 @@ class Forking:
     def consider(self, fork: pb.Fork) -> bytes:
         """Sign a fork if this peer sees the same loss. Raises StaleRound."""
         group, round_ = self._group, self._group.round
-        if round_ is None or (fork.lineage, fork.round, fork.base) != (group.lineage, group.index, group.digest):
+        if (
+            round_ is None
+            or round_.decided.done()
+            or (fork.lineage, fork.round, fork.base) != (group.lineage, group.index, group.digest)
+        ):
             raise StaleRound(f"{group.network.peer_id} is not in that round and state: no fork with it")
         roster = Roster.from_wire(fork.roster)
         seen = Roster.of(round_.place.roster.members[slot] for slot in round_.live())
@@ -114,15 +123,22 @@ class Forking:
 
     def sign(self, round_: Round, statement: bytes) -> bytes:
         round_.acceptor.retired = True
+        asyncio.get_running_loop().call_later(RETIRED_S, self._return, round_)
         return self._group.identity.sign(FORK_DOMAIN, statement)
+
+    def _return(self, round_: Round) -> None:
+        """The fork was not founded in time: vote again, lest a member that looks alive blocks the round."""
+        if not self._adopted.is_set():
+            round_.acceptor.retired = False
 
     def on_forked(self, certificate: pb.ForkCertificate) -> None:
         """A fork that we signed was signed by all. Raises StaleRound, BadSignature."""
         group, fork = self._group, certificate.fork
-        if (fork.lineage, fork.round) != (group.lineage, group.index) or group.round is None:
+        here = (group.lineage, group.index, group.digest)
+        if group.round is None or group.round.decided.done() or (fork.lineage, fork.round, fork.base) != here:
             raise StaleRound(f"{group.network.peer_id} is not in that round: fork not followed")
         roster, statement = Roster.from_wire(fork.roster), fork.SerializeToString(deterministic=True)
-        if [vote.peer for vote in certificate.votes] != list(roster.peers) and len(certificate.votes) != len(roster):
+        if sorted(vote.peer for vote in certificate.votes) != list(roster.peers) or group.member not in roster.members:
             raise StaleRound("a fork that not all of its members signed: not followed")
         for vote in certificate.votes:
             verify(PeerId(vote.peer), FORK_DOMAIN, statement, vote.signature)

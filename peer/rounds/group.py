@@ -43,12 +43,20 @@ class Delegate(ABC):
         """A round was applied, or failed. `roster` is the next round's. The next round waits for this to return."""
 
     @abstractmethod
+    def unadmitted(self, peer: PeerId) -> None:
+        """A member does not know our ticket: it was restarted, perhaps."""
+
+    @abstractmethod
     def refused(self, peer: PeerId, reason: str) -> None:
         """Something that a peer sent was refused."""
 
     @abstractmethod
     def warned(self, message: str) -> None:
         """Something is amiss, and the run goes on."""
+
+    @abstractmethod
+    def paused(self, standing: Standing, reachable: Sequence[PeerId]) -> None:
+        """A round's outcome is unknown: too few members can be reached. Nothing is lost; the round waits."""
 
     @abstractmethod
     def forked(self, old: Standing, new: Standing) -> None:
@@ -185,11 +193,14 @@ class Group:
         conclude = asyncio.create_task(round_.conclude())
         try:
             await asyncio.wait([conclude, fork], return_when=asyncio.FIRST_COMPLETED)  # noqa: TID251 - a list
-            return conclude.result() if conclude.done() else None
+            if self.lineage != round_.place.lineage:
+                return None
+            return conclude.result()
         finally:
             for task in (work, fork, conclude):
                 task.cancel()
             await asyncio.gather(work, fork, conclude, return_exceptions=True)
+            round_.close()
 
     def _open_round(self) -> Round:
         slot = self.slot
@@ -203,6 +214,7 @@ class Group:
             draft=self._draft,
             is_leaving=lambda: self.leaving,
             note_stale=self.catch_up.nudge,
+            unadmitted=self.delegate.unadmitted,
             refused=self.delegate.refused,
             warn=self.delegate.warned,
         )

@@ -12,7 +12,15 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from ...protocol import rounds_pb2 as pb
-from ...protocol.errors import GossamerError, InvalidMessage, NetworkClosed, PeerTimeout, PeerUnreachable, StaleRound
+from ...protocol.errors import (
+    GossamerError,
+    InvalidMessage,
+    NetworkClosed,
+    NotAdmitted,
+    PeerTimeout,
+    PeerUnreachable,
+    StaleRound,
+)
 from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Network
 from .consensus import Acceptor
@@ -48,6 +56,7 @@ class Round:
         draft: Draft,
         is_leaving: Callable[[], bool],
         note_stale: Callable[[PeerId], None],
+        unadmitted: Callable[[PeerId], None],
         refused: Callable[[PeerId, str], None],
         warn: Callable[[str], None],
     ) -> None:
@@ -63,9 +72,9 @@ class Round:
         self.suspects: dict[int, str] = {}
         self.refusals: dict[int, str] = {}
         self.transfer: Transfer
-        self.paused = False
         self.decided_s: float | None = None
         self.note_stale = note_stale
+        self.unadmitted = unadmitted
         self.refused = refused
         self.warn = warn
         self._clock = asyncio.get_running_loop().time
@@ -73,6 +82,7 @@ class Round:
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._spawner: asyncio.TaskGroup | None = None
+        self._early: list[Coroutine[Any, Any, None]] = []
         self._reported: tuple[object, ...] | None = None
         self._reporting = False
         self._report_due_s = self.started_s + patience_s
@@ -117,12 +127,21 @@ class Round:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that ends with the round at the latest."""
-        if self._spawner is None or self.decided.done():
+        if self._spawner is None:
+            self._early.append(work)
+            return
+        if self.decided.done():
             work.close()
             return
         task = self._spawner.create_task(work)
         self._tasks.append(task)
         task.add_done_callback(self._tasks.remove)
+
+    def close(self) -> None:
+        """Drop what was never begun."""
+        for work in self._early:
+            work.close()
+        self._early = []
 
     # -- the reactor -----------------------------------------------------------------------------
 
@@ -130,6 +149,9 @@ class Round:
         """Take part until the round's decision is proven."""
         async with asyncio.TaskGroup() as self._spawner:
             try:
+                early, self._early = self._early, []
+                for work in early:
+                    self.spawn(work)
                 while not self.decided.done():
                     self._act()
                     await self._wait()
@@ -171,7 +193,6 @@ class Round:
         if ballot // size != self.ballot // size:
             self.suspects.clear()
         self.ballot = ballot
-        self.paused = ballot >= size
         self._ballot_started_s = self._clock()
         self._reported = None
         self._report_due_s = self._clock()
@@ -272,6 +293,8 @@ class Round:
             self.suspect(slot, "silent")
         except StaleRound:
             self.note_stale(self.place.roster.members[slot].peer)
+        except NotAdmitted:
+            self.unadmitted(self.place.roster.members[slot].peer)
         except NetworkClosed:
             raise
         except GossamerError as error:
@@ -307,7 +330,7 @@ class Round:
         decision = Decision.decode(encoded, self.place.roster)
         if (decision.lineage, decision.round_index) != (self.place.lineage, self.place.index):
             raise InvalidMessage(f"a proposal for another round than {self.place.index}: refused")
-        if self.place.slot in decision.removed and not self.is_leaving() and not decision.stop:
+        if ballot == 0 and self.place.slot in decision.removed and not self.is_leaving():
             raise InvalidMessage(f"a proposal that removes {self.network.peer_id}, which is alive: refused")
         if not self.acceptor.accept(ballot, encoded):
             return pb.Accepted(granted=False, promised=self.acceptor.promised)

@@ -28,7 +28,7 @@ def test_undisturbed_daemons_end_with_one_state(tmp_path: Path, method: str) -> 
         assert {result.step for result in results} == {12}
         assert len({result.digest for result in results}) == 1
 
-    sim.run(main())
+    swarm.run(main())
 
     swarm.check_one_result()
     assert all(len(event.contributors) == 4 for event in swarm.rounds(1))
@@ -48,7 +48,7 @@ def test_killed_peer_comes_back_and_contributes_again(tmp_path: Path, method: st
         results = await swarm.finish(range(4))
         assert len({result.digest for result in results}) == 1
 
-    sim.run(main())
+    swarm.run(main())
 
     swarm.check_one_result()
     assert any(isinstance(entry.event, Resynced) for entry in read_events(tmp_path / "2" / "events.jsonl"))
@@ -72,7 +72,7 @@ def test_silent_death_of_the_leader_costs_a_deadline_and_no_more(tmp_path: Path)
         assert len({result.digest for result in results}) == 1
         return living
 
-    living = sim.run(main())
+    living = swarm.run(main())
 
     swarm.check_one_result()
     assert max(event.duration_s for event in swarm.rounds(living[0])) < 60
@@ -107,7 +107,7 @@ def _kill_at_random(root: Path, seed: int) -> None:
         assert len({result.digest for result in results}) == 1
 
     try:
-        sim.run(main())
+        swarm.run(main())
         swarm.check_one_result()
     except BaseException as error:
         error.add_note(f"replay with seed {seed}: _kill_at_random(path, {seed})")
@@ -128,7 +128,7 @@ def test_minority_of_a_partition_pauses_and_heals(tmp_path: Path) -> None:
         results = await swarm.finish(range(5))
         assert len({result.digest for result in results}) == 1
 
-    sim.run(main())
+    swarm.run(main())
 
     swarm.check_one_result()
 
@@ -144,7 +144,7 @@ def test_survivor_of_two_goes_on_alone(tmp_path: Path) -> None:
         (result,) = await swarm.finish([0])
         assert result.step == 12
 
-    sim.run(main())
+    swarm.run(main())
 
     assert any(isinstance(entry.event, Forked) for entry in read_events(tmp_path / "0" / "events.jsonl"))
 
@@ -163,7 +163,7 @@ def test_two_lineages_that_meet_become_one(tmp_path: Path) -> None:
         results = await swarm.finish(range(2))
         assert len({result.digest for result in results}) == 1
 
-    sim.run(main())
+    swarm.run(main())
 
 
 @pytest.mark.parametrize("method", ["demo", "allreduce"])
@@ -178,7 +178,7 @@ def test_resumed_run_equals_an_undisturbed_one(tmp_path: Path, method: str) -> N
             assert len({result.digest for result in results}) == 1
             return results[0].digest
 
-        return sim.run(main())
+        return swarm.run(main())
 
     whole = run(tmp_path / "whole", 8, None)
     run(tmp_path / "parts", 9, 6)
@@ -203,7 +203,7 @@ def test_all_killed_at_once_start_anew_from_their_checkpoints(tmp_path: Path) ->
         assert {result.step for result in results} == {20}
         assert len({result.digest for result in results}) == 1
 
-    sim.run(main())
+    swarm.run(main())
 
 
 def test_peer_that_leaves_is_taken_off_the_roster(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_peer_that_leaves_is_taken_off_the_roster(tmp_path: Path) -> None:
         results = await swarm.finish(range(3))
         assert {result.step for result in results} == {20}
 
-    sim.run(main())
+    swarm.run(main())
 
     assert len(swarm.rounds(0)[-1].contributors) == 3
     assert max(event.duration_s for event in swarm.rounds(0)[1:]) < 10
@@ -238,7 +238,7 @@ def test_slow_peer_is_left_out_and_its_work_counts_later(tmp_path: Path) -> None
         results = await swarm.finish(range(4))
         assert len({result.digest for result in results}) == 1
 
-    sim.run(main())
+    swarm.run(main())
 
     swarm.check_one_result()
     left_out = [event for event in swarm.rounds(0) if len(event.contributors) == 3]

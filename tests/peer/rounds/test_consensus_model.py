@@ -1,287 +1,97 @@
-"""Walks every reachable state of a few members that agree by `Acceptor` and `Proposer`: the argument's safety net.
-
-A message, once sent, stays in a set and may be delivered at any later time, again and again, or never. Any minority may
-die at any point; a leader that dies between its own vote and its sends is one that dies while its sends are lost.
-One step is reduced: a leader hears a choice of the promises at the moment when it proposes, because hearing one earlier
-changes nothing that others see.
-"""
+"""Walks every reachable state of a few members that agree by the real `Acceptor` and `Proposer`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import combinations
-from typing import NamedTuple, TypeVar
+import pytest
 
 from gossamer.peer.rounds.consensus import Acceptor, Proposer
+from gossamer.tests.peer.rounds.chain_model import Chain
+from gossamer.tests.peer.rounds.consensus_model import Model, Violation
 
-Memory = tuple[int, int, bytes | None, bool]
-"""An acceptor's: promised, accepted ballot, accepted value, retired."""
-Promise = tuple[int, int, int, bytes | None]
-"""(ballot, slot, accepted ballot, accepted value)."""
-FRESH: Memory = (0, -1, None, False)
+WISHES = (b"a", b"b", b"c")
 
 
-class State(NamedTuple):
-    """A round: what its members remember, and every message that was ever sent."""
-
-    members: tuple[Memory | None, ...]
-    """None: does not take part (has not come so far yet, has gone on, or is dead)."""
-    begun: frozenset[int] = frozenset()
-    """Ballots whose leader has asked for promises."""
-    promises: frozenset[Promise] = frozenset()
-    proposals: frozenset[tuple[int, bytes]] = frozenset()
-    votes: frozenset[tuple[int, int, bytes]] = frozenset()
-    """(ballot, slot, value)."""
+class ForgetsItsPromise(Acceptor):
+    def prepare(self, ballot: int) -> bool:
+        return not self.retired and ballot >= self.promised
 
 
-S = TypeVar("S")
-Steps = Iterator[tuple[str, S]]
+class VotesForAnything(Acceptor):
+    def accept(self, ballot: int, value: bytes) -> bool:
+        if self.retired or ballot < self.promised:
+            return False
+        self.promised, self.accepted_ballot, self.accepted = ballot, ballot, value
+        return True
 
 
-class Violation(AssertionError):
-    """A reachable state in which a promise is broken."""
+class VotesWhenRetired(Acceptor):
+    def accept(self, ballot: int, value: bytes) -> bool:
+        self.retired = False
+        return super().accept(ballot, value)
 
 
-def walk(start: S, steps: Callable[[S], Steps[S]], check: Callable[[S], str]) -> list[S]:
-    """All states that can be reached, breadth first. Raises Violation, with the shortest way there."""
-    ways: dict[S, tuple[str, S] | None] = {start: None}
-    frontier = [start]
-    for state in frontier:
-        fault = check(state)
-        if fault:
-            raise Violation(f"{fault}: {'; '.join(_way_to(state, ways))}")
-        for label, after in steps(state):
-            if after not in ways:
-                ways[after] = (label, state)
-                frontier.append(after)
-    return frontier
+class NeverPromisesAgain(Acceptor):
+    def prepare(self, ballot: int) -> bool:
+        return self.accepted is None and super().prepare(ballot)
 
 
-def _way_to(state: S, ways: dict[S, tuple[str, S] | None]) -> list[str]:
-    labels = []
-    while (last := ways[state]) is not None:
-        labels.append(last[0])
-        state = last[1]
-    return labels[::-1]
+class IgnoresEarlierVotes(Proposer):
+    @property
+    def bound_value(self) -> bytes | None:
+        return None
 
 
-@dataclass(frozen=True)
-class Model:
-    """Every step that a round can take. Ballot b is led by slot b mod n, and its leader wants `wishes[b]`."""
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(("n_members", "n_ballots", "n_states"), [(2, 3, 243), (3, 3, 74_948), (4, 2, 10_395)])
+def test_no_two_values_are_chosen_and_a_living_quorum_can_always_decide(
+    n_members: int, n_ballots: int, n_states: int
+) -> None:
+    model = Model(n_members, WISHES[:n_ballots])
 
-    n_members: int
-    wishes: tuple[bytes, ...]
-    acceptor: type[Acceptor] = Acceptor
-    forgetful_restarts: bool = False
-    """Wrong on purpose: a member comes back under its old name without its memory."""
-    double_tongued: bool = False
-    """Wrong on purpose: leaders propose a second value in their ballot."""
-    retirements: bool = False
-    deaths: bool = True
+    states = model.walk()
 
-    @cached_property
-    def quorum(self) -> int:
-        return self.n_members // 2 + 1
-
-    def start(self) -> State:
-        return State(members=(FRESH,) * self.n_members)
-
-    def walk(self) -> list[State]:
-        return walk(self.start(), self.steps, self.fault)
-
-    def wake(self, memory: Memory) -> Acceptor:
-        promised, ballot, value, retired = memory
-        return self.acceptor(promised=promised, accepted_ballot=ballot, accepted=value, retired=retired)
-
-    # -- steps -----------------------------------------------------------------------------------
-
-    def steps(self, state: State) -> Steps[State]:
-        for ballot in range(len(self.wishes)):
-            yield from self._prepare(state, ballot)
-            yield from self._propose(state, ballot)
-        for ballot, value in state.proposals:
-            for slot in range(self.n_members):
-                yield from self._accept(state, slot, ballot, value)
-        for slot, memory in enumerate(state.members):
-            if memory is not None and self.forgetful_restarts:
-                yield f"{slot} forgets all", _remember(state, slot, FRESH)
-            if memory is not None and self.retirements:
-                yield f"{slot} retires", _remember(state, slot, (*memory[:3], True))
-            if memory is not None and self.deaths and state.members.count(None) < self.n_members - self.quorum:
-                yield f"{slot} dies", _remember(state, slot, None)
-
-    def _prepare(self, state: State, ballot: int) -> Steps[State]:
-        """The leader begins by promising itself; then its request may reach anybody."""
-        leader = ballot % self.n_members
-        for slot in range(self.n_members) if ballot in state.begun else (leader,) if ballot else ():
-            memory = state.members[slot]
-            if memory is None:
-                continue
-            acceptor = self.wake(memory)
-            if acceptor.prepare(ballot):
-                promise = (ballot, slot, acceptor.accepted_ballot, acceptor.accepted)
-                after = _remember(state, slot, _memory(acceptor))
-                after = after._replace(begun=state.begun | {ballot}, promises=state.promises | {promise})
-                yield f"{slot} promises ballot {ballot}", after
-
-    def _propose(self, state: State, ballot: int) -> Steps[State]:
-        """The leader has heard some of the promises (its own among them) and votes first for what it proposes."""
-        leader = ballot % self.n_members
-        memory, made = state.members[leader], [value for number, value in state.proposals if number == ballot]
-        if memory is None or len(made) > self.double_tongued:
-            return
-        for heard in _some([promise for promise in sorted(state.promises, key=repr) if promise[0] == ballot], leader):
-            proposer = Proposer(ballot, self.quorum)
-            for _, slot, accepted_ballot, accepted in heard:
-                proposer.promise(slot, accepted_ballot, accepted)
-            if not proposer.may_propose:
-                continue
-            value = proposer.propose(self.wishes[ballot] + b"!" * len(made))
-            acceptor = self.wake(memory)
-            after = state._replace(proposals=state.proposals | {(ballot, value)})
-            if acceptor.accept(ballot, value):
-                after = after._replace(votes=state.votes | {(ballot, leader, value)})
-                yield f"{leader} proposes {value!r} in ballot {ballot}", _remember(after, leader, _memory(acceptor))
-            elif self.double_tongued:
-                yield f"{leader} also proposes {value!r} in ballot {ballot}", after
-
-    def _accept(self, state: State, slot: int, ballot: int, value: bytes) -> Steps[State]:
-        memory = state.members[slot]
-        if memory is None:
-            return
-        acceptor = self.wake(memory)
-        if acceptor.accept(ballot, value):
-            if memory[3]:
-                raise Violation(f"slot {slot} voted after it had retired")
-            after = _remember(state, slot, _memory(acceptor))
-            yield f"{slot} votes {value!r} in ballot {ballot}", after._replace(votes=state.votes | {(ballot, slot, value)})
-
-    # -- promises to keep ------------------------------------------------------------------------
-
-    def chosen(self, state: State) -> list[bytes]:
-        """Values for which some ballot's leader could show a certificate."""
-        values = []
-        for ballot, value in sorted(state.proposals):
-            proposer = Proposer(ballot, self.quorum, proposal=value)
-            certified = [proposer.vote(slot) for number, slot, voted in state.votes if (number, voted) == (ballot, value)]
-            if any(certified) and value not in values:
-                values.append(value)
-        return values
-
-    def fault(self, state: State) -> str:
-        if len({(ballot, slot) for ballot, slot, _ in state.votes}) < len(state.votes):
-            return "a member voted twice in a ballot"
-        return "two values were chosen" if not self.double_tongued and len(self.chosen(state)) > 1 else ""
-
-    def can_go_on(self, state: State) -> bool:
-        """Whether any quorum of the living, led by any of its members, decides, and nothing but what was chosen."""
-        alive = [slot for slot, memory in enumerate(state.members) if memory is not None]
-        bound = self.chosen(state)
-        results = [
-            self.later(state, some, leader) for some in combinations(alive, self.quorum) for leader in some
-        ]
-        return all(value is not None and value in (bound or [value]) for value in results)
-
-    def later(self, state: State, alive: tuple[int, ...], leader: int) -> bytes | None:
-        """What is decided if only `alive` are left and `leader`, one of them, leads an unused ballot undisturbed."""
-        members = {slot: self.wake(memory) for slot in alive if (memory := state.members[slot]) is not None}
-        proposer = Proposer(self.n_members * len(self.wishes) + leader, self.quorum)
-        for slot, acceptor in members.items():
-            if acceptor.prepare(proposer.ballot):
-                proposer.promise(slot, acceptor.accepted_ballot, acceptor.accepted)
-        if not proposer.may_propose:
-            return None
-        value = proposer.propose(b"later")
-        decided = [acceptor.accept(proposer.ballot, value) and proposer.vote(slot) for slot, acceptor in members.items()]
-        return value if any(decided) else None
+    assert len(states) == n_states  # all of them; another number means that the protocol or the model has changed
+    assert all(model.can_go_on(state) for state in states)
 
 
-def _memory(acceptor: Acceptor) -> Memory:
-    return acceptor.promised, acceptor.accepted_ballot, acceptor.accepted, acceptor.retired
+def test_members_vote_once_in_a_ballot_even_if_its_leader_proposes_twice() -> None:
+    states = Model(3, WISHES[:2], double_tongued=True).walk()
+
+    assert len(states) == 12_128
 
 
-def _remember(state: State, slot: int, memory: Memory | None) -> State:
-    return state._replace(members=(*state.members[:slot], memory, *state.members[slot + 1 :]))
+def test_retired_members_never_vote() -> None:
+    states = Model(3, WISHES[:2], retirements=True).walk()
+
+    assert len(states) == 6_260
 
 
-def _some(promises: list[Promise], leader: int) -> Iterator[tuple[Promise, ...]]:
-    """Every choice of promises with the leader's own; none at all for a ballot that needs none."""
-    for size in range(len(promises) + 1):
-        for heard in combinations(promises, size):
-            if size == 0 or any(promise[1] == leader for promise in heard):
-                yield heard
+@pytest.mark.timeout(240)
+def test_two_rounds_with_a_changing_roster_make_one_chain() -> None:
+    histories = Chain().walk()
+
+    assert len(histories) == 53_872
 
 
-# -- two rounds, of which the first decides the roster of the second ---------------------------------
-
-Life = tuple[str, int]
-"""A peer and its incarnation."""
-FIRST: tuple[Life, ...] = (("A", 1), ("B", 1), ("C", 1))
-ROSTERS = {b"remove C": (("A", 1), ("B", 1)), b"renew C": (("A", 1), ("B", 1), ("C", 2))}
-
-
-class History(NamedTuple):
-    """Round 0, and what its possible decisions made of round 1."""
-
-    first: State
-    second: tuple[State, ...]
-    """One for each entry of `ROSTERS`."""
-    restarted: bool = False
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Two rounds of three peers; C may restart at any moment."""
-
-    same_life: bool = False
-    """Wrong on purpose: C votes on in round 0 as if its old life's memory were there."""
-
-    @cached_property
-    def rounds(self) -> list[Model]:
-        seconds = [Model(len(roster), (b"x", b"y"), deaths=False) for roster in ROSTERS.values()]
-        return [Model(len(FIRST), tuple(ROSTERS), deaths=False), *seconds]
-
-    def walk(self) -> list[History]:
-        nobody = tuple(State(members=(None,) * len(roster)) for roster in ROSTERS.values())
-        return walk(History(self.rounds[0].start(), nobody), self.steps, self.fault)
-
-    def steps(self, history: History) -> Steps[History]:
-        for label, first in self.rounds[0].steps(history.first):
-            yield f"round 0: {label}", history._replace(first=first)
-        for number, state in enumerate(history.second):
-            for label, after in self.rounds[1 + number].steps(state):
-                yield f"round 1: {label}", _put(history, number, after)
-        for value in self.rounds[0].chosen(history.first):
-            yield from self._learn(history, value)
-        if not history.restarted:
-            yield "C restarts", self._restarted(history)
-
-    def _learn(self, history: History, value: bytes) -> Steps[History]:
-        """Somebody applies what round 0 decided, and is in round 1 if it is on the roster in its present life."""
-        number, roster = list(ROSTERS).index(value), ROSTERS[value]
-        for slot, (peer, _) in enumerate(FIRST):
-            life = (peer, 2 if peer == "C" and history.restarted else 1)
-            gone_on = history._replace(first=_remember(history.first, slot, None))
-            if history.first.members[slot] is not None and life not in roster:
-                yield f"{peer} learns {value!r} and is out", gone_on
-            elif life in roster and all(state.members[slot : slot + 1] in ((), (None,)) for state in history.second):
-                opened = _remember(history.second[number], roster.index(life), FRESH)
-                yield f"{peer} learns {value!r}", _put(gone_on, number, opened)
-
-    def _restarted(self, history: History) -> History:
-        """C's old life is over wherever it was; its new one has no memory."""
-        slot = FIRST.index(("C", 1))
-        first = _remember(history.first, slot, FRESH if self.same_life else None)
-        return history._replace(first=first, restarted=True)
-
-    def fault(self, history: History) -> str:
-        """Two chains would be two decisions of round 0, or two of round 1 under whatever roster."""
-        firsts = self.rounds[0].chosen(history.first)
-        ends = [end for model, state in zip(self.rounds[1:], history.second, strict=True) for end in model.chosen(state)]
-        return "two chains" if len(firsts) > 1 or len(ends) > 1 else ""
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        (Model(3, WISHES[:2], acceptor=ForgetsItsPromise), "two values were chosen"),
+        (Model(3, WISHES[:2], proposer=IgnoresEarlierVotes), "two values were chosen"),
+        (Model(3, WISHES[:2], forgetful_restarts=True), "two values were chosen"),
+        (Model(3, WISHES[:2], acceptor=VotesForAnything, double_tongued=True), "voted twice"),
+        (Model(3, WISHES[:2], acceptor=VotesWhenRetired, retirements=True), "after it had retired"),
+        (Chain(same_life=True), "two chains|an old life voted"),
+    ],
+)
+def test_the_walk_finds_what_is_wrong_on_purpose(wrong: Model | Chain, fault: str) -> None:
+    with pytest.raises(Violation, match=fault):
+        wrong.walk()
 
 
-def _put(history: History, number: int, state: State) -> History:
-    return history._replace(second=(*history.second[:number], state, *history.second[number + 1 :]))
+def test_the_walk_finds_members_that_cannot_go_on() -> None:
+    model = Model(3, WISHES[:2], acceptor=NeverPromisesAgain)
+
+    states = model.walk()
+
+    assert not all(model.can_go_on(state) for state in states)
