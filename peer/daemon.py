@@ -44,6 +44,8 @@ SEEK_EVERY_S = 0.3
 OWNER_PATIENCE_S = 5.0
 """An owner that finds no living group waits so long before it starts the run anew."""
 STATUS_EVERY_S = 1.0
+AHEAD_ROUNDS = 3
+"""A peer that announces a round so much later than ours knows something that we missed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,7 @@ class Daemon:
         self._leaving = asyncio.Event()
         self._checkpoint: Standing | None = None
         self._genesis: Standing | None = None
+        self._published: Standing | None = None
         self._since_s = loop.time()
         GroupService(network, lambda: self.group)
         network.serve("round/status", self._status)
@@ -179,7 +182,8 @@ class Daemon:
         )
         group.leaving = self._leaving.is_set()
         group.shelf.add(standing, await self.network.compute(self.replica.snapshot, self.replica.apply_cost()))
-        self._genesis, self.membership.eager = None, False
+        self._genesis = self._published = None
+        self.membership.eager = False
         self.membership.hurry()
         try:
             return await group.run()
@@ -253,7 +257,7 @@ class Daemon:
 
     async def _try_genesis(self) -> Standing | None:
         """Start with the roster that the owner signed, if this peer is on it and has the state to start from."""
-        standing = self._genesis or await find_genesis(self.network, self.signed.owner, self.signed.run_id)
+        standing = self._published or await find_genesis(self.network, self.signed.owner, self.signed.run_id)
         self._genesis = standing
         if standing is None or self.member not in standing.roster.members:
             return None
@@ -287,7 +291,7 @@ class Daemon:
         here = [claim for claim in view.values() if not claim.active]
         waited_s = asyncio.get_running_loop().time() - self._since_s
         anew = self._checkpoint is not None or self.member.incarnation > 1
-        if self._genesis is not None and self.member in self._genesis.roster.members:
+        if self._published is not None:
             return
         if len(here) + 1 < self.manifest.group.start_peers or len(here) < len(view):
             return
@@ -307,7 +311,7 @@ class Daemon:
             roster=Roster.of([self.member, *members]).to_wire(),
         )
         data = genesis.SerializeToString(deterministic=True)
-        self._genesis = standing_of_genesis(data, self.signed.run_id)
+        self._published = standing_of_genesis(data, self.signed.run_id)
         await self.network.publish(GENESIS_KEY, data, ttl_s=GENESIS_TTL_S)
 
     # -- what others hear ------------------------------------------------------------------------
@@ -347,6 +351,10 @@ class Daemon:
         group = self.group
         if group is None or group.round is None:
             return
+        for peer, claim in sorted(view.items()):
+            if claim.active and claim.lineage == group.lineage and claim.round_index > group.index + AHEAD_ROUNDS:
+                group.catch_up.nudge(peer)
+                return
         others = [claim for claim in view.values() if claim.active and claim.lineage != group.lineage]
         rivals = [claim for claim in others if (-claim.samples, claim.lineage) < (-self.replica.samples, group.lineage)]
         if rivals:
@@ -363,7 +371,7 @@ class Daemon:
             return
         ours = (-self.replica.samples, group.lineage)
         if status.active and status.lineage != group.lineage and (-status.samples, status.lineage) < ours:
-            group.supersede()
+            group.end(Ending.SUPERSEDED)
 
     # -- telling ---------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from typing import Any, TypeVar
 
-from ..protocol.identity import Identity
+from ..protocol.identity import Identity, PeerId
 from .network import Machine, SimulatedNetwork
 from .processor import Processor
 
@@ -72,7 +72,7 @@ class Host:
         self._begin()
 
     @property
-    def peer_id(self) -> str:
+    def peer_id(self) -> PeerId:
         return self.identity.peer_id
 
     @property

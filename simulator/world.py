@@ -148,7 +148,7 @@ class Simulation:
             self._wires.cut(right, left)
 
     def heal(self) -> None:
-        """End all partitions. Connections across them stay broken; new ones work."""
+        """End all partitions. Requests that lost something to them stay broken; those that were idle go on."""
         self._wires.heal()
         self._directory.heal()
 

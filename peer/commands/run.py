@@ -33,9 +33,8 @@ def new(out: Path, order: Order, *, start_peers: int, open_to_all: bool) -> None
     text = compose(manifest, owner)
     write_atomically(out / "manifest.toml", text.encode())
     print(f"run {parse(text).run_id} of {owner.peer_id}")
-    print(
-        f"start the owner's peer: gossamer peer --run {out}/manifest.toml --owner-key {out}/owner.key --folder {out}/peer"
-    )
+    key = out / "owner.key"
+    print(f"start the owner's peer: gossamer peer --run {out}/manifest.toml --owner-key {key} --folder {out}/peer")
     print(f"then invite others: gossamer run invite {out}/peer --owner-key {out}/owner.key")
 
 

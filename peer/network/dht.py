@@ -91,6 +91,9 @@ class RecordStore:
             cache_refresh_before_expiry=0,
             cache_size=_CACHED_RECORDS_MAX,
             reuse_get_requests=False,
+            # Peers whose daemon was restarted must soon be asked again; dead ones leave the table anyway.
+            blacklist_time=2.0,
+            backoff_rate=1.2,
         )
 
     async def ping(self, peer: PeerId) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from ...protocol import rounds_pb2 as pb
-from ...protocol.errors import GossamerError, InvalidMessage, NetworkClosed
+from ...protocol.errors import GossamerError, InvalidMessage, NetworkClosed, StaleRound
 from ...protocol.identity import PeerId
 from ...protocol.network import MAX_MESSAGE_BYTES
 from ...protocol.wire import parse
@@ -80,9 +80,12 @@ class CatchUp:
 
     async def _ask(self, peer: PeerId) -> None:
         try:
-            await self._read_log(peer)
+            if await self._read_log(peer) > self._group.index:
+                self._group.end(Ending.LOST)
         except NetworkClosed:
             raise
+        except StaleRound:
+            return  # it is not further than we are
         except GossamerError as error:
             self._group.delegate.warned(f"could not read the log of a peer: {error}")
         finally:

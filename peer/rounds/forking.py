@@ -138,7 +138,8 @@ class Forking:
         if group.round is None or group.round.decided.done() or (fork.lineage, fork.round, fork.base) != here:
             raise StaleRound(f"{group.network.peer_id} is not in that round: fork not followed")
         roster, statement = Roster.from_wire(fork.roster), fork.SerializeToString(deterministic=True)
-        if sorted(vote.peer for vote in certificate.votes) != list(roster.peers) or group.member not in roster.members:
+        signers = sorted(vote.peer for vote in certificate.votes)
+        if signers != list(roster.peers) or group.member not in roster.members:
             raise StaleRound("a fork that not all of its members signed: not followed")
         for vote in certificate.votes:
             verify(PeerId(vote.peer), FORK_DOMAIN, statement, vote.signature)

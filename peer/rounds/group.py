@@ -106,7 +106,7 @@ class Group:
         self.round: Round | None = None
         self.catch_up = CatchUp(self)
         self.forking = Forking(self)
-        self._superseded = asyncio.Event()
+        self._verdict: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._moved = asyncio.Event()
         self._background: asyncio.TaskGroup | None = None
 
@@ -125,9 +125,10 @@ class Group:
         if self.round is not None:
             self.round.wake()
 
-    def supersede(self) -> None:
-        """Another lineage has won: end at once."""
-        self._superseded.set()
+    def end(self, ending: Ending) -> None:
+        """End at once: another lineage has won, or what this peer missed is not kept any more."""
+        if not self._verdict.done():
+            self._verdict.set_result(ending)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that ends with the group at the latest."""
@@ -141,14 +142,12 @@ class Group:
     async def run(self) -> Ending:
         """Take part until the run stops, this peer leaves, or it must resynchronise."""
         rounds = asyncio.create_task(self._rounds())
-        superseded = asyncio.create_task(self._superseded.wait())
         try:
-            await asyncio.wait([rounds, superseded], return_when=asyncio.FIRST_COMPLETED)  # noqa: TID251 - a list
-            return rounds.result() if rounds.done() else Ending.SUPERSEDED
+            await asyncio.wait([rounds, self._verdict], return_when=asyncio.FIRST_COMPLETED)  # noqa: TID251 - a list
+            return rounds.result() if rounds.done() else self._verdict.result()
         finally:
-            for task in (rounds, superseded):
-                task.cancel()
-            await asyncio.gather(rounds, superseded, return_exceptions=True)
+            rounds.cancel()
+            await asyncio.gather(rounds, return_exceptions=True)
 
     async def _rounds(self) -> Ending:
         async with asyncio.TaskGroup() as self._background:

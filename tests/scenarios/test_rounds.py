@@ -37,7 +37,7 @@ def test_undisturbed_daemons_end_with_one_state(tmp_path: Path, method: str) -> 
 @pytest.mark.parametrize("method", ["demo", "allreduce"])
 def test_killed_peer_comes_back_and_contributes_again(tmp_path: Path, method: str) -> None:
     sim = Simulation(seed=2)
-    swarm = digits(tmp_path, sim=sim, method={"name": method}, run={"steps": 40})
+    swarm = digits(tmp_path, sim=sim, method={"name": method}, run={"steps": 150})
 
     async def main() -> None:
         swarm.start(4)
@@ -116,7 +116,7 @@ def _kill_at_random(root: Path, seed: int) -> None:
 
 def test_minority_of_a_partition_pauses_and_heals(tmp_path: Path) -> None:
     sim = Simulation(seed=5)
-    swarm = digits(tmp_path, sim=sim, run={"steps": 400})
+    swarm = digits(tmp_path, sim=sim, run={"steps": 600})
 
     async def main() -> None:
         swarm.start(5)
@@ -151,10 +151,10 @@ def test_survivor_of_two_goes_on_alone(tmp_path: Path) -> None:
 
 def test_two_lineages_that_meet_become_one(tmp_path: Path) -> None:
     sim = Simulation(seed=7)
-    swarm = digits(tmp_path, sim=sim, group={"start_peers": 2}, run={"steps": 3000})
+    swarm = digits(tmp_path, sim=sim, group={"start_peers": 2}, run={"steps": 800})
 
     async def main() -> None:
-        swarm.start(2)
+        swarm.start(2, flops_per_s=1e6)
         await swarm.reach(4)
         sim.partition(["p0"], ["p1"])
         await asyncio.sleep(40.0)
@@ -227,7 +227,7 @@ def test_peer_that_leaves_is_taken_off_the_roster(tmp_path: Path) -> None:
 
 def test_slow_peer_is_left_out_and_its_work_counts_later(tmp_path: Path) -> None:
     sim = Simulation(seed=13)
-    swarm = digits(tmp_path, sim=sim, run={"steps": 60})
+    swarm = digits(tmp_path, sim=sim, run={"steps": 300})
 
     async def main() -> None:
         swarm.start(4)
@@ -241,7 +241,5 @@ def test_slow_peer_is_left_out_and_its_work_counts_later(tmp_path: Path) -> None
     swarm.run(main())
 
     swarm.check_one_result()
-    left_out = [event for event in swarm.rounds(0) if len(event.contributors) == 3]
-    assert left_out
-    assert all(len(event.excluded) == 1 for event in left_out)
+    assert {"late"} == {reason for event in swarm.rounds(0) for reason in event.excluded.values()} - {"dead"}
     assert len(swarm.rounds(0)[-1].contributors) == 4
