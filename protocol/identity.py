@@ -75,7 +75,9 @@ class Identity:
             mode = stat.S_IMODE(path.stat().st_mode)
             data = path.read_bytes()
         except OSError as error:
-            raise StateError(f"cannot read the identity {path}: {error.strerror}; create one with another path") from None
+            raise StateError(
+                f"cannot read the identity {path}: {error.strerror}; create one with another path"
+            ) from None
         if mode & 0o077:
             raise InsecureKeyFile(f"others can read the private key {path} (mode {mode:o}): chmod 600 {path}")
         if len(data) != 68 or not data.startswith(_KEY_PREFIX):

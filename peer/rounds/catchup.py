@@ -24,6 +24,8 @@ AHEAD_MAX = 64
 LOG_ENTRIES_MAX = 16
 FOLLOW_RETRY_S = 0.5
 COLLECT_TRIES = 4
+NEARLY_THERE = 4
+"""Rounds run on while a newcomer replays: it asks to be let in when so few are left."""
 
 
 class CatchUp:
@@ -125,8 +127,9 @@ class CatchUp:
             turn += 1
             if first is not None and first > self._group.index:
                 return Ending.LOST
+            if len(self._ahead) <= NEARLY_THERE:
+                self._group.spawn(self._ask_to_join(peers))
             if self._known() is None:
-                await self._ask_to_join(peers)
                 await self._wait_for_news()
         return committed
 
@@ -166,13 +169,13 @@ class CatchUp:
 
     async def collect(self, committed: Committed) -> list[bytes] | None:
         """The bytes of a decision's items, in order; None if nobody has them any more."""
-        items = []
-        for position, item in enumerate(committed.decision.items):
-            data = self._held(item) or await self._fetch(committed, position, item)
-            if data is None:
-                return None
-            items.append(data)
-        return items
+
+        async def get(position: int, item: Item) -> bytes | None:
+            return self._held(item) or await self._fetch(committed, position, item)
+
+        items = await asyncio.gather(*(get(position, item) for position, item in enumerate(committed.decision.items)))
+        found = [item for item in items if item is not None]
+        return found if len(found) == len(items) else None
 
     def _held(self, item: Item) -> bytes | None:
         return self._group.round.transfer.bytes_of(item.hash) if self._group.round is not None else None

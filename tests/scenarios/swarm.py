@@ -16,7 +16,8 @@ from gossamer.peer.events import read_events
 from gossamer.peer.folder import PeerFolder
 from gossamer.protocol.identity import Identity
 from gossamer.protocol.manifest import SignedManifest, compose, manifest_of, parse
-from gossamer.simulator.world import Host, Simulation
+from gossamer.simulator.host import Host
+from gossamer.simulator.world import Simulation
 from gossamer.tasks import Task, build_task
 
 T = TypeVar("T")
