@@ -72,7 +72,7 @@ class DeMo(Method):
 
     name = "demo"
     exchange = Exchange.GATHER
-    default_lr = 1e-3
+    default_lr = 2e-3
     options_type = DeMoOptions
 
     def __init__(self, parameters: Mapping[str, torch.Tensor], options: DeMoOptions, schedule: Schedule) -> None:

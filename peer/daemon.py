@@ -38,7 +38,7 @@ from .rounds.place import Rules
 from .rounds.roster import Member, Roster
 from .rounds.service import GroupService
 from .rounds.snapshots import Standing
-from .trainer import Trainer
+from .trainer import Trainer, peak_memory_bytes
 
 SEEK_EVERY_S = 0.3
 OWNER_PATIENCE_S = 5.0
@@ -80,6 +80,7 @@ class Daemon:
         stop_at: int | None = None,
         rules: Rules | None = None,
     ) -> None:
+        self._libraries_bytes = peak_memory_bytes()
         check_task(manifest, task)
         self.network, self.identity, self.signed, self.folder = network, identity, manifest, folder
         self.manifest = manifest.manifest
@@ -201,7 +202,7 @@ class Daemon:
             self.log.emit(Left(reason="asked to leave"))
         digest = await self.network.compute(replica.digest, replica.apply_cost())
         self.trainer.tell_traffic()
-        self.trainer.tell_memory(model=4 * replica.n_params, state=replica.snapshot_bytes())
+        self.trainer.tell_memory(libraries=self._libraries_bytes, state=replica.snapshot_bytes())
         outcome: Literal["finished", "stopped"] = "finished" if finished else "stopped"
         self.log.emit(Ended(outcome=outcome, step=replica.step, round=self._round_index, digest=digest.hex()))
         return self.result(outcome)

@@ -198,5 +198,9 @@ class Trainer(Delegate):
         self.emit(Traffic(sent=dict(traffic.sent), received=dict(traffic.received)))
 
     def tell_memory(self, **parts: int) -> None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        self.emit(Memory(rss_bytes=peak, parts=parts))
+        self.emit(Memory(rss_bytes=peak_memory_bytes(), parts=parts))
+
+
+def peak_memory_bytes() -> int:
+    """The most that this process has had resident so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
