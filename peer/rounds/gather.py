@@ -43,6 +43,7 @@ class Gather(Transfer):
         self._held: dict[int, Item] = {}
         self._bytes: dict[bytes, bytes] = {}
         self._offered: Item | None = None
+        self._refused: list[int] = []
         self._last_arrival_s: float | None = None
 
     # -- sending ---------------------------------------------------------------------------------
@@ -105,6 +106,8 @@ class Gather(Transfer):
             self._check(payload)
         except ValueError as error:
             self._round.refusals[slot] = BadContribution.code
+            self._refused.append(slot)
+            self._round.wake()
             self._round.refused(peer, f"contribution refused: {error}")
             raise BadContribution(f"contribution of {peer} refused: {error}") from None
         self._keep(slot, item, payload)
@@ -126,6 +129,10 @@ class Gather(Transfer):
     def attempt(self) -> int:
         return 0
 
+    @property
+    def refused(self) -> Sequence[int]:
+        return self._refused
+
     def held(self) -> dict[int, Item]:
         return self._held
 
@@ -136,7 +143,7 @@ class Gather(Transfer):
         return self._last_arrival_s
 
     def complete(self, live: Sequence[int]) -> bool:
-        return all(slot in self._held for slot in live)
+        return all(slot in self._held or slot in self._refused for slot in live)
 
     def proposal(
         self, reports: Mapping[int, Report], live: Sequence[int], quorum: int, *, late: bool

@@ -129,7 +129,8 @@ class Leadership:
         return [
             slot
             for slot in live
-            if not (slot in self.reports and self.reports[slot].leaving and not self.reports[slot].ready)
+            if slot not in self.round.transfer.refused
+            and not (slot in self.reports and self.reports[slot].leaving and not self.reports[slot].ready)
         ]
 
     def _fail_after_s(self) -> float:

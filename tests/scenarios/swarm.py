@@ -117,7 +117,7 @@ class SimulatedSwarm:
     def check_one_result(self) -> None:
         """Whoever applied a round applied the same contributions and came to the same state."""
         seen: dict[int, tuple[tuple[str, ...], str]] = {}
-        for number in range(len(self.hosts)):
+        for number in range(len(self.daemons)):
             for event in self.rounds(number):
                 told = (event.contributors, event.digest)
                 assert seen.setdefault(event.round, told) == told, f"round {event.round} differs on peer {number}"

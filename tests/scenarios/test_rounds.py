@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.peer.event_kinds import Forked, Resynced
+from gossamer.peer.event_kinds import Forked, PeerRefused, Resynced, short_id
 from gossamer.peer.events import read_events
+from gossamer.protocol.errors import GossamerError
 from gossamer.simulator.world import Simulation
 
 from .swarm import digits
@@ -243,3 +244,60 @@ def test_slow_peer_is_left_out_and_its_work_counts_later(tmp_path: Path) -> None
     swarm.check_one_result()
     assert {"late"} == {reason for event in swarm.rounds(0) for reason in event.excluded.values()} - {"dead"}
     assert len(swarm.rounds(0)[-1].contributors) == 4
+
+
+@pytest.mark.parametrize("garbage", ["truncated", "flipped", "not finite"])
+@pytest.mark.parametrize("method", ["demo", "allreduce"])
+def test_garbage_is_refused_by_name_and_the_run_goes_on(tmp_path: Path, method: str, garbage: str) -> None:
+    sim = Simulation(seed=14)
+    swarm = digits(tmp_path, sim=sim, method={"name": method}, run={"steps": 10})
+
+    def spoilt(payload: bytes) -> bytes:
+        if garbage == "truncated" and method == "demo":
+            return payload[:-3]
+        if garbage == "flipped" and method == "demo":
+            return bytes(byte ^ 0xFF for byte in payload)
+        return b"\xff" * len(payload)  # NaN as floats
+
+    async def main() -> None:
+        swarm.start(4)
+        await asyncio.sleep(0.5)
+        method_of_liar = swarm.daemons[3].replica.method
+        honest = method_of_liar.encode
+        method_of_liar.encode = lambda agreed: spoilt(honest(agreed))  # type: ignore[method-assign]
+        results = await swarm.finish(range(4))
+        assert {result.step for result in results} == {10}
+        assert len({result.digest for result in results}) == 1
+
+    swarm.run(main())
+
+    swarm.check_one_result()
+    liar = short_id(swarm.daemons[3].identity.peer_id)
+    told = [e.event for n in range(3) for e in read_events(tmp_path / str(n) / "events.jsonl")]
+    assert liar in {event.refused for event in told if isinstance(event, PeerRefused)}
+    assert all(liar not in event.contributors for event in swarm.rounds(0)[1:])
+
+
+def test_nonsense_from_outside_the_roster_changes_nothing(tmp_path: Path) -> None:
+    sim = Simulation(seed=15)
+    swarm = digits(tmp_path, sim=sim, run={"steps": 30}, group={"start_peers": 3})
+    choose = random.Random(15)
+
+    async def main() -> None:
+        swarm.start(3)
+        swarm.hosts.append(sim.host("stranger"))
+        stranger, refused = swarm.hosts[3].network, 0
+        await swarm.reach(3)
+        victim = swarm.daemons[0].identity.peer_id
+        await stranger.call(victim, "member/hello", b"", timeout_s=5.0)
+        for name in ("offer", "hold", "prepare", "accept", "commit", "plan", "part", "log"):
+            for length in (0, 3, 300, 100_000):
+                try:
+                    await stranger.call(victim, f"round/{name}", choose.randbytes(length), timeout_s=5.0)
+                except GossamerError:
+                    refused += 1
+        assert refused >= 24
+        results = await swarm.finish(range(3))
+        assert len({result.digest for result in results}) == 1
+
+    swarm.run(main())

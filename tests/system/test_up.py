@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import safetensors.numpy
 
 from .swarms import gossamer, up
 
@@ -93,3 +95,58 @@ def test_bad_input_is_one_line_that_names_the_remedy(arguments: tuple[str, ...],
     assert done.returncode == code
     assert remedy in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_peers_that_cannot_join_are_told_why(tmp_path: Path) -> None:
+    assert gossamer("run", "new", str(tmp_path / "run"), "--task", "digits", timeout_s=60).returncode == 0
+    manifest = tmp_path / "run" / "manifest.toml"
+    forged = tmp_path / "forged.toml"
+    forged.write_text(manifest.read_text().replace("steps = 1000", "steps = 1001"))
+    nobody = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB"
+
+    no_ticket = gossamer("peer", "--run", str(manifest), "--folder", str(tmp_path / "a"))
+    bad_signature = gossamer("peer", "--run", str(forged), "--folder", str(tmp_path / "b"))
+    dead_address = gossamer("peer", "--run", str(manifest), "--join", nobody, "--folder", str(tmp_path / "c"))
+
+    for done, remedy in ((no_ticket, "invite"), (bad_signature, "signed"), (dead_address, nobody)):
+        assert done.returncode == 1
+        assert remedy in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_invited_newcomer_needs_one_line(tmp_path: Path) -> None:
+    run, owner_folder, newcomer = tmp_path / "run", tmp_path / "owner", tmp_path / "newcomer"
+    made = gossamer("run", "new", str(run), "--task", "digits", "--steps", "30", "--start-peers", "2", timeout_s=60)
+    assert made.returncode == 0, made.stderr
+    owner = _spawn("peer", "--run", str(run / "manifest.toml"), "--owner-key", str(run / "owner.key"),
+                   "--folder", str(owner_folder), "--json")  # fmt: skip
+    try:
+        _wait_for_file(owner_folder / "addresses.json", owner)
+        invite = gossamer("run", "invite", str(owner_folder), "--owner-key", str(run / "owner.key"), timeout_s=60)
+        joined = gossamer("peer", invite.stdout.strip(), "--folder", str(newcomer), "--json")
+        again = gossamer("peer", invite.stdout.strip(), "--folder", str(tmp_path / "thief"), "--json")
+        told, _ = owner.communicate(timeout=60)
+    finally:
+        if owner.poll() is None:
+            owner.kill()
+            owner.wait(timeout=10)
+
+    assert joined.returncode == 0, joined.stderr
+    assert json.loads(joined.stdout)["digest"] == json.loads(told)["digest"]
+    assert again.returncode == 1
+    exported = gossamer("export", str(newcomer), str(tmp_path / "model.safetensors"), timeout_s=60)
+    assert exported.returncode == 0
+    assert safetensors.numpy.load_file(tmp_path / "model.safetensors")
+
+
+def _spawn(*arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "gossamer.cli", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+
+
+def _wait_for_file(path: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline_s = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
