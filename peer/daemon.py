@@ -119,6 +119,13 @@ class Daemon:
         if self.group is not None:
             self.group.leave()
 
+    def describe(self) -> str:
+        """What this peer is waiting for, for whoever asks with SIGUSR1."""
+        if self.group is None:
+            return f"waiting for a place in the run; sees {sorted(self.membership.view)}"
+        round_ = self.group.round
+        return round_.describe() if round_ is not None else f"between rounds, next is {self.group.index}"
+
     async def give_up(self) -> None:
         """Leaving took too long: keep a checkpoint of what was agreed, and go."""
         if self.group is not None:

@@ -124,6 +124,7 @@ async def _until_done(daemon: Daemon, address: str) -> Result:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, leave)
+    loop.add_signal_handler(signal.SIGUSR1, lambda: print(daemon.describe(), file=sys.stderr, flush=True))
     try:
         return await work
     except asyncio.CancelledError:

@@ -67,7 +67,7 @@ class Leadership:
         place = self.round.place
         request = pb.Prepare(lineage=place.lineage, round=place.index, ballot=self.ballot).SerializeToString()
         n_tries = 0
-        while self.current and self.phase is Phase.PREPARING:
+        while self.current and self.phase is not Phase.PROPOSING:
             answer = await self.round.ask(slot, "round/prepare", request)
             if answer is not None:
                 with self.round.refusing(slot):

@@ -23,6 +23,7 @@ from ...protocol.errors import (
 )
 from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Network
+from ...protocol.wire import parse
 from .consensus import Acceptor
 from .decision import Decision, sign_vote
 from .leading import Leadership
@@ -102,6 +103,17 @@ class Round:
     def live(self) -> list[int]:
         """Slots that are not known to be out of reach, mine included."""
         return [slot for slot in range(len(self.place.roster)) if slot not in self.suspects]
+
+    def describe(self) -> str:
+        """One line on what this round is waiting for."""
+        leading = self.leadership
+        reports = {slot: sorted(report.items) for slot, report in leading.reports.items()} if leading else {}
+        return (
+            f"round {self.place.index}, slot {self.place.slot} of {len(self.place.roster)}, ballot {self.ballot} led by "
+            f"{self.leader}, {self.elapsed_s:.1f} s; holds {sorted(self.transfer.held())}, suspects {self.suspects}, "
+            f"refusals {self.refusals}, leading {leading.phase.value if leading else None}, reports {reports}, "
+            f"promised {self.acceptor.promised}, accepted {self.acceptor.accepted_ballot}"
+        )
 
     def wake(self) -> None:
         self._changed.set()
@@ -243,9 +255,13 @@ class Round:
 
     async def _send_report(self, leader: int) -> None:
         try:
-            heard = await self.ask(leader, "round/hold", self.hold().SerializeToString()) is not None
+            answer = await self.ask(leader, "round/hold", self.hold().SerializeToString())
         finally:
             self._reporting = False
+        heard = answer is not None
+        if answer is not None:
+            with self.refusing(leader):
+                self.enter(parse(pb.Prepare, answer, bytes_max=1024, what="an answer to a report").ballot)
         self._report_due_s = self._clock() + (max(1.0, self.patience_s / 2) if heard else RETRY_S)
         self.wake()
 
@@ -303,12 +319,14 @@ class Round:
 
     # -- handlers: the sender's slot is proven ---------------------------------------------------
 
-    def on_hold(self, slot: int, report: Report) -> None:
+    def on_hold(self, slot: int, report: Report) -> pb.Prepare:
+        """Take in a report; the answer says which ballot we are in, lest the sender waits in an earlier one."""
         self.heard(slot)
         self.enter(report.ballot)
         if self.leadership is not None and report.ballot == self.ballot:
             self.leadership.reports[slot] = report
             self.wake()
+        return pb.Prepare(lineage=self.place.lineage, round=self.place.index, ballot=self.ballot)
 
     def on_prepare(self, slot: int, ballot: int) -> pb.Promise:
         self._check_leads(slot, ballot)

@@ -116,8 +116,7 @@ class GroupService:
         message = self._parse(pb.Hold, request)
         report = Report.from_wire(message)
         round_, slot = await self._round(peer, message.lineage, message.round)
-        round_.on_hold(slot, report)
-        return b""
+        return round_.on_hold(slot, report).SerializeToString()
 
     async def prepare(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.Prepare, request)
