@@ -109,8 +109,8 @@ class Round:
         leading = self.leadership
         reports = {slot: sorted(report.items) for slot, report in leading.reports.items()} if leading else {}
         return (
-            f"round {self.place.index}, slot {self.place.slot} of {len(self.place.roster)}, ballot {self.ballot} led by "
-            f"{self.leader}, {self.elapsed_s:.1f} s; holds {sorted(self.transfer.held())}, suspects {self.suspects}, "
+            f"round {self.place.index}, slot {self.place.slot} of {len(self.place.roster)}, ballot {self.ballot} "
+            f"led by {self.leader}, {self.elapsed_s:.1f} s; holds {sorted(self.transfer.held())}, suspects {self.suspects}, "
             f"refusals {self.refusals}, leading {leading.phase.value if leading else None}, reports {reports}, "
             f"promised {self.acceptor.promised}, accepted {self.acceptor.accepted_ballot}"
         )
