@@ -108,10 +108,11 @@ class Round:
         """One line on what this round is waiting for."""
         leading = self.leadership
         reports = {slot: sorted(report.items) for slot, report in leading.reports.items()} if leading else {}
+        phase = leading.phase.value if leading else None
         return (
-            f"round {self.place.index}, slot {self.place.slot} of {len(self.place.roster)}, ballot {self.ballot} "
-            f"led by {self.leader}, {self.elapsed_s:.1f} s; holds {sorted(self.transfer.held())}, suspects {self.suspects}, "
-            f"refusals {self.refusals}, leading {leading.phase.value if leading else None}, reports {reports}, "
+            f"round {self.place.index}, slot {self.place.slot} of {len(self.place.roster)}, {self.elapsed_s:.1f} s, "
+            f"ballot {self.ballot} led by {self.leader}; holds {sorted(self.transfer.held())}, "
+            f"suspects {self.suspects}, refusals {self.refusals}, leading {phase}, reports {reports}, "
             f"promised {self.acceptor.promised}, accepted {self.acceptor.accepted_ballot}"
         )
 
