@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 
@@ -14,8 +16,8 @@ class Weightless(Task):
 
     name = "benchmarks.weightless:Weightless"
 
-    def __init__(self, n_params: int = 1_000_000) -> None:
-        self.n_params = n_params
+    def __init__(self, *, options: Mapping[str, bool | int | float | str], data: Path | None = None) -> None:
+        self.n_params = n_params = int(options.get("n_params", 1_000_000))
         side = 1000
         rows = max(1, n_params // side)
         self.slope = torch.randn(rows, side, generator=torch.Generator().manual_seed(1))
