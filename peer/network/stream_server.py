@@ -65,7 +65,11 @@ class StreamServer:
             return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks[id(task)] = task
-        task.add_done_callback(lambda done: self._tasks.pop(id(done), None))
+        task.add_done_callback(lambda done: self._served(done, writer))
+
+    def _served(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
+        self._tasks.pop(id(task), None)
+        writer.close()  # a task that was cancelled before its first step has not done so
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
