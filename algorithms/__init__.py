@@ -1,7 +1,7 @@
 """Communication methods: pure mathematics, state and arrays in, state and arrays out."""
 
-from .errors import BadGradient, BadPayload, NoSuchMethod
-from .method import Exchange, Method
+from .errors import BadGradient, BadPayload, NoSuchMethod, TooFewContributions
+from .method import Exchange, Method, Slots
 from .options import BadOption, OptionError, OptionValue, UnknownOption
 from .registry import METHODS, build_method, check_options, method_class
 from .schedule import Schedule
@@ -17,6 +17,8 @@ __all__ = [
     "OptionError",
     "OptionValue",
     "Schedule",
+    "Slots",
+    "TooFewContributions",
     "UnknownOption",
     "build_method",
     "check_options",
