@@ -44,7 +44,8 @@ class Agreement:
             self._round.spawn(self._tell(slot, message))
         await self._hear_all()
         fitting = [self._heard[slot] for slot in sorted(self._heard) if len(self._heard[slot]) == len(mine)]
-        return np.stack(fitting).max(axis=0)
+        agreed: F32 = np.stack(fitting).max(axis=0)
+        return agreed
 
     async def _tell(self, slot: int, message: bytes) -> None:
         n_tries = 0
