@@ -9,7 +9,9 @@ import torch
 
 from .allreduce import AllReduce
 from .demo import DeMo
+from .diloco import DiLoCo
 from .errors import NoSuchMethod
+from .local import Local
 from .method import Method
 from .options import OptionValue, nearest, read_options
 from .schedule import Schedule
@@ -17,6 +19,8 @@ from .schedule import Schedule
 METHODS: Final[Mapping[str, type[Method]]] = {
     "allreduce": AllReduce,
     "demo": DeMo,
+    "diloco": DiLoCo,
+    "local": Local,
 }
 
 

@@ -283,7 +283,7 @@ class Daemon:
         if mine is not None and mine.lineage == best_lineage(view.values()):
             donors = [peer for peer, claim in sorted(view.items()) if claim.active]
             if await resume_from_log(self.network, mine, donors):
-                self.replica.method.forget_local()  # an earlier life may have sent part of it
+                self.replica.forget_local()  # an earlier life may have sent part of it
                 self._tell_resynced(mine.index, mine.index, 0, (), started_s, "own checkpoint, then replay")
                 return mine
         got = await resync(self.network, self.replica, view, self._genesis)

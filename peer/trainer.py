@@ -59,6 +59,7 @@ class Trainer(Delegate):
         self.greet: Callable[[PeerId], None]
         self._member_of: tuple[PeerId, ...] = ()
         self._n_warnings = 0
+        self._ahead: asyncio.Task[Work] | None = None
         self._step_before = 0
         """Updates applied when the present round opened."""
 
@@ -70,20 +71,27 @@ class Trainer(Delegate):
         self._step_before = self.replica.step
         if self.replica.step == 0 and slot == 0 and not self.tally.evaluations:
             await self.evaluate(sample=True)
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            await ahead
         work = await self._work(round_index, roster, slot)
         agreed = await agree(work.floats)
-        return await self.network.compute(lambda: self.replica.encode(agreed), self.replica.encode_cost())
+        payload = await self.network.compute(lambda: self.replica.encode(agreed), self.replica.encode_cost())
+        if self.replica.works_ahead:
+            self._ahead = asyncio.create_task(self._work(round_index + 1, roster, slot, ahead=True))
+        return payload
 
-    async def _work(self, round_index: int, roster: Roster, slot: int) -> Work:
-        """This round's local steps."""
+    async def _work(self, round_index: int, roster: Roster, slot: int, *, ahead: bool = False) -> Work:
+        """A round's local steps; nothing is left to do where they were done during the round before."""
         started_s = asyncio.get_running_loop().time()
 
         def compute() -> Work:
-            return self.replica.work(round_index, len(roster), slot)
+            return self.replica.work(round_index, len(roster), slot, ahead=ahead)
 
         work = await self.network.compute(compute, self.replica.work_cost())
         seconds = asyncio.get_running_loop().time() - started_s
-        self.emit(Trained(step=self.replica.step, loss=finite(work.loss), samples=work.samples, seconds=seconds))
+        if work.samples:
+            self.emit(Trained(step=self.replica.step, loss=finite(work.loss), samples=work.samples, seconds=seconds))
         return work
 
     async def concluded(self, outcome: Outcome, roster: Roster) -> None:
