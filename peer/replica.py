@@ -222,6 +222,10 @@ class Replica:
                 tensor.copy_(torch.from_numpy(arrays[name]))
         self.forget_local()
 
+    def reset(self) -> None:
+        """Begin anew with the run's initial state."""
+        self.restore(Replica(self.task, self.manifest).snapshot())
+
     def load(
         self, model: dict[str, torch.Tensor], shared: dict[str, torch.Tensor], local: dict[str, torch.Tensor]
     ) -> None:
