@@ -26,7 +26,8 @@ class LocalSteps:
         self.layout = Layout.of(parameters)
         self.drift = torch.zeros(self.layout.dim)
         """Local minus agreed parameters, float32 [dim]."""
-        self._sent = torch.zeros(self.layout.dim)
+        self.sent = torch.zeros(self.layout.dim)
+        """The drift as it was contributed last, float32 [dim]."""
         self._parameters = dict(parameters)
         self._options = options
         self._schedule = schedule
@@ -60,9 +61,9 @@ class LocalSteps:
         self._n_ahead += 1
 
     def send(self) -> torch.Tensor:
-        """The drift to contribute, float32 [dim]; remembered, for `settle`."""
-        self._sent.copy_(self.drift)
-        return self._sent
+        """The drift to contribute, float32 [dim]; remembered as `sent`, for `settle`."""
+        self.sent.copy_(self.drift)
+        return self.sent
 
     @torch.no_grad()
     def settle(self, move: torch.Tensor, *, sent: bool, step: int, n_steps: int) -> None:
@@ -75,7 +76,7 @@ class LocalSteps:
         for parameter, part in zip(self._parameters.values(), self.layout.views(move), strict=True):
             parameter.add_(part.to(parameter.device))
         if sent:
-            self.drift -= self._sent
+            self.drift -= self.sent
         self._n_updates.fill_(step + n_steps)
         self._n_ahead.copy_((self._n_ahead - n_steps).clamp(min=0))
 
@@ -84,7 +85,7 @@ class LocalSteps:
 
     def local_state(self) -> dict[str, torch.Tensor]:
         inner = {f"inner_{name}": tensor for name, tensor in self._optimizer.state().items()}
-        return {"drift": self.drift, "sent": self._sent, "n_ahead": self._n_ahead, **inner}
+        return {"drift": self.drift, "sent": self.sent, "n_ahead": self._n_ahead, **inner}
 
     def _write(self, flat: torch.Tensor) -> None:
         for parameter, part in zip(self._parameters.values(), self.layout.views(flat), strict=True):
