@@ -35,7 +35,14 @@ def test_the_majority_decides_each_coordinate() -> None:
 
 
 def test_daemons_train_with_it(tmp_path: Path) -> None:
-    swarm = digits(tmp_path, sim=Simulation(seed=1), method={"name": OURS}, run={"steps": 40}, group={"start_peers": 3})
+    swarm = digits(
+        tmp_path,
+        sim=Simulation(seed=1),
+        method={"name": OURS},
+        run={"steps": 40},
+        group={"start_peers": 3},
+        schedule={"lr": 5e-3},
+    )
 
     async def main() -> None:
         swarm.start(3)
