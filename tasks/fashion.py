@@ -18,7 +18,8 @@ from .errors import BadData, MissingData
 from .fingerprint import fingerprint
 from .idx import read_idx
 
-DEBIAN_DIR: Final = Path("/usr/share/dataset-fashion-mnist")
+DEBIAN_DIR: Final = Path("/usr/share/datasets/fashion-mnist")
+"""Where the package dataset-fashion-mnist puts its four files."""
 SIDE: Final = 28
 N_CLASSES: Final = 10
 N_HELD_OUT_MAX: Final = 2000

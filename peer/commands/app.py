@@ -96,6 +96,7 @@ def peer(
     grpc_port: Annotated[int, typer.Option(help="Port of the data plane; 0: any.")] = 0,
     undialable: Annotated[bool, typer.Option(help="Behind NAT: only open connections, never listen.")] = False,
     stop_at: Annotated[int | None, typer.Option(help="Stop the run after so many updates.", min=1)] = None,
+    lifeline: Annotated[bool, typer.Option("--lifeline", help="Leave when standard input (a pipe) ends.")] = False,
     json: Json = False,
 ) -> None:
     """Run the daemon of this machine."""
@@ -117,6 +118,7 @@ def peer(
             grpc_port=grpc_port,
             dialable=not undialable,
             stop_at=stop_at,
+            lifeline=lifeline,
         ),
         json_output=json,
     )
