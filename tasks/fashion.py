@@ -94,7 +94,7 @@ def _load(folder: Path, split: str) -> Labelled:
         raise BadData(f"{folder}: {split} has images {images.shape}, labels {labels.shape}, expected (n, 28, 28), (n,)")
     if labels.max() >= N_CLASSES:
         raise BadData(f"{folder}: {split} has a label {labels.max()}, expected 0 to {N_CLASSES - 1}")
-    inputs = torch.from_numpy(images.astype(np.float32) / np.float32(255)).unsqueeze(1)
+    inputs = torch.from_numpy(images.copy()).unsqueeze(1)  # torch wants memory that may be written to
     return Labelled(inputs=inputs, labels=torch.from_numpy(labels.astype(np.int64)))
 
 

@@ -25,12 +25,14 @@ class Departure:
         task = asyncio.current_task(self._loop)
         assert task is not None
         self.act: Callable[[], object] = task.cancel
+        self.asked = False
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._ask)
         if lifeline:
             self._watch(sys.stdin.fileno())
 
     def _ask(self) -> None:
+        self.asked = True
         self.act()
 
     def _watch(self, descriptor: int) -> None:

@@ -23,7 +23,7 @@ from ..network.config import NetworkConfig
 from ..network.real import RealNetwork
 from .departure import Departure
 from .order import build
-from .telling import tell
+from .telling import tell, tell_waiting
 
 GRACE_S = 4.5
 """From a signal to the end, at most."""
@@ -103,13 +103,15 @@ async def _run(call: Call) -> Result:
             stop_at=call.stop_at,
         )
         daemon.log.listen(tell)
+        network.on_lost = lambda what: None if departure.asked else daemon.trainer.warned(what)
         write_atomically(folder.path / "addresses.json", json.dumps(network.addresses()).encode())
-        publish = asyncio.create_task(_publish_manifest(network, manifest))
+        chores = [asyncio.create_task(_publish_manifest(network, manifest)), asyncio.create_task(tell_waiting(daemon))]
         try:
             return await _until_done(daemon, network.addresses()[0] if network.addresses() else "", departure)
         finally:
-            publish.cancel()
-            await asyncio.gather(publish, return_exceptions=True)
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
     finally:
         await network.close()
 
