@@ -196,7 +196,7 @@ class Daemon:
         if group is not None and finished and self._speaks_last(group):
             await self.trainer.evaluate(sample=True)
         if group is not None:
-            await self.trainer.checkpoint(stopped=ending is Ending.STOPPED)
+            await self.trainer.checkpoint(stopped=ending is Ending.STOPPED, last=True)
         if ending is Ending.LEFT:
             self.log.emit(Left(reason="asked to leave"))
         digest = await self.network.compute(replica.digest, replica.apply_cost())

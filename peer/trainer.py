@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..protocol.errors import StateError
 from ..protocol.identity import PeerId
 from ..protocol.network import Cost, Network
 from .checkpoints import Checkpoint, save
@@ -189,8 +190,12 @@ class Trainer(Delegate):
             if text is not None:
                 self.emit(Sampled(step=replica.step, text=text))
 
-    async def checkpoint(self, *, stopped: bool = False) -> None:
-        """Keep the state of now on disk. A full disk is told and survived; the one before stays."""
+    async def checkpoint(self, *, stopped: bool = False, last: bool = False) -> None:
+        """Keep the state of now on disk. A full disk is told and survived; the one before stays.
+
+        Args:
+            last: of this life, so that failing to keep it is an error. Raises DiskFull, StateError.
+        """
         replica, standing = self.replica, self.standing()
         started_s = asyncio.get_running_loop().time()
         keep = replica.manifest.limits.keep_checkpoints
@@ -208,7 +213,9 @@ class Trainer(Delegate):
 
         try:
             path = await self.network.compute(keep_state, Cost())
-        except OSError as error:
+        except StateError as error:
+            if last:
+                raise
             self.warned(f"no checkpoint: {error}")
             return
         size = sum(file.stat().st_size for file in path.iterdir())
