@@ -84,7 +84,7 @@ def invite(folder: Path, owner_key: Path | None, days: float) -> None:
     print(made.line())
     if all("/ip4/127." in address or "/ip6/::1/" in address for address in made.addresses):
         print(
-            "note: it serves on this machine only, as the owner's peer listens on 127.0.0.1; for others start that with "
-            "--listen 0.0.0.0 --announce YOUR.HOST",
+            "note: it serves on this machine only, as the owner's peer listens on 127.0.0.1; for others start that "
+            "with --listen 0.0.0.0 --announce YOUR.HOST",
             file=sys.stderr,
         )
