@@ -30,6 +30,8 @@ from .method import F32, Exchange, Method, Slots
 from .options import describe_options, require
 from .payload import Coefficients, PayloadFormat
 from .quantize import VALUE_BITS
+from .robust.choice import refuse_dense_rule
+from .robust.sparse import sum_of_agreeing, sum_of_signs
 from .schedule import Schedule
 from .sparse_sum import COMBINES, mean_of_senders, sum_clipped
 from .tiles import Tiling
@@ -51,7 +53,7 @@ class DeMoOptions:
     value_bits: int = 8
     """32: float32; 8: linear with a scale for each tile; 1: signs."""
     combine: str = "normclip"
-    """normclip or senders."""
+    """normclip, reject, vote or senders."""
     weight_decay: float = 0.0
     """Decoupled: parameters shrink by 1 - lr * weight_decay each update; 0: not at all."""
     clip: float = 1.0
@@ -62,6 +64,7 @@ class DeMoOptions:
         require(1 <= self.k <= self.tile**2, "k", f"between 1 and tile * tile = {self.tile**2}", self.k)
         require(0 <= self.beta < 1, "beta", "at least 0 and below 1", self.beta)
         require(self.value_bits in VALUE_BITS, "value_bits", "1, 8 or 32", self.value_bits)
+        refuse_dense_rule(self.combine)
         require(self.combine in COMBINES, "combine", f"one of {', '.join(COMBINES)}", self.combine)
         require(0 <= self.weight_decay <= 10, "weight_decay", "between 0 and 10", self.weight_decay)
         require(0 <= self.clip <= 1e6, "clip", "between 0 and 1e6", self.clip)
@@ -100,11 +103,12 @@ class DeMo(Method):
 
     def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int, slots: Slots) -> tuple[int, ...]:
         contributions = [self._format.decode(payload) for payload in payloads]
-        self._descend(dct.inverse(self._sum(contributions), self._tiling), self._schedule.rate(step))
+        total, dropped = self._sum(contributions)
+        self._descend(dct.inverse(total, self._tiling), self._schedule.rate(step))
         if mine is not None:
             self._retire(contributions[mine])
         self._n_updates.fill_(step + 1)
-        return ()
+        return dropped
 
     def check(self, payload: bytes) -> None:
         self._format.decode(payload)
@@ -121,10 +125,16 @@ class DeMo(Method):
     def describe(self) -> dict[str, Any]:
         return {"method": self.name, **describe_options(self._options)}
 
-    def _sum(self, contributions: Sequence[Coefficients]) -> F32:
-        if self._options.combine == "senders":
-            return mean_of_senders(contributions, self._layout.dim)
-        return sum_clipped(contributions, self._layout.dim, len(self._layout.names))
+    def _sum(self, contributions: Sequence[Coefficients]) -> tuple[F32, tuple[int, ...]]:
+        """The group's coefficients, and who was left out of them."""
+        combine, dim, n_tensors = self._options.combine, self._layout.dim, len(self._layout.names)
+        if combine == "reject":
+            return sum_of_agreeing(contributions, dim, n_tensors)
+        if combine == "vote":
+            return sum_of_signs(contributions, dim), ()
+        if combine == "senders":
+            return mean_of_senders(contributions, dim), ()
+        return sum_clipped(contributions, dim, n_tensors), ()
 
     @torch.no_grad()
     def _descend(self, tiled: F32, lr: float) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 import torch
 
 from .allreduce import AllReduce
+from .coded import Coded
 from .demo import DeMo
 from .diloco import DiLoCo
 from .errors import NoSuchMethod
@@ -20,6 +21,7 @@ from .schedule import Schedule
 
 METHODS: Final[Mapping[str, type[Method]]] = {
     "allreduce": AllReduce,
+    "coded": Coded,
     "demo": DeMo,
     "diloco": DiLoCo,
     "local": Local,

@@ -4,6 +4,7 @@ normclip   each contribution is scaled, tensor by tensor, to at most the median 
            then they are summed, an absent coefficient counting as 0. A minority cannot outweigh the others.
 senders    the mean over those that sent the coefficient (arXiv:2411.19870). One liar that sends what nobody else
            does owns that coordinate: for comparison only.
+reject, vote   see `robust.sparse`.
 """
 
 from __future__ import annotations
@@ -17,14 +18,23 @@ import numpy.typing as npt
 from .method import F32
 from .payload import Coefficients
 
-COMBINES: Final = ("normclip", "senders")
+COMBINES: Final = ("normclip", "reject", "vote", "senders")
 
 
 def sum_clipped(contributions: Sequence[Coefficients], dim: int, n_tensors: int) -> F32:
     """The sum after norm clipping, float32 [dim]."""
+    return sum_weighted(contributions, clip_weights(contributions, n_tensors), dim)
+
+
+def clip_weights(contributions: Sequence[Coefficients], n_tensors: int) -> F32:
+    """What takes each tensor of each contribution to at most its median norm, float32 [n, n_tensors]."""
     norms = np.stack([tensor_norms(c, n_tensors) for c in contributions])
     bound = np.median(norms, axis=0)
-    weights = np.divide(bound, norms, out=np.ones_like(norms), where=norms > bound).astype(np.float32)
+    return np.divide(bound, norms, out=np.ones_like(norms), where=norms > bound).astype(np.float32)
+
+
+def sum_weighted(contributions: Sequence[Coefficients], weights: F32, dim: int) -> F32:
+    """The sum of contributions, each tensor of each scaled by its weight, float32 [dim]."""
     total = np.zeros(dim, np.float32)
     for contribution, weight in zip(contributions, weights, strict=True):
         total[contribution.positions] += contribution.values * weight[contribution.tensors]

@@ -128,13 +128,14 @@ class Replica:
         """Apply a committed round. Raises TooFewContributions, and changes nothing then."""
         n_steps = self.steps
         dropped = self.method.combine(payloads, mine=mine, step=self.step, slots=slots)
-        n_samples = n_steps * len(slots.contributors) * self.manifest.data.batch_size
+        n_samples = n_steps * self.method.n_shares(slots) * self.manifest.data.batch_size
         self._progress += torch.tensor([n_steps, n_samples])
         return Applied(digest=self.digest(), dropped=dropped)
 
-    def work_cost(self) -> Cost:
+    def work_cost(self, n_members: int, slot: int) -> Cost:
         """Of a round's local steps."""
-        n_steps, n_samples = self.steps, self.manifest.data.batch_size
+        n_steps, n_shares = self.steps, len(self.method.shares(slot, n_members))
+        n_samples = n_shares * self.manifest.data.batch_size
         flops = self.task.flops_per_sample() * n_samples
         return Cost(flops=n_steps * flops, memory_bytes=n_steps * 16.0 * self.n_params)
 

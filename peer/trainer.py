@@ -89,7 +89,7 @@ class Trainer(Delegate):
         def compute() -> Work:
             return self.replica.work(round_index, len(roster), slot, ahead=ahead)
 
-        work = await self.network.compute(compute, self.replica.work_cost())
+        work = await self.network.compute(compute, self.replica.work_cost(len(roster), slot))
         seconds = asyncio.get_running_loop().time() - started_s
         if work.samples:
             self.emit(Trained(step=self.replica.step, loss=finite(work.loss), samples=work.samples, seconds=seconds))
