@@ -35,45 +35,51 @@ def bytes_of_values(n_values: int, n_tiles: int, value_bits: int) -> int:
     return 2 * n_tiles + n_values if value_bits == 8 else 4 * n_values
 
 
-def encode_values(values: F32, tile: I64, n_tiles: int, value_bits: int) -> tuple[int, bytes]:
+def encode_values(values: F32, counts: I64, value_bits: int) -> tuple[int, bytes]:
     """The exponent (0 unless 8 bit) and the bytes.
 
     Args:
-        values: finite float32 [n]; not zero if 1 bit.
-        tile: int64 [n], the tile of each.
+        values: finite float32 [n], tile by tile; not zero if 1 bit.
+        counts: int64 [n_tiles], how many of each tile.
     """
     if value_bits == 1:
         return 0, pack_bits(values < 0)
     if value_bits == 32:
         return 0, np.clip(values, -VALUE_ABS_MAX, VALUE_ABS_MAX).astype("<f4").tobytes()
-    wanted = np.zeros(n_tiles)
-    np.maximum.at(wanted, tile, np.abs(values) / 127.0)
+    from .kernels.pack import peaks, to_steps
+
+    wanted = np.empty(len(counts))
+    peaks(values, counts, wanted)
+    wanted /= 127.0
     exponent = _exponent(float(wanted.max(initial=0.0)))
     relative = np.minimum(wanted * 2.0**-exponent, _SCALE_MAX).astype("<f2")
-    scale = relative.astype(np.float64)[tile] * 2.0**exponent
-    steps = np.divide(values, scale, out=np.zeros(len(values)), where=scale > 0)
-    return exponent, relative.tobytes() + np.clip(np.rint(steps), -127, 127).astype(np.int8).tobytes()
+    steps = np.empty(len(values), np.int8)
+    to_steps(values, counts, relative.astype(np.float64) * 2.0**exponent, steps)
+    return exponent, relative.tobytes() + steps.tobytes()
 
 
-def decode_values(encoded: bytes, tile: I64, n_tiles: int, value_bits: int, exponent: int) -> F32:
-    """The values, float32 [len(tile)]; for 1 bit they are -1 and 1. `encoded` has the right length.
+def decode_values(encoded: bytes, counts: I64, value_bits: int, exponent: int) -> F32:
+    """The values, float32 [sum of counts]; for 1 bit they are -1 and 1. `encoded` has the right length.
 
     Raises: BadPayload for NaN, infinity and whatever else `encode_values` cannot have written.
     """
     if value_bits != 8:
         if exponent != 0:
             raise BadPayload(f"exponent {exponent} without scales, expected 0")
-        return _decode_signs(encoded, len(tile)) if value_bits == 1 else _decode_floats(encoded)
+        return _decode_signs(encoded, int(counts.sum())) if value_bits == 1 else _decode_floats(encoded)
     if not EXPONENT_MIN <= exponent <= EXPONENT_MAX:
         raise BadPayload(f"exponent {exponent} is outside [{EXPONENT_MIN}, {EXPONENT_MAX}]")
-    relative = np.frombuffer(encoded, "<f2", n_tiles)
+    relative = np.frombuffer(encoded, "<f2", len(counts))
     if not np.isfinite(relative).all() or np.signbit(relative).any():
         raise BadPayload("a scale is NaN, infinite or negative")
-    steps = np.frombuffer(encoded, np.int8, offset=2 * n_tiles)
+    steps = np.frombuffer(encoded, np.int8, offset=2 * len(counts))
     if (steps == -128).any():
         raise BadPayload("a value of -128 is outside [-127, 127]")
-    scale = relative.astype(np.float64) * 2.0**exponent
-    return (steps * scale[tile]).astype(np.float32)
+    from .kernels.pack import from_steps
+
+    values = np.empty(len(steps), np.float32)
+    from_steps(steps, counts, relative.astype(np.float64) * 2.0**exponent, values)
+    return values
 
 
 def _exponent(scale_max: float) -> int:

@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 from .allreduce import AllReduce
-from .demo import DeMo
+from .demo import DecoupledMomentum
 from .diloco import DiLoCo
 from .errors import NoSuchMethod
 from .local import Local
@@ -20,7 +20,7 @@ from .schedule import Schedule
 
 METHODS: Final[Mapping[str, type[Method]]] = {
     "allreduce": AllReduce,
-    "demo": DeMo,
+    "demo": DecoupledMomentum,
     "diloco": DiLoCo,
     "local": Local,
 }
