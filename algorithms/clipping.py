@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -21,6 +22,24 @@ def refuse_unusable(gradient: torch.Tensor) -> None:
     # NaN fails both comparisons, so the test is written to be true only for good values.
     if not (low.item() >= -GRADIENT_ABS_MAX and high.item() <= GRADIENT_ABS_MAX):
         raise BadGradient("the gradient holds NaN, infinity or values above 2^100: lower the learning rate or clip")
+
+
+def global_norm(tensors: Sequence[torch.Tensor | None]) -> float:
+    """The L2 norm of all tensors together; None counts as zeros.
+
+    Raises: BadGradient for NaN, infinity, or a norm above `GRADIENT_ABS_MAX`.
+    """
+    from .kernels.norms import square_sum
+
+    squares = 0.0
+    for tensor in tensors:
+        if tensor is not None:
+            squares += square_sum(tensor.detach().to("cpu", torch.float32).contiguous().view(-1).numpy())
+    norm = math.sqrt(squares) if squares >= 0 else math.nan
+    # NaN makes the comparison false.
+    if not norm <= GRADIENT_ABS_MAX:
+        raise BadGradient("the gradient holds NaN, infinity or values above 2^100: lower the learning rate or clip")
+    return norm
 
 
 def clip_by_global_norm(gradient: torch.Tensor, norm_max: float) -> float:

@@ -11,32 +11,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ..method import F32
 from ..payload import Coefficients
-from ..sparse_sum import clip_weights, sum_weighted
+from ..sparse_sum import clip_weights
 
 F64 = npt.NDArray[np.float64]
 N_KEPT_MIN = 3
 
 
-def sum_of_agreeing(contributions: Sequence[Coefficients], dim: int, n_tensors: int) -> tuple[F32, tuple[int, ...]]:
-    """The sum, float32 [dim], after clipping and rejecting, and the indices of who was rejected."""
+def agreeing_weights(contributions: Sequence[Coefficients], dim: int, n_tensors: int) -> tuple[F32, tuple[int, ...]]:
+    """Weights that clip and reject, float32 [n, n_tensors], and the indices of who was rejected."""
     weights = clip_weights(contributions, n_tensors)
     dropped = disagreeing(inner_products(contributions, weights, dim))
-    kept = [i for i in range(len(contributions)) if i not in dropped]
-    return sum_weighted([contributions[i] for i in kept], weights[kept], dim), dropped
+    weights[list(dropped)] = 0
+    return weights, dropped
 
 
-def sum_of_signs(contributions: Sequence[Coefficients], dim: int) -> F32:
-    """How many sent a positive coefficient less how many sent a negative one, float32 [dim]."""
-    total = np.zeros(dim, np.float32)
-    for contribution in contributions:
-        total[contribution.positions] += np.sign(contribution.values)
-    return total
+def signs_of(contributions: Sequence[Coefficients]) -> list[Coefficients]:
+    """Each contribution reduced to the signs of its coefficients."""
+    return [replace(c, values=np.sign(c.values)) for c in contributions]
 
 
 def inner_products(contributions: Sequence[Coefficients], weights: F32, dim: int) -> F64:

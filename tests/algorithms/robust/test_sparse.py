@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from gossamer.algorithms.payload import Coefficients
-from gossamer.algorithms.robust.sparse import disagreeing, inner_products, sum_of_agreeing, sum_of_signs
-from gossamer.algorithms.sparse_sum import mean_of_senders
+from gossamer.algorithms.robust.sparse import agreeing_weights, disagreeing, inner_products, signs_of
+from gossamer.algorithms.sparse_sum import Combination
+from gossamer.algorithms.tiles import Tiling
+
+TILING = Tiling([(4,)], 64)
 
 
 def _contribution(values: dict[int, float]) -> Coefficients:
@@ -22,10 +26,22 @@ def _contribution(values: dict[int, float]) -> Coefficients:
     )
 
 
+def _total(combination: Combination) -> list[float]:
+    total: list[float] = combination.total(TILING.blocks).tolist()
+    return total
+
+
+def _sum_of_agreeing(members: Sequence[Coefficients]) -> tuple[list[float], tuple[int, ...]]:
+    weights, dropped = agreeing_weights(members, 4, 1)
+    return _total(Combination.of(members, weights, TILING)), dropped
+
+
 def test_votes_count_signs_and_not_sizes() -> None:
     members = [_contribution({0: 1.0, 1: -2.0}), _contribution({0: -1e30}), _contribution({0: 0.1, 3: 5.0})]
 
-    assert sum_of_signs(members, 4).tolist() == [1.0, -1.0, 0.0, 1.0]
+    votes = Combination.of(signs_of(members), np.ones((3, 1), np.float32), TILING)
+
+    assert _total(votes) == [1.0, -1.0, 0.0, 1.0]
 
 
 def test_inner_products_are_of_the_clipped_contributions() -> None:
@@ -41,10 +57,10 @@ def test_who_points_the_other_way_is_rejected() -> None:
     honest = [_contribution({0: 1.0, 1: 1.0}), _contribution({0: 1.0, 2: 1.0}), _contribution({0: 1.0, 3: 1.0})]
     liar = _contribution({0: -1.0, 1: -1.0})
 
-    total, dropped = sum_of_agreeing([honest[0], liar, *honest[1:]], 4, 1)
+    total, dropped = _sum_of_agreeing([honest[0], liar, *honest[1:]])
 
     assert dropped == (1,)
-    assert total.tolist() == [3.0, 1.0, 1.0, 1.0]
+    assert total == [3.0, 1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("n", range(1, 10))
@@ -64,10 +80,10 @@ def test_of_those_that_agree_nobody_is_dropped() -> None:
 def test_no_overlap_at_all_is_no_agreement() -> None:
     members = [_contribution({i: 1.0}) for i in range(4)]
 
-    total, dropped = sum_of_agreeing(members, 4, 1)
+    total, dropped = _sum_of_agreeing(members)
 
     assert dropped == (3,)
-    assert total.tolist() == [1.0, 1.0, 1.0, 0.0]
+    assert total == [1.0, 1.0, 1.0, 0.0]
 
 
 def test_rejection_does_not_depend_on_the_order() -> None:
@@ -79,11 +95,11 @@ def test_rejection_does_not_depend_on_the_order() -> None:
     ]
 
     for order in itertools.permutations(range(5)):
-        _, dropped = sum_of_agreeing([members[i] for i in order], 60, 1)
+        _, dropped = agreeing_weights([members[i] for i in order], 60, 1)
         assert [order[i] for i in dropped] == [4]
 
 
 def test_a_lone_sender_owns_its_coordinate_in_the_mean_of_senders() -> None:
     members = [_contribution({0: 1.0}), _contribution({0: 1.0}), _contribution({1: 1000.0})]
 
-    assert mean_of_senders(members, 2).tolist() == [1.0, 1000.0]
+    assert _total(Combination.mean_of_senders(members, TILING)) == [1.0, 1000.0, 0.0, 0.0]
