@@ -210,7 +210,7 @@ def _note(swarm: Swarm) -> str:
     ]
     living = sum(child.running for child in swarm.children)
     loss = f"held-out loss {max(losses)[1]:.3f} at step {max(losses)[0]}, " if losses else ""
-    return f"{loss}{living} daemons"
+    return f"{loss}{living} daemon{'' if living == 1 else 's'} running"
 
 
 @contextmanager
