@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -124,10 +125,12 @@ class Replica:
         """The contribution, given what the group agreed on."""
         return self.method.encode(agreed)
 
-    def apply(self, payloads: Sequence[bytes], mine: int | None, slots: Slots) -> Applied:
+    def apply(self, payloads: Sequence[bytes | memoryview], mine: int | None, slots: Slots) -> Applied:
         """Apply a committed round. Raises TooFewContributions, and changes nothing then."""
         n_steps = self.steps
-        dropped = self.method.combine(payloads, mine=mine, step=self.step, slots=slots)
+        # Methods read payloads as buffers, so that a view of a large one need not be copied.
+        views = cast(Sequence[bytes], payloads)
+        dropped = self.method.combine(views, mine=mine, step=self.step, slots=slots)
         n_samples = n_steps * len(slots.contributors) * self.manifest.data.batch_size
         self._progress += torch.tensor([n_steps, n_samples])
         return Applied(digest=self.digest(), dropped=dropped)
