@@ -64,8 +64,8 @@ class AllReduce(Method):
 
     def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int, slots: Slots) -> tuple[int, ...]:
         (reduced,) = payloads
-        vector = torch.from_numpy(np.frombuffer(reduced, "<f4").astype(np.float32))
-        mean = vector[:-1] / vector[-1].clamp(min=1)
+        total = np.frombuffer(reduced, "<f4")
+        mean = torch.from_numpy(np.divide(total[:-1], max(total[-1], np.float32(1)), dtype=np.float32))
         clip_by_global_norm(mean, self._options.clip)
         self._descend(self._optimizer.direction(mean), self._schedule.rate(step))
         if mine is not None:
@@ -98,5 +98,6 @@ class AllReduce(Method):
     @torch.no_grad()
     def _descend(self, direction: torch.Tensor, lr: float) -> None:
         for parameter, part in zip(self._parameters.values(), self._layout.views(direction), strict=True):
-            parameter.mul_(1 - lr * self._options.weight_decay)
+            if self._options.weight_decay:
+                parameter.mul_(1 - lr * self._options.weight_decay)
             parameter.sub_(part.to(parameter.device), alpha=lr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import torch
 from ..algorithms import Exchange, Schedule, Slots, build_method
 from ..protocol.manifest import Manifest
 from ..protocol.network import Cost
-from ..protocol.state import decode_state, encode_state, state_bytes
+from ..protocol.state import decode_state, encode_state, state_bytes, state_digest
 from ..tasks import Evaluation, Indices, Task, round_batches
 from .buffers import Buffers
 
@@ -184,10 +183,14 @@ class Replica:
         return {**{f"model/{name}": tensor.detach() for name, tensor in self.parameters.items()}, **self.shared()}
 
     def snapshot(self) -> bytes:
-        return encode_state({name: tensor.numpy() for name, tensor in self._everything().items()})
+        return encode_state(self._arrays())
 
     def digest(self) -> bytes:
-        return hashlib.sha256(self.snapshot()).digest()
+        """The SHA-256 of `snapshot`."""
+        return state_digest(self._arrays())
+
+    def _arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        return {name: tensor.numpy() for name, tensor in self._everything().items()}
 
     def snapshot_bytes(self) -> int:
         """The exact length of `snapshot`."""
