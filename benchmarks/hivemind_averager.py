@@ -1,17 +1,10 @@
-"""One peer of hivemind's side of `bench_rounds.py`, obeying orders from its standard input. Not meant for hands.
+"""One peer of hivemind's side of `bench_rounds.py`, which obeys orders from its standard input, one JSON a line.
 
-A process of its own and not one of `multiprocessing`: hivemind starts its DHT and its averager as children by the
-default method, which in a spawned child is "spawn", and its objects cannot be pickled for that. (The peer that gives
-the others their bootstrap address died of it, and the others said "failed to connect to bootstrap peers".)
+    {"step": 3}         average once, finding the group first; answers {"seconds": ..., "error": ...}
+    {"match": 3}        find the group and wait; answers {}
+    {"allreduce": 3}    average now; answers as to "step"
 
-    orders, one JSON object a line      {"round": 3}        average once
-                                        {"end": true}       leave
-    answers                             {"addresses": [...]} when ready
-                                        {"step_s": 1.2, "allreduce_s": 0.9, "error": 1e-7}
-
-`step_s` is `DecentralizedAverager.step`: finding the group, then averaging. For `allreduce_s` the group was found
-beforehand (`require_trigger`), so it is averaging alone. `error` is the largest difference from the true mean in
-either: nothing is counted that was not really averaged.
+`error` is the largest difference from the true mean: its return value alone says little. It leaves at the end of input.
 """
 
 from __future__ import annotations
@@ -23,68 +16,79 @@ from typing import Any
 
 import hivemind
 import torch
+from hivemind.averaging.control import AveragingStage
+
+TIMEOUT_S = 60.0
+
+
+class Peer:
+    """An averager whose values are known: peer k holds ramp * (index + k) in round `index`."""
+
+    def __init__(self, number: int, n_peers: int, n_params: int, bootstrap: list[str]) -> None:
+        self._number, self._n_peers = number, n_peers
+        self._ramp = torch.linspace(-1.0, 1.0, n_params)
+        self._control: Any = None
+        self._dht = hivemind.DHT(initial_peers=bootstrap, start=True)
+        self._averager = hivemind.DecentralizedAverager(
+            averaged_tensors=[torch.zeros(n_params)],
+            dht=self._dht,
+            prefix="bench",
+            target_group_size=n_peers,
+            min_group_size=n_peers,
+            min_matchmaking_time=1.0,
+            start=True,
+        )
+
+    @property
+    def addresses(self) -> list[str]:
+        return [str(address) for address in self._dht.get_visible_maddrs()]
+
+    def step(self, index: int) -> dict[str, float]:
+        self._fill(index)
+        begun_s = time.perf_counter()
+        self._averager.step(timeout=TIMEOUT_S)
+        return {"seconds": time.perf_counter() - begun_s, "error": self._error(index)}
+
+    def match(self, index: int) -> dict[str, float]:
+        self._fill(index)
+        self._control = self._averager.step(wait=False, require_trigger=True, timeout=TIMEOUT_S)
+        deadline_s = time.perf_counter() + TIMEOUT_S
+        while self._control.stage is not AveragingStage.AWAITING_TRIGGER and time.perf_counter() < deadline_s:
+            time.sleep(0.005)
+        return {}
+
+    def allreduce(self, index: int) -> dict[str, float]:
+        begun_s = time.perf_counter()
+        self._control.allow_allreduce()
+        self._control.result(timeout=TIMEOUT_S)
+        return {"seconds": time.perf_counter() - begun_s, "error": self._error(index)}
+
+    def close(self) -> None:
+        self._averager.shutdown()
+        self._dht.shutdown()
+
+    def _fill(self, index: int) -> None:
+        with self._averager.get_tensors() as (tensor,):
+            torch.mul(self._ramp, index + self._number, out=tensor)
+
+    def _error(self, index: int) -> float:
+        mean = self._ramp * (index + (self._n_peers - 1) / 2)
+        with self._averager.get_tensors() as (tensor,):
+            return float((tensor - mean).abs().max())
 
 
 def main() -> None:
-    number, n_peers, n_params = (int(text) for text in sys.argv[1:4])
     torch.set_num_threads(1)
-    dht = hivemind.DHT(initial_peers=sys.argv[4:], start=True)
-    averager = hivemind.DecentralizedAverager(
-        averaged_tensors=[torch.zeros(n_params)],
-        dht=dht,
-        prefix="bench",
-        target_group_size=n_peers,
-        min_group_size=n_peers,
-        min_matchmaking_time=1.0,
-        start=True,
-    )
-    tell(addresses=[str(address) for address in dht.get_visible_maddrs()])
-    ramp = torch.linspace(-1.0, 1.0, n_params)
+    number, n_peers, n_params = (int(text) for text in sys.argv[1:4])
+    peer = Peer(number, n_peers, n_params, sys.argv[4:])
+    _tell({"addresses": peer.addresses})
     for line in sys.stdin:
-        order = json.loads(line)
-        if "end" in order:
-            break
-        tell(**average(averager, ramp, number, n_peers, order["round"]))
-    averager.shutdown()
-    dht.shutdown()
+        ((order, index),) = json.loads(line).items()
+        _tell({"step": peer.step, "match": peer.match, "allreduce": peer.allreduce}[order](index))
+    peer.close()
 
 
-def average(averager: Any, ramp: torch.Tensor, number: int, n_peers: int, index: int) -> dict[str, float]:
-    """Two averagings of values that differ among peers and rounds, and how far they are from the mean."""
-    mean = ramp * (index + (n_peers - 1) / 2)
-    errors = []
-
-    fill(averager, ramp * (index + number))
-    begun_s = time.perf_counter()
-    averager.step(timeout=60)
-    step_s = time.perf_counter() - begun_s
-    errors.append(distance(averager, mean))
-
-    fill(averager, ramp * (index + number))
-    control = averager.step(wait=False, require_trigger=True, timeout=60)
-    while control.stage is not hivemind.averaging.control.AveragingStage.AWAITING_TRIGGER:
-        time.sleep(0.005)
-    tell(matched=True)
-    sys.stdin.readline()  # all are matched
-    begun_s = time.perf_counter()
-    control.allow_allreduce()
-    control.result(timeout=60)
-    allreduce_s = time.perf_counter() - begun_s
-    errors.append(distance(averager, mean))
-    return {"step_s": step_s, "allreduce_s": allreduce_s, "error": max(errors)}
-
-
-def fill(averager: Any, values: torch.Tensor) -> None:
-    with averager.get_tensors() as (tensor,):
-        tensor.copy_(values)
-
-
-def distance(averager: Any, mean: torch.Tensor) -> float:
-    with averager.get_tensors() as (tensor,):
-        return float((tensor - mean).abs().max())
-
-
-def tell(**answer: Any) -> None:
+def _tell(answer: dict[str, Any]) -> None:
     print(json.dumps(answer), flush=True)
 
 
