@@ -32,7 +32,8 @@ class Descent:
         clip_by_global_norm(gradient, self._options.clip)
         direction, lr = self._optimizer.direction(gradient), self._schedule.rate(step)
         for parameter, part in zip(self._parameters.values(), self.layout.views(direction), strict=True):
-            parameter.mul_(1 - lr * self._options.weight_decay)
+            if self._options.weight_decay:
+                parameter.mul_(1 - lr * self._options.weight_decay)
             parameter.sub_(part.to(parameter.device), alpha=lr)
 
     def state(self) -> dict[str, torch.Tensor]:

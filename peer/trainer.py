@@ -131,6 +131,8 @@ class Trainer(Delegate):
                 payload_bytes=outcome.payload_bytes,
                 duration_s=outcome.duration_s,
                 overhead_s=outcome.overhead_s,
+                exchange_s=outcome.exchange_s,
+                update_s=outcome.update_s,
                 ballots=outcome.ballots,
                 leader=short_id(outcome.leader),
                 digest=outcome.digest.hex(),
