@@ -24,9 +24,7 @@ F64 = npt.NDArray[np.float64]
 N_KEPT_MIN = 3
 
 
-def agreeing_weights(
-    contributions: Sequence[Coefficients], dim: int, n_tensors: int
-) -> tuple[F32, tuple[int, ...]]:
+def agreeing_weights(contributions: Sequence[Coefficients], dim: int, n_tensors: int) -> tuple[F32, tuple[int, ...]]:
     """Weights that clip and reject, float32 [n, n_tensors], and the indices of who was rejected."""
     weights = clip_weights(contributions, n_tensors)
     dropped = disagreeing(inner_products(contributions, weights, dim))
