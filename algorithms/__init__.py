@@ -1,5 +1,6 @@
 """Communication methods: pure mathematics, state and arrays in, state and arrays out."""
 
+from .demo_optimizer import DeMo
 from .errors import BadGradient, BadPayload, NoSuchMethod, TooFewContributions
 from .method import Exchange, Method, Slots
 from .options import BadOption, OptionError, OptionValue, UnknownOption
@@ -11,6 +12,7 @@ __all__ = [
     "BadGradient",
     "BadOption",
     "BadPayload",
+    "DeMo",
     "Exchange",
     "Method",
     "NoSuchMethod",

@@ -28,7 +28,8 @@ def absorb(block: Block, matrix: F32, tiled: F32, *, decay: float, rate: float) 
         block.down,
         block.across,
         tiled[block.start : block.start + block.n_tiles * block.area],
-        _packed_shape(block),
+        block.height,
+        block.width,
         decay,
         rate,
         basis(block.height),
@@ -53,7 +54,8 @@ def descend(
         block.top * matrix.shape[1] + block.left,
         block.down,
         block.across,
-        _packed_shape(block),
+        block.height,
+        block.width,
         block.start,
         block.first_tile,
         combination.positions,
@@ -91,17 +93,15 @@ def inverse(tiled: F32, tiling: Tiling) -> list[F32]:
 @functools.lru_cache(maxsize=128)
 def basis(n: int) -> F32:
     """The transform's matrix, float32 [n * n], row by row: C[k, i] = s_k cos(pi (2i + 1) k / 2n)."""
-    k, i = np.arange(n)[:, None], np.arange(n)[None, :]
-    scales = np.where(k == 0, np.sqrt(1 / n), np.sqrt(2 / n))
-    matrix: F32 = (scales * np.cos(np.pi * (2 * i + 1) * k / (2 * n))).astype(np.float32).reshape(-1)
+    k, i = np.arange(n).reshape(n, 1), np.arange(n).reshape(1, n)
+    cosines = np.cos(np.pi * (2 * i + 1) * k / (2 * n)) * np.sqrt(2 / n)
+    cosines[0] /= np.sqrt(2)
+    matrix: F32 = cosines.astype(np.float32).reshape(-1)
     return matrix
 
 
 @functools.lru_cache(maxsize=128)
 def inverse_basis(n: int) -> F32:
     """Its transpose, which is its inverse."""
-    return np.ascontiguousarray(basis(n).reshape(n, n).T).reshape(-1)
-
-
-def _packed_shape(block: Block) -> int:
-    return block.height * 128 + block.width
+    matrix: F32 = np.ascontiguousarray(basis(n).reshape(n, n).T).reshape(-1)
+    return matrix

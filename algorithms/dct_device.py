@@ -42,7 +42,9 @@ def _tiles(matrix: torch.Tensor, block: Block) -> torch.Tensor:
     """The block as [down, across, height, width], sharing the matrix's memory."""
     rows, columns = block.down * block.height, block.across * block.width
     part = matrix[block.top : block.top + rows, block.left : block.left + columns]
-    return part.unflatten(1, (block.across, block.width)).unflatten(0, (block.down, block.height)).transpose(1, 2)
+    strides = (block.height * part.stride(0), block.width * part.stride(1), part.stride(0), part.stride(1))
+    shape = (block.down, block.across, block.height, block.width)
+    return part.as_strided(shape, strides, part.storage_offset())
 
 
 def _transform(tiles: torch.Tensor, block: Block, *, inverse: bool) -> torch.Tensor:

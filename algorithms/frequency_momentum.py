@@ -35,6 +35,7 @@ class FrequencyMomentum:
         self.tensor = torch.zeros(self.tiling.dim)
         """The tiled vector, float32 [dim]."""
         self._value_bits = value_bits
+        self._parts = self.parts()
         self._blocks = [self.tiling.blocks_of(tensor) for tensor in range(len(shapes))]
 
     @property
@@ -45,7 +46,7 @@ class FrequencyMomentum:
 
     def absorb(self, tensor: int, gradient: torch.Tensor | None, *, decay: float, rate: float) -> None:
         """momentum = decay * momentum + rate * DCT(gradient), for one tensor; None is zeros."""
-        part = torch.from_numpy(self.tiling.parts(self.array)[tensor])
+        part = self._parts[tensor]
         if gradient is None:
             part.mul_(decay)
             return
@@ -55,6 +56,10 @@ class FrequencyMomentum:
             return
         for block in self._blocks[tensor]:
             dct.absorb(block, matrix.contiguous().numpy(), self.array, decay=decay, rate=rate)
+
+    def parts(self) -> list[torch.Tensor]:
+        """Each tensor's part of the tiled vector, sharing its memory."""
+        return [torch.from_numpy(part) for part in self.tiling.parts(self.array)]
 
     def encode(self) -> bytes:
         return self.format.encode(self.array)

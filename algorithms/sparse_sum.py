@@ -79,7 +79,9 @@ class Combination:
             positions = self.positions[part] - blocks[0].start
             total[positions] += weight[blocks[0].tensor] * self.values[part]
             n_senders[positions] += 1
-        return total / np.maximum(n_senders, 1) if self.of_senders else total
+        if self.of_senders:
+            total /= np.maximum(n_senders, 1)
+        return total
 
 
 def clip_weights(contributions: Sequence[Coefficients], n_tensors: int) -> F32:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compiled import BOOL, I64_IN, I64_OUT, INT, U32_IN, U32_OUT, compiled
+from .compiled import BOOL, I64_IN, I64_OUT, INT, U32_IN, U32_OUT, Number, Vector, compiled
 
 CHUNK = 16
 MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 
 @compiled(INT, U32_OUT, INT, INT)
-def _kth_largest(values, n, k):  # type: ignore[no-untyped-def]
+def _kth_largest(values: Vector, n: Number, k: Number) -> Number:
     """By quickselect; reorders the first `n` values."""
     low, high, wanted = 0, n - 1, k - 1
     while low < high:
@@ -41,7 +41,7 @@ def _kth_largest(values, n, k):  # type: ignore[no-untyped-def]
 
 
 @compiled(INT, U32_IN, INT, U32_OUT, U32_OUT)
-def _lower_bound(magnitudes, k, maxima, tops):  # type: ignore[no-untyped-def]
+def _lower_bound(magnitudes: Vector, k: Number, maxima: Vector, tops: Vector) -> Number:
     """No more than the k-th largest magnitude, and at least 1. Fills `maxima` with each chunk's largest."""
     n_chunks = len(maxima)
     for chunk in range(n_chunks):
@@ -65,9 +65,9 @@ def _lower_bound(magnitudes, k, maxima, tops):  # type: ignore[no-untyped-def]
 
 
 @compiled(INT, U32_IN, INT, U32_IN, I64_OUT, U32_OUT)
-def _sift(bits, bound, maxima, places, magnitudes):  # type: ignore[no-untyped-def]
+def _sift(bits: Vector, bound: Number, maxima: Vector, places: Vector, magnitudes: Vector) -> Number:
     """Where the magnitudes of at least `bound` stand in a tile, and these. Returns: how many."""
-    n = 0
+    n: Number = 0
     limit = np.uint32(bound)
     for chunk in range(len(maxima)):
         if maxima[chunk] >= limit:
@@ -80,11 +80,14 @@ def _sift(bits, bound, maxima, places, magnitudes):  # type: ignore[no-untyped-d
 
 
 @compiled(INT, INT, INT, I64_IN, U32_IN, U32_OUT, INT, I64_OUT)
-def _keep_largest(k, start, places, magnitudes, order, n_candidates, positions):  # type: ignore[no-untyped-def]
+def _keep_largest(
+    k: Number, start: Number, places: Vector, magnitudes: Vector, order: Vector, n_candidates: Number, positions: Vector
+) -> Number:
     """The k largest candidates of a tile, the lowest index among equals. Returns: how many."""
     threshold, n_equal = np.int64(0), n_candidates
     if n_candidates > k:
-        order[:n_candidates] = magnitudes[:n_candidates]
+        for i in range(n_candidates):
+            order[i] = magnitudes[i]
         threshold = _kth_largest(order, n_candidates, k)
         n_equal = k
         for i in range(n_candidates):
@@ -100,7 +103,9 @@ def _keep_largest(k, start, places, magnitudes, order, n_candidates, positions):
 
 
 @compiled(INT, U32_IN, I64_IN, I64_IN, I64_IN, BOOL, I64_OUT, I64_OUT)
-def choose(bits, starts, areas, quotas, skips_zeros, counts, positions):  # type: ignore[no-untyped-def]
+def choose(
+    bits: Vector, starts: Vector, areas: Vector, quotas: Vector, skips_zeros: Number, counts: Vector, positions: Vector
+) -> Number:
     """Choose the `quotas[t]` largest of each tile that are not 0; of tiles whose quota is their area, all.
 
     Args:

@@ -17,6 +17,10 @@ import numba
 from numba import types
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+Vector = Any
+"""A contiguous array with one dimension; the kernel's signature says of what."""
+Number = Any
+"""A scalar; the kernel's signature says of which type."""
 
 SOURCES: Final = tuple(sorted(Path(__file__).parent.glob("*.py")))
 _EDITION: Final = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:12]
@@ -57,7 +61,7 @@ def compiled(result: types.Type, *arguments: types.Type) -> Callable[[Kernel], K
 
     def decorate(function: Kernel) -> Kernel:
         function.__qualname__ = f"{function.__qualname__}_{_EDITION}"
-        build = numba.njit(result(*arguments), cache=True, nogil=True, error_model="numpy")
+        build: Any = numba.njit(result(*arguments), cache=True, nogil=True, error_model="numpy")
         kernel: Kernel = build(function)
         return kernel
 

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .butterflies import orthonormal_dct2, orthonormal_dct3
@@ -41,7 +40,7 @@ class Lanes:
         return Lanes(self.builder, self.builder.fmul(self.value, ir.Constant(_VECTOR, [factor] * WIDTH)))
 
 
-def _column_transform(transform: Callable[[Sequence[Any]], list[Any]]) -> Any:
+def _column_transform(name: str, transform: Callable[[Sequence[Any]], list[Any]]) -> Any:
     """An intrinsic (source, source_start, source_stride, target, target_start, target_stride).
 
     It reads 64 rows of 16 floats, `source_stride` apart, transforms the columns, and writes the result transposed, as
@@ -55,15 +54,10 @@ def _column_transform(transform: Callable[[Sequence[Any]], list[Any]]) -> Any:
         signature = types.void(source, types.intp, types.intp, target, types.intp, types.intp)
 
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            rows = _addresses(context, builder, signature.args[0], args[0:3], POINTS)
-            loaded = [Lanes(builder, builder.load(row, align=4)) for row in rows]
-            done = [lanes.value for lanes in transform(loaded)]
-            targets = _addresses(context, builder, signature.args[3], args[3:6], WIDTH)
-            for block in range(0, POINTS, WIDTH):
-                transposed = _transposed(builder, done[block : block + WIDTH])
-                for row, value in zip(targets, transposed, strict=True):
-                    at = builder.gep(row, [ir.Constant(ir.IntType(64), block // WIDTH)])
-                    builder.store(value, at, align=4)
+            function = builder.module.globals.get(name) or _define(builder.module, name, transform)
+            source = _address(context, builder, signature.args[0], args[0], args[1])
+            target = _address(context, builder, signature.args[3], args[3], args[4])
+            builder.call(function, [source, args[2], target, args[5]])
             return context.get_dummy_value()
 
         return signature, emit
@@ -71,13 +65,32 @@ def _column_transform(transform: Callable[[Sequence[Any]], list[Any]]) -> Any:
     return columns
 
 
-def _addresses(context: Any, builder: Any, array_type: Any, args: Any, n: int) -> list[Any]:
-    """Where `n` rows begin, as pointers to vectors; `args` are a flat array, the first row's index, and the stride."""
-    array, start, stride = args
-    data = context.make_array(array_type)(context, builder, array).data
-    first = builder.gep(data, [start])
+def _define(module: Any, name: str, transform: Callable[[Sequence[Any]], list[Any]]) -> Any:
+    """The function (source, source_stride, target, target_stride) within a module: once, however often it is called."""
+    pointer, integer = ir.FloatType().as_pointer(), ir.IntType(64)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer, integer, pointer, integer]), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block())
+    source, source_stride, target, target_stride = function.args
+    rows = _rows(builder, source, source_stride, POINTS)
+    done = [lanes.value for lanes in transform([Lanes(builder, builder.load(row, align=4)) for row in rows])]
+    targets = _rows(builder, target, target_stride, WIDTH)
+    for block in range(0, POINTS, WIDTH):
+        for row, value in zip(targets, _transposed(builder, done[block : block + WIDTH]), strict=True):
+            builder.store(value, builder.gep(row, [ir.Constant(integer, block // WIDTH)]), align=4)
+    builder.ret_void()
+    return function
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, start: Any) -> Any:
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [start])
+
+
+def _rows(builder: Any, first: Any, stride: Any, n: int) -> list[Any]:
+    """Where `n` rows begin, `stride` floats apart, as pointers to vectors."""
     rows = [builder.gep(first, [builder.mul(stride, ir.Constant(stride.type, i))]) for i in range(n)]
-    return [builder.bitcast(row, cgutils.ir.PointerType(_VECTOR)) for row in rows]
+    return [builder.bitcast(row, _VECTOR.as_pointer()) for row in rows]
 
 
 def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
@@ -94,5 +107,5 @@ def _shuffled(builder: Any, a: Any, b: Any, indices: list[int]) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(_INDICES, indices))
 
 
-forward_columns = _column_transform(orthonormal_dct2)
-inverse_columns = _column_transform(orthonormal_dct3)
+forward_columns = _column_transform("gossamer_forward_columns", orthonormal_dct2)
+inverse_columns = _column_transform("gossamer_inverse_columns", orthonormal_dct3)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compiled import F32_IN, FLOAT, compiled
+from .compiled import F32_IN, FLOAT, Number, Vector, compiled
 
 LANES = 16
 
 
 @compiled(FLOAT, F32_IN)
-def square_sum(values):  # type: ignore[no-untyped-def]
+def square_sum(values: Vector) -> Number:
     """The sum of squares in float64; not finite if an element is not."""
     partial = np.zeros(LANES, np.float64)
     n_whole = len(values) // LANES * LANES

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compiled import F32_IN, F32_OUT, F64_IN, F64_OUT, I8_IN, I8_OUT, I64_IN, I64_OUT, NOTHING, U8_IN, U8_OUT, compiled
+from .compiled import (
+    F32_IN,
+    F32_OUT,
+    F64_IN,
+    F64_OUT,
+    I8_IN,
+    I8_OUT,
+    I64_IN,
+    I64_OUT,
+    NOTHING,
+    U8_IN,
+    U8_OUT,
+    Vector,
+    compiled,
+)
 
 
 @compiled(NOTHING, I64_IN, U8_OUT)
-def pack_12_bit(numbers, packed):  # type: ignore[no-untyped-def]
+def pack_12_bit(numbers: Vector, packed: Vector) -> None:
     n = len(numbers)
     for i in range(n // 2):
         first, second = numbers[2 * i], numbers[2 * i + 1]
@@ -21,7 +35,7 @@ def pack_12_bit(numbers, packed):  # type: ignore[no-untyped-def]
 
 
 @compiled(NOTHING, U8_IN, I64_OUT)
-def unpack_12_bit(packed, numbers):  # type: ignore[no-untyped-def]
+def unpack_12_bit(packed: Vector, numbers: Vector) -> None:
     n = len(numbers)
     for i in range(n // 2):
         low, middle, high = np.int64(packed[3 * i]), np.int64(packed[3 * i + 1]), np.int64(packed[3 * i + 2])
@@ -32,7 +46,7 @@ def unpack_12_bit(packed, numbers):  # type: ignore[no-untyped-def]
 
 
 @compiled(NOTHING, F32_IN, I64_IN, F64_OUT)
-def peaks(values, counts, largest):  # type: ignore[no-untyped-def]
+def peaks(values: Vector, counts: Vector, largest: Vector) -> None:
     """The largest magnitude of each tile's values; `counts[t]` of them belong to tile t."""
     at = 0
     for tile in range(len(counts)):
@@ -44,7 +58,7 @@ def peaks(values, counts, largest):  # type: ignore[no-untyped-def]
 
 
 @compiled(NOTHING, F32_IN, I64_IN, F64_IN, I8_OUT)
-def to_steps(values, counts, scales, steps):  # type: ignore[no-untyped-def]
+def to_steps(values: Vector, counts: Vector, scales: Vector, steps: Vector) -> None:
     """The nearest multiple of the tile's scale, within [-127, 127]; ties to even."""
     at = 0
     for tile in range(len(counts)):
@@ -56,7 +70,7 @@ def to_steps(values, counts, scales, steps):  # type: ignore[no-untyped-def]
 
 
 @compiled(NOTHING, I8_IN, I64_IN, F64_IN, F32_OUT)
-def from_steps(steps, counts, scales, values):  # type: ignore[no-untyped-def]
+def from_steps(steps: Vector, counts: Vector, scales: Vector, values: Vector) -> None:
     at = 0
     for tile in range(len(counts)):
         scale = scales[tile]
