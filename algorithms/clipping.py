@@ -51,7 +51,7 @@ def clip_by_global_norm(gradient: torch.Tensor, norm_max: float) -> float:
     Raises: BadGradient if the norm is not finite; the gradient is unchanged then.
     """
     # By blocks, since `vector_norm(dtype=float64)` takes ten times as long.
-    norm = math.sqrt(math.fsum(float(block.double().square_().sum()) for block in gradient.split(NORM_BLOCK)))
+    norm = math.sqrt(math.fsum(float(block.double().square_().sum()) for block in torch.split(gradient, NORM_BLOCK)))
     if not math.isfinite(norm):
         raise BadGradient("the gradient's norm is not finite: lower the learning rate")
     if 0 < norm_max < norm:

@@ -78,7 +78,7 @@ class AdamW(Optimizer):
         self._n_updates += 1
         t = int(self._n_updates)
         direction = empty(len(gradient))
-        pieces = zip(*(v.split(BLOCK) for v in (self._mean, self._square, gradient, direction)), strict=True)
+        pieces = zip(*(torch.split(v, BLOCK) for v in (self._mean, self._square, gradient, direction)), strict=True)
         for mean, square, g, to in pieces:
             mean.mul_(self._beta1).add_(g, alpha=1 - self._beta1)
             square.mul_(self._beta2).addcmul_(g, g, value=1 - self._beta2)

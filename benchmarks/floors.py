@@ -58,7 +58,7 @@ def loopback_tls_bytes_per_s(n_peers: int) -> float:
             if peer.is_alive():
                 peer.kill()
     sent = n_peers * STREAMED_CHUNKS * MAX_CHUNK_BYTES
-    return max(sent / (max(end for _, end in turn) - min(begin for begin, _ in turn)) for turn in turns)
+    return max(float(sent / (max(end for _, end in turn) - min(begin for begin, _ in turn))) for turn in turns)
 
 
 def _peer(number: int, places: Any, door: Any, spans: Any, barrier: Any) -> None:

@@ -24,14 +24,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", METHODS)
 def test_replicas_are_bit_identical_after_200_rounds_of_random_arrival(tmp_path: Path, name: str) -> None:
-    method = {"name": name, "options": OPTIONS.get(name, {})}
-    steps = N_ROUNDS * method["options"].get("h", 1)
+    options = OPTIONS.get(name, {})
+    steps = N_ROUNDS * int(options.get("h", 1))
     sim = Simulation(seed=5, latency_s=0.02, jitter_s=0.05)
     never = {"eval_every_steps": 10_000, "checkpoint_every_steps": 10_000}
     swarm = digits(
         tmp_path,
         sim=sim,
-        method=method,
+        method={"name": name, "options": options},
         run={"steps": steps},
         group={"start_peers": 3},
         data={"batch_size": 4},
