@@ -253,6 +253,7 @@ class Round:
             leaving=self.is_leaving(),
             refused=self.transfer.refused,
             lost=self.transfer.lost,
+            bytes_per_s=self.transfer.bytes_per_s or 0.0,
         )
 
     def _report(self) -> None:

@@ -57,6 +57,7 @@ async def _all_ready(swarm: SimulatedSwarm) -> int:
 
 def _not_leading(swarm: SimulatedSwarm) -> int:
     group = swarm.daemons[0].group
-    assert group is not None and group.round is not None
+    assert group is not None
+    assert group.round is not None
     leader = group.round.place.roster.members[group.round.leader].peer
     return next(n for n, daemon in enumerate(swarm.daemons) if daemon.identity.peer_id != leader)
