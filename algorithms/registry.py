@@ -17,12 +17,14 @@ from .local import Local
 from .method import Method
 from .options import OptionValue, nearest, read_options
 from .schedule import Schedule
+from .terngrad import TernGrad
 
 METHODS: Final[Mapping[str, type[Method]]] = {
     "allreduce": AllReduce,
     "demo": DecoupledMomentum,
     "diloco": DiLoCo,
     "local": Local,
+    "terngrad": TernGrad,
 }
 
 
