@@ -3,9 +3,10 @@
     python benchmarks/bench_methods.py [--task chars fashion] [--size small] [--arms demo-8bit ...] [--jobs 2]
 
 Four peers run the daemons' own code in the simulated world: the same arithmetic as four processes, in one. Each arm is
-swept over learning rates with seed 0 (the grid grows while its best is at an edge), its two best are run again with two
-more seeds, and the better mean of three counts: a rate that is best once may be one that often fails. Runs are kept in `--out` and not repeated. Held-out loss (and accuracy), payload and traffic go to the
-terminal, to OUT.md, and as a plot to OUT.html.
+swept over learning rates with seed 0 (the grid grows while its best is at an edge), its two best rates are run with two
+more seeds, and the better mean of three counts: a rate that is best once may be one that often fails. Runs are kept in
+`--out` and not repeated. Held-out loss (and accuracy), payload and traffic go to the terminal, to OUT.md, and as a plot
+to OUT.html.
 """
 
 from __future__ import annotations
