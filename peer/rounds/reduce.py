@@ -19,13 +19,12 @@ import numpy as np
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import BadContribution, InvalidMessage, StaleRound
-from ...protocol.network import MAX_CHUNK_BYTES
 from .decision import Item
 from .lines import SLICE_BYTES_MIN, Uplink
 from .pieces import F32, ReducedPart, Slice, raw
 from .place import Report
 from .plan import Plan
-from .reducing import HEARTBEAT_S, NotFinite, Reducing, Reduction
+from .reducing import HEARTBEAT_S, NotFinite, Reducing, Reduction, chunk_bytes
 from .replanning import Replanning
 from .transfer import Data, Proposal, Transfer, close_iterator
 
@@ -148,10 +147,11 @@ class Reduce(Transfer):
             return
         assert self._vector is not None
         view, begun_s = raw(self._vector[start:stop]), self._round.elapsed_s
-        for begin in range(offset, len(view), MAX_CHUNK_BYTES):
+        size = chunk_bytes(len(view))
+        for begin in range(offset, len(view), size):
             if plan is not self._plan:
                 return
-            yield bytes(view[begin : begin + MAX_CHUNK_BYTES])
+            yield bytes(view[begin : begin + size])
         self._sent[reducer, start, stop] = len(view)
         if len(view) - offset >= SLICE_BYTES_MIN and self._round.elapsed_s > begun_s:
             self._rates.append((len(view) - offset) / (self._round.elapsed_s - begun_s))

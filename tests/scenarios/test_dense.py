@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from gossamer.simulator.world import Simulation
+from gossamer.tasks import Evaluation, Indices, Task
 
-from .swarm import SimulatedSwarm, digits
+from .swarm import SimulatedSwarm, digits, identity, signed_manifest
 
 pytestmark = pytest.mark.scenario
 
@@ -61,3 +65,56 @@ def _not_leading(swarm: SimulatedSwarm) -> int:
     assert group.round is not None
     leader = group.round.place.roster.members[group.round.leader].peer
     return next(n for n, daemon in enumerate(swarm.daemons) if daemon.identity.peer_id != leader)
+
+
+def test_slow_line_is_spared_the_reducing(tmp_path: Path) -> None:
+    sim = Simulation(seed=32)
+    task = Dense(options={})
+    tables: dict[str, dict[str, Any]] = {"method": {"name": "allreduce", "options": {"optimizer": "sgd"}}}
+    manifest = signed_manifest(task, identity(0, 0), run={"steps": 4}, **tables)
+    swarm = SimulatedSwarm(sim=sim, root=tmp_path, manifest=manifest, task=task)
+
+    async def main() -> None:
+        swarm.start(3)
+        swarm.start(1, up_bytes_per_s=12.5e5, down_bytes_per_s=12.5e5)
+        results = await swarm.finish(range(4))
+        assert len({result.digest for result in results}) == 1
+
+    swarm.run(main())
+
+    swarm.check_one_result()
+    first, *_, last = swarm.rounds(0)
+    print(
+        f"one of four on a line ten times slower: {first.duration_s:.1f} s with equal parts, then {last.duration_s:.1f}"
+    )
+    assert len(first.contributors) == len(last.contributors) == 4
+    assert last.duration_s < 0.75 * first.duration_s
+
+
+class Dense(Task):
+    """2.2 M parameters whose gradient costs nothing."""
+
+    name = "tests.scenarios.test_dense:Dense"
+
+    def __init__(self, *, options: Mapping[str, bool | int | float | str], data: Path | None = None) -> None:
+        self._slope = torch.linspace(-1.0, 1.0, 2_200_000)
+
+    @property
+    def n_train(self) -> int:
+        return 1 << 10
+
+    def build_model(self, seed: int) -> torch.nn.Module:
+        model = torch.nn.Linear(2_200_000, 1, bias=False)
+        with torch.no_grad():
+            model.weight.zero_()
+        return model
+
+    def loss(self, model: torch.nn.Module, indices: Indices) -> torch.Tensor:
+        weight = next(iter(model.parameters()))
+        return (weight * self._slope).sum() / weight.numel()
+
+    def evaluate(self, model: torch.nn.Module) -> Evaluation:
+        return Evaluation(loss=0.0)
+
+    def fingerprint(self) -> str:
+        return "0" * 64

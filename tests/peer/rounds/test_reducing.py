@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from gossamer.peer.rounds.pieces import F32, ReducedPart, Slice, raw
-from gossamer.peer.rounds.reducing import NotFinite, Reducing
+from gossamer.peer.rounds.reducing import NotFinite, Reducing, chunk_bytes
 from gossamer.protocol.errors import ChecksumMismatch, InvalidMessage, MessageTooLarge, StaleRound
 
 N = 300_000
@@ -37,22 +37,21 @@ async def idle() -> asyncio.Task[None]:
 @pytest.mark.asyncio
 async def test_sum_flows_out_while_slices_still_come_in(idle: asyncio.Task[None]) -> None:
     given, result = vectors(2), np.empty(N, np.float32)
-    late = Slice(N)
+    late, size = Slice(N), chunk_bytes(4 * N)
     reducing = Reducing([Slice.whole(given[0]), late], 0, result, total)
     chunks = reducing.stream(idle)
 
-    late.take(0, bytes(raw(given[1])[: 1 << 20]))
-    stop = await reducing.ready()
-    assert stop == (1 << 20) // 4
-    reducing.advance(stop)
+    late.take(0, bytes(raw(given[1])[:size]))
+    assert await reducing.ready() == size // 4
+    reducing.advance(size // 4)
     first = await anext(chunks)
-    late.take(1 << 20, bytes(raw(given[1])[1 << 20 :]))
+    late.take(size, bytes(raw(given[1])[size:]))
     assert await reducing.ready() == N
     reducing.advance(N)
     rest = [chunk async for chunk in chunks]
 
     expected = total(given).tobytes()
-    assert first == expected[: 1 << 20]
+    assert first == expected[:size]
     assert first + b"".join(rest) == expected + hashlib.sha256(expected).digest()
     assert reducing.item.hash == rest[-1]
 
