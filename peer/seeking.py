@@ -148,7 +148,7 @@ class Seeker:
         view = self._membership.view
         here = [claim for claim in view.values() if not claim.active]
         waited_s = asyncio.get_running_loop().time() - self._since_s
-        anew = self.checkpoint is not None or member.incarnation > 1
+        anew = self.checkpoint is not None or self._folder.lived_before
         if self._published is not None:
             return
         if len(here) + 1 < self._signed.manifest.group.start_peers or len(here) < len(view):
