@@ -87,6 +87,7 @@ class Round:
         self._tasks: list[asyncio.Task[None]] = []
         self._spawner: asyncio.TaskGroup | None = None
         self._early: list[Coroutine[Any, Any, None]] = []
+        self._over = False
         self._reported: tuple[object, ...] | None = None
         self._reporting = False
         self._report_due_s = self.started_s + patience_s
@@ -147,11 +148,11 @@ class Round:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that ends with the round at the latest."""
+        if self._over or self.decided.done():
+            work.close()
+            return
         if self._spawner is None:
             self._early.append(work)
-            return
-        if self.decided.done():
-            work.close()
             return
         task = self._spawner.create_task(work)
         self._tasks.append(task)
@@ -159,6 +160,7 @@ class Round:
 
     def close(self) -> None:
         """Drop what was never begun, and what others still wait for."""
+        self._over = True
         self.transfer.close()
         for work in self._early:
             work.close()
@@ -179,6 +181,7 @@ class Round:
                     self._act()
                     await self._wait()
             finally:
+                self._over = True
                 for task in list(self._tasks):
                     task.cancel()
         return self.decided.result()
