@@ -24,7 +24,7 @@ def encode(values: Vector, block: Number, scales: Vector, table: Vector, midpoin
         for i in range(b * block, min((b + 1) * block, len(values))):
             magnitude = abs(values[i]) / scale
             scratch[0] = magnitude
-            code = np.int64(table[seen[0] >> np.uint32(16)])
+            code: Number = np.int64(table[seen[0] >> np.uint32(16)])
             code += np.int64(magnitude > midpoints[code])
             if values[i] < 0 and code > 0:
                 code = min(code, 127) + 128
