@@ -3,32 +3,53 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
-from .protocol.errors import GossamerError, MissingExtra
+from .protocol.errors import GossamerError, MissingExtra, UsageError, disk_error
 
 PEER_EXTRA = ("torch", "hivemind", "typer", "rich", "pydantic", "scipy", "safetensors", "plotly", "tomli_w", "psutil")
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
 
 
 def main() -> None:
-    """Console entry point: one line on stderr and an exit code for every error that we raise on purpose."""
+    """Console entry point: one line on stderr and an exit code for whatever is wrong with what we were given."""
     try:
-        _run()
+        code = _run()
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in PEER_EXTRA:
+        library = (error.name or "").partition(".")[0]
+        if library not in PEER_EXTRA:
             raise
-        missing = MissingExtra(f"{error.name} is not installed: pip install 'gossamer[peer]'")
-        _fail(missing)
+        _fail(MissingExtra(f"{library} is not installed: pip install 'gossamer[peer]'"))
     except GossamerError as error:
         _fail(error)
+    except OSError as error:
+        if error.filename is None and error.strerror is None:
+            raise  # not the disk's, but a mistake of ours
+        _fail(disk_error(error, "cannot go on"))
+    if code == INTERRUPTED:
+        print("gossamer: interrupted", file=sys.stderr)
+    if code:
+        raise SystemExit(code)
 
 
-def _run() -> None:
+def _run() -> object:
+    """The exit code, or what the command returned (None)."""
+    import typer
+
     from .peer.commands.app import app
 
-    app(prog_name="gossamer")
+    try:
+        return app(prog_name="gossamer", standalone_mode=False)
+    except typer.TyperException as error:
+        if not error.message:
+            return error.exit_code  # it has shown the help instead
+        context = getattr(error, "ctx", None)
+        where = f" ({context.command_path} --help)" if context is not None else ""
+        raise UsageError(f"{error.format_message()}{where}") from None
 
 
-def _fail(error: GossamerError) -> None:
+def _fail(error: GossamerError) -> NoReturn:
     message = " ".join(str(error).split())
     print(f"gossamer: {error.code}: {message}", file=sys.stderr)
     raise SystemExit(error.exit_code)

@@ -24,9 +24,9 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from .clipping import GRADIENT_ABS_MAX, clip_by_global_norm, refuse_unusable
+from .clipping import GRADIENT_ABS_MAX, refuse_unusable
+from .descent import Descent
 from .errors import BadPayload, TooFewContributions
-from .layout import Layout
 from .method import F32, Exchange, Method, Slots
 from .optimizers import OptimizerOptions
 from .options import BadOption, describe_options, require
@@ -90,11 +90,9 @@ class AllReduce(Method):
     options_type = AllReduceOptions
 
     def __init__(self, parameters: Mapping[str, torch.Tensor], options: AllReduceOptions, schedule: Schedule) -> None:
-        self._parameters = dict(parameters)
         self._options = options
-        self._schedule = schedule
-        self._layout = Layout.of(parameters)
-        self._optimizer = options.build(self._layout.dim)
+        self._descent = Descent(parameters, options, schedule)
+        self._layout = self._descent.layout
         self._rule = options.rule()
         reduced = options.exchange == "reduce" or self._rule is None
         self.exchange = Exchange.REDUCE if reduced else Exchange.GATHER
@@ -131,9 +129,7 @@ class AllReduce(Method):
                 f"{self._options.n_liars} needs {self._rule.n_min if self._rule else 1}"
             )
         aggregated = self._aggregate([np.frombuffer(payload, "<f4") for payload in payloads])
-        mean = torch.from_numpy(aggregated.vector)
-        clip_by_global_norm(mean, self._options.clip)
-        self._descend(self._optimizer.direction(mean), self._schedule.rate(step))
+        self._descent.update(torch.from_numpy(aggregated.vector), step)
         if mine is not None:
             self._pending.zero_()
         return aggregated.dropped
@@ -147,7 +143,7 @@ class AllReduce(Method):
         (reduced,) = vectors
         if self._rule is not None:
             return Aggregated(vector=reduced.astype(np.float32))
-        return Aggregated(vector=_mean_of_samples(torch.from_numpy(reduced.astype(np.float32))).numpy())
+        return Aggregated(vector=np.divide(reduced[:-1], max(reduced[-1], np.float32(1)), dtype=np.float32))
 
     def check(self, payload: bytes) -> None:
         if len(payload) != self.payload_bytes_max():
@@ -167,19 +163,13 @@ class AllReduce(Method):
 
     def shared_state(self) -> dict[str, torch.Tensor]:
         reference = {"reference": self._reference} if len(self._reference) else {}
-        return {**self._optimizer.state(), **reference}
+        return {**self._descent.state(), **reference}
 
     def local_state(self) -> dict[str, torch.Tensor]:
         return {"pending": self._pending}
 
     def describe(self) -> dict[str, Any]:
         return {"method": self.name, **describe_options(self._options)}
-
-    @torch.no_grad()
-    def _descend(self, direction: torch.Tensor, lr: float) -> None:
-        for parameter, part in zip(self._parameters.values(), self._layout.views(direction), strict=True):
-            parameter.mul_(1 - lr * self._options.weight_decay)
-            parameter.sub_(part.to(parameter.device), alpha=lr)
 
 
 def _mean_of_samples(vector: torch.Tensor) -> torch.Tensor:

@@ -59,7 +59,7 @@ class DeMoOptions:
         require(1 <= self.tile <= TILE_MAX, "tile", f"between 1 and {TILE_MAX}", self.tile)
         require(1 <= self.k <= self.tile**2, "k", f"between 1 and tile * tile = {self.tile**2}", self.k)
         require(0 <= self.beta < 1, "beta", "at least 0 and below 1", self.beta)
-        require(self.value_bits in VALUE_BITS, "value_bits", "1, 8 or 32", self.value_bits)
+        require(self.value_bits in VALUE_BITS, "value_bits", "1, 2, 8 or 32", self.value_bits)
         refuse_dense_rule(self.combine)
         require(self.combine in COMBINES, "combine", f"one of {', '.join(COMBINES)}", self.combine)
         require(0 <= self.weight_decay <= 10, "weight_decay", "between 0 and 10", self.weight_decay)

@@ -135,6 +135,10 @@ class Method(ABC):
         """The slots whose samples this replica works through in a round, its own among them."""
         return (slot,)
 
+    def n_shares(self, slots: Slots) -> int:
+        """Of how many members' samples an update is made to which these contribute."""
+        return len(slots.contributors)
+
     def suffices(self, slots: Slots) -> bool:
         """Whether these contributions determine an update; if not, `combine` raises TooFewContributions."""
         return True

@@ -1,4 +1,4 @@
-"""DeMo's payload: the k largest coefficients of every tile, checked to the last bit when it is read.
+"""A sparse payload: the k largest coefficients of every tile, checked to the last bit when it is read.
 
     header    version u8, value bits u8, exponent i16, n_tensors u32, n_indexed u32, n_values u32
     counts    u16 for each indexed tile: how many of its coefficients follow
@@ -64,7 +64,7 @@ class PayloadFormat:
         """The payload for a tiled vector of finite values; equal vectors give equal bytes."""
         counts, positions = largest(tiled, self._tiling, self._quotas, skips_zeros=self._value_bits == 1)
         indices, counts_indexed = self._indices(counts, positions), counts[~self._is_dense].astype("<u2")
-        exponent, values = encode_values(tiled[positions], counts, self._value_bits)
+        exponent, values = encode_values(tiled[positions], self._grouped(counts), self._value_bits)
         header = HEADER.pack(VERSION, self._value_bits, exponent, self._n_tensors, len(indices), len(positions))
         return header + counts_indexed.tobytes() + pack_12_bit(indices) + self._mask(tiled) + values
 
@@ -81,12 +81,18 @@ class PayloadFormat:
         counts = self._read_counts(payload[at_counts:at_indices], n_indexed)
         indexed = self._read_indices(payload[at_indices:at_mask], counts)
         positions = self._merge(indexed, payload[at_mask:at_values], counts, n_values - n_indexed)
-        values = decode_values(payload[at_values:], counts, self._value_bits, exponent)
+        values = decode_values(payload[at_values:], self._grouped(counts), self._value_bits, exponent)
         tensors = np.repeat(self._tiling.tensors, counts)
         sent = values != 0
         if not sent.all():
             positions, values, tensors = positions[sent], values[sent], tensors[sent]
         return Coefficients(positions=positions, values=values, tensors=tensors)
+
+    def _grouped(self, counts: I64) -> I64:
+        """How many values share a scale, or levels: those of a tile, or for 2 bits of a tensor."""
+        if self._value_bits != 2:
+            return counts
+        return np.bincount(self._tiling.tensors, weights=counts, minlength=self._n_tensors).astype(np.int64)
 
     def _indices(self, counts: I64, positions: I64) -> I64:
         """Of the indexed coefficients within their tiles."""
@@ -171,8 +177,9 @@ class PayloadFormat:
         return present
 
     def _length(self, n_indexed: int, n_values: int) -> int:
+        n_groups = self._n_tensors if self._value_bits == 2 else self._tiling.n_tiles
         before = HEADER.size + 2 * int(np.count_nonzero(~self._is_dense)) + bytes_of_12_bit(n_indexed)
-        return before + self._mask_bytes() + bytes_of_values(n_values, self._tiling.n_tiles, self._value_bits)
+        return before + self._mask_bytes() + bytes_of_values(n_values, n_groups, self._value_bits)
 
     def _mask_bytes(self) -> int:
         return bytes_of_bits(self._n_dense) if self._value_bits == 1 else 0

@@ -1,4 +1,4 @@
-"""Coefficients as bytes: float32, 8 bit with a scale for each tile, or only their signs.
+"""Coefficients as bytes: float32, 8 bit with a scale for each tile, four levels for each tensor, or only their signs.
 
 8 bit: value = q * scale[tile] * 2^exponent with -127 <= q <= 127. Scales are float16, and the exponent, one for the
 whole payload, puts the largest of them just below float16's maximum: coefficients are learning rates times gradients,
@@ -15,11 +15,12 @@ import numpy.typing as npt
 
 from .bits import bytes_of_bits, pack_bits, unpack_bits
 from .errors import BadPayload
+from .four_levels import bytes_of_four_levels, decode_four_levels, encode_four_levels
 from .method import F32
 
 I64 = npt.NDArray[np.int64]
 
-VALUE_BITS: Final = (1, 8, 32)
+VALUE_BITS: Final = (1, 2, 8, 32)
 EXPONENT_MIN: Final = -180
 """The smallest float32 / 127 is about 2^-156, and 15 below that is its exponent."""
 EXPONENT_MAX: Final = 60
@@ -29,9 +30,11 @@ _SCALE_MAX: Final = 65504.0
 
 
 def bytes_of_values(n_values: int, n_tiles: int, value_bits: int) -> int:
-    """Length of the encoded values and scales."""
+    """Length of the encoded values and scales; for 2 bits `n_tiles` is the number of tensors."""
     if value_bits == 1:
         return bytes_of_bits(n_values)
+    if value_bits == 2:
+        return bytes_of_four_levels(n_values, n_tiles)
     return 2 * n_tiles + n_values if value_bits == 8 else 4 * n_values
 
 
@@ -40,10 +43,12 @@ def encode_values(values: F32, counts: I64, value_bits: int) -> tuple[int, bytes
 
     Args:
         values: finite float32 [n], tile by tile; not zero if 1 bit.
-        counts: int64 [n_tiles], how many of each tile.
+        counts: int64 [n_tiles], how many of each tile; for 2 bits of each tensor.
     """
     if value_bits == 1:
         return 0, pack_bits(values < 0)
+    if value_bits == 2:
+        return 0, encode_four_levels(np.clip(values, -VALUE_ABS_MAX, VALUE_ABS_MAX), counts)
     if value_bits == 32:
         return 0, np.clip(values, -VALUE_ABS_MAX, VALUE_ABS_MAX).astype("<f4").tobytes()
     from .kernels.pack import peaks, to_steps
@@ -66,6 +71,8 @@ def decode_values(encoded: bytes, counts: I64, value_bits: int, exponent: int) -
     if value_bits != 8:
         if exponent != 0:
             raise BadPayload(f"exponent {exponent} without scales, expected 0")
+        if value_bits == 2:
+            return decode_four_levels(encoded, counts, abs_max=VALUE_ABS_MAX)
         return _decode_signs(encoded, int(counts.sum())) if value_bits == 1 else _decode_floats(encoded)
     if not EXPONENT_MIN <= exponent <= EXPONENT_MAX:
         raise BadPayload(f"exponent {exponent} is outside [{EXPONENT_MIN}, {EXPONENT_MAX}]")

@@ -10,6 +10,7 @@ from typing import Final
 import torch
 
 from .allreduce import AllReduce
+from .coded import Coded
 from .demo import DecoupledMomentum
 from .diloco import DiLoCo
 from .errors import NoSuchMethod
@@ -17,13 +18,16 @@ from .local import Local
 from .method import Method
 from .options import OptionValue, nearest, read_options
 from .schedule import Schedule
+from .sparseloco import SparseLoCo
 from .terngrad import TernGrad
 
 METHODS: Final[Mapping[str, type[Method]]] = {
     "allreduce": AllReduce,
+    "coded": Coded,
     "demo": DecoupledMomentum,
     "diloco": DiLoCo,
     "local": Local,
+    "sparseloco": SparseLoCo,
     "terngrad": TernGrad,
 }
 

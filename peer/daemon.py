@@ -74,7 +74,7 @@ class Daemon:
         self.replica = build_replica(manifest, task)
         self.stop_at = min(stop_at or self.manifest.run.steps, self.manifest.run.steps)
         self.rules = rules or rules_of(manifest, self.replica)
-        self.member = Member(identity.peer_id, folder.next_incarnation())
+        self.member = Member(identity.peer_id, folder.next_incarnation(network.unix_time_s()))
         self.group: Group | None = None
         loop = asyncio.get_running_loop()
         self.log = EventLog(folder.events, peer=identity.peer_id, clock=loop.time, unix=network.unix_time_s)
@@ -163,7 +163,7 @@ class Daemon:
             if ending in (Ending.STOPPED, Ending.LEFT):
                 return await self._end(ending)
             self.trainer.warned(f"out of step with the group ({ending.value}): resynchronising")
-            self.member = Member(self.identity.peer_id, self.folder.next_incarnation())
+            self.member = Member(self.identity.peer_id, self.folder.next_incarnation(self.network.unix_time_s()))
             self.group = None
             self.seeker.forget()
             standing = await self.seeker.seek(self.member)
@@ -196,7 +196,7 @@ class Daemon:
         if group is not None and finished and self._speaks_last(group):
             await self.trainer.evaluate(sample=True)
         if group is not None:
-            await self.trainer.checkpoint(stopped=ending is Ending.STOPPED)
+            await self.trainer.checkpoint(stopped=ending is Ending.STOPPED, last=True)
         if ending is Ending.LEFT:
             self.log.emit(Left(reason="asked to leave"))
         digest = await self.network.compute(replica.digest, replica.apply_cost())

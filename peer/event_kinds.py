@@ -26,7 +26,7 @@ class Started:
     method: str
     n_params: int
     incarnation: int
-    """0 for the first start of this peer, one more after each restart."""
+    """The unix time of this peer's first start, in whole seconds, and one more after each restart."""
     address: str
 
 
@@ -76,6 +76,10 @@ class RoundEnded:
     leader: str
     digest: str
     """Of the state after the round, hex; empty if unknown."""
+    exchange_s: float = 0.0
+    """From this peer's contribution being ready until the decided ones were here."""
+    update_s: float = 0.0
+    """From then until the state was updated and hashed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..protocol.errors import StateError
 from ..protocol.identity import PeerId
 from ..protocol.network import Cost, Network
 from .checkpoints import Checkpoint, save
@@ -88,7 +89,7 @@ class Trainer(Delegate):
         def compute() -> Work:
             return self.replica.work(round_index, len(roster), slot, ahead=ahead)
 
-        work = await self.network.compute(compute, self.replica.work_cost())
+        work = await self.network.compute(compute, self.replica.work_cost(len(roster), slot))
         seconds = asyncio.get_running_loop().time() - started_s
         if work.samples:
             self.emit(Trained(step=self.replica.step, loss=finite(work.loss), samples=work.samples, seconds=seconds))
@@ -130,6 +131,8 @@ class Trainer(Delegate):
                 payload_bytes=outcome.payload_bytes,
                 duration_s=outcome.duration_s,
                 overhead_s=outcome.overhead_s,
+                exchange_s=outcome.exchange_s,
+                update_s=outcome.update_s,
                 ballots=outcome.ballots,
                 leader=short_id(outcome.leader),
                 digest=outcome.digest.hex(),
@@ -189,8 +192,12 @@ class Trainer(Delegate):
             if text is not None:
                 self.emit(Sampled(step=replica.step, text=text))
 
-    async def checkpoint(self, *, stopped: bool = False) -> None:
-        """Keep the state of now on disk. A full disk is told and survived; the one before stays."""
+    async def checkpoint(self, *, stopped: bool = False, last: bool = False) -> None:
+        """Keep the state of now on disk. A full disk is told and survived; the one before stays.
+
+        Args:
+            last: of this life, so that failing to keep it is an error. Raises DiskFull, StateError.
+        """
         replica, standing = self.replica, self.standing()
         started_s = asyncio.get_running_loop().time()
         keep = replica.manifest.limits.keep_checkpoints
@@ -208,7 +215,9 @@ class Trainer(Delegate):
 
         try:
             path = await self.network.compute(keep_state, Cost())
-        except OSError as error:
+        except StateError as error:
+            if last:
+                raise
             self.warned(f"no checkpoint: {error}")
             return
         size = sum(file.stat().st_size for file in path.iterdir())

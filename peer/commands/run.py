@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +19,8 @@ from ...protocol.invites import Invite
 from ...protocol.manifest import compose, parse
 from ..folder import PeerFolder, write_atomically
 from .order import Order, manifest_for, now_text
+from .places import peer_folders
+from .status import daemon_status
 
 __all__ = ["Order", "invite", "new", "show"]
 
@@ -35,10 +39,13 @@ def new(out: Path, order: Order, *, start_peers: int, open_to_all: bool) -> None
     print(f"run {parse(text).run_id} of {owner.peer_id}")
     key = out / "owner.key"
     print(f"start the owner's peer: gossamer peer --run {out}/manifest.toml --owner-key {key} --folder {out}/peer")
-    print(f"then invite others: gossamer run invite {out}/peer --owner-key {out}/owner.key")
+    print("  (if others shall reach it from elsewhere, add: --listen 0.0.0.0 --announce YOUR.HOST)")
+    print(f"then invite others, one line each: gossamer run invite {out}")
 
 
 def show(manifest: Path, *, json_output: bool) -> None:
+    """Of a manifest's file, or of the folder that it is in."""
+    manifest = manifest / "manifest.toml" if manifest.is_dir() else manifest
     try:
         signed = parse(manifest.read_bytes().decode())
     except (OSError, UnicodeDecodeError) as error:
@@ -55,17 +62,17 @@ def show(manifest: Path, *, json_output: bool) -> None:
 
 def invite(folder: Path, owner_key: Path | None, days: float) -> None:
     """Issue a one-time invite: written down first, then printed."""
-    path = folder / "peers" / "0" if (folder / "peers" / "0").is_dir() else folder
-    key = owner_key or next((p for p in (folder / "owner.key", path / "owner.key") if p.exists()), None)
+    path = peer_folders(folder)[0]
+    key = owner_key or next((p for p in (folder / "owner.key", path.parent / "owner.key") if p.exists()), None)
     if key is None:
-        raise UsageError(f"no owner.key in {folder}: give --owner-key FILE")
+        raise UsageError(f"no owner.key in {folder}: give --owner-key FILE, which gossamer run new has written")
     home = PeerFolder(path)
     manifest, addresses = home.manifest(), path / "addresses.json"
     if manifest is None or not addresses.exists():
         raise UsageError(f"no daemon has run in {path}: start the owner's peer first (gossamer peer --run ...)")
     owner = Identity.load(key)
     if owner.peer_id != manifest.owner:
-        raise UsageError(f"{key} is not the key of the run's owner {manifest.owner}")
+        raise UsageError(f"{key} is not the key of the run's owner {manifest.owner}: give that with --owner-key")
     made = Invite(
         run_id=manifest.run_id,
         owner=manifest.owner,
@@ -77,3 +84,17 @@ def invite(folder: Path, owner_key: Path | None, days: float) -> None:
     book.issue(made, now_s=now_s, expires_at_s=now_s + days * 86400, role="peer", ticket_lifetime_s=TICKET_LIFETIME_S)
     write_atomically(home.invites, book.to_json().encode(), mode=0o600)
     print(made.line())
+    for note in _doubts(path, made):
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _doubts(path: Path, made: Invite) -> Iterator[str]:
+    """Why the newcomer may not get in."""
+    told = daemon_status(path)
+    if told is not None and told["state"] not in ("training", "waiting"):
+        yield f"the daemon in {path} is not running ({told['state']}): start it, and make the invite then"
+    if all("/ip4/127." in address or "/ip6/::1/" in address for address in made.addresses):
+        yield (
+            "it serves on this machine only, as that daemon listens on 127.0.0.1: for others start it with "
+            "--listen 0.0.0.0 --announce YOUR.HOST"
+        )

@@ -30,16 +30,15 @@ from .decision import Decision, sign_vote
 from .leading import Leadership
 from .ledger import Committed
 from .place import Place, Report, Rules
-from .reduce import chunked
 from .transfer import Proposal, Transfer
 
 BALLOT_PATIENCE = 6.0
 """A leader that answers but does not lead is given up after this many deadlines."""
 BACKOFF_MAX_S = 15.0
 RETRY_S = 0.2
-UNARY_BYTES_MAX = 512 << 10
-"""Longer payloads go as a stream of chunks."""
-
+WATCH_EVERY = 0.1
+"""A leader looks for members that it has not heard of for this part of a deadline."""
+WATCH_EVERY_MIN_S = 0.5
 Draft = Callable[["Round", Proposal | None, Leadership], Decision]
 """Completes a proposal (None: a failed round) with roster changes, stop and snapshot."""
 
@@ -72,10 +71,12 @@ class Round:
         self.acceptor = Acceptor()
         self.ballot = 0
         self.suspects: dict[int, str] = {}
+        self._heard_s: dict[int, float] = {}
         self.refusals: dict[int, str] = {}
         self.transfer: Transfer
         self.agreement = Agreement(self)
         self.decided_s: float | None = None
+        self.offered_s: float | None = None
         self.note_stale = note_stale
         self.unadmitted = unadmitted
         self.refused = refused
@@ -123,6 +124,7 @@ class Round:
 
     def offer(self, payload: bytes) -> None:
         """Put my contribution into the round."""
+        self.offered_s = self._clock()
         self.transfer.offer(payload)
         self.wake()
 
@@ -134,9 +136,12 @@ class Round:
         self.wake()
 
     def heard(self, slot: int) -> None:
+        """A member has spoken."""
+        self._heard_s[slot] = self._clock()
         self.suspects.pop(slot, None)
 
     def suspect(self, slot: int, reason: str) -> None:
+        """A member is out of reach, or not to be trusted in this round."""
         self.suspects[slot] = reason
         self.wake()
 
@@ -153,7 +158,8 @@ class Round:
         task.add_done_callback(self._tasks.remove)
 
     def close(self) -> None:
-        """Drop what was never begun."""
+        """Drop what was never begun, and what others still wait for."""
+        self.transfer.close()
         for work in self._early:
             work.close()
         self._early = []
@@ -167,6 +173,8 @@ class Round:
                 early, self._early = self._early, []
                 for work in early:
                     self.spawn(work)
+                if self.leadership is not None:
+                    self.leadership.watch()
                 while not self.decided.done():
                     self._act()
                     await self._wait()
@@ -244,11 +252,15 @@ class Round:
             attempt=self.transfer.attempt,
             leaving=self.is_leaving(),
             refused=self.transfer.refused,
+            lost=self.transfer.lost,
+            bytes_per_s=self.transfer.bytes_per_s or 0.0,
         )
 
     def _report(self) -> None:
         ready = self.transfer.offered is not None
-        news = (self.ballot, self.transfer.attempt, ready, tuple(self.transfer.held()), self.is_leaving())
+        transfer = self.transfer
+        told = (tuple(transfer.held()), tuple(transfer.refused), tuple(transfer.lost))
+        news = (self.ballot, transfer.attempt, ready, *told, self.is_leaving())
         overdue = self._clock() >= self._report_due_s
         worth = self.is_leaving() or self.transfer.complete(self.live()) or self.elapsed_s >= self.patience_s
         if self._reporting or not (overdue or (worth and news != self._reported)):
@@ -288,18 +300,25 @@ class Round:
             self.refused(self.place.roster.members[slot].peer, str(error))
             self.suspect(slot, error.code)
 
-    async def send_bulk(self, slot: int, method: str, header: pb.PartHeader, data: memoryview) -> None:
-        """Send bytes that may be long: in one message if they are short, else as a stream."""
-        if len(data) <= UNARY_BYTES_MAX:
-            header.payload = bytes(data)
-            await self.ask(slot, method, header.SerializeToString())
+    async def look_for(self, slot: int) -> None:
+        """See whether a member is gone. One that is merely slow to answer keeps the time that it has anyway."""
+        peer, message = self.place.roster.members[slot].peer, self.hold().SerializeToString()
+        try:
+            await self.network.call(peer, "round/hold", message, timeout_s=max(2.0, self.patience_s))
+        except PeerUnreachable:
+            self.suspect(slot, "unreachable")
+        except NetworkClosed:
+            raise
+        except GossamerError:
             return
-        peer = self.place.roster.members[slot].peer
-        timeout_s = max(5.0, 2 * self.patience_s)
-        with self.noting(slot):
-            chunks = chunked(header.SerializeToString(), data)
-            async for _ in self.network.stream(peer, f"{method}-stream", chunks, timeout_s=timeout_s):
-                pass
+
+    async def watch(self, slot: int, while_true: Callable[[], bool]) -> None:
+        """Look for a member of whom nothing is heard, again and again: the dead do not say that they are dead."""
+        every_s = max(WATCH_EVERY_MIN_S, WATCH_EVERY * self.patience_s)
+        while while_true():
+            await asyncio.sleep(every_s)
+            if slot not in self.suspects and self._clock() - self._heard_s.get(slot, 0.0) >= every_s:
+                await self.look_for(slot)
 
     @contextlib.contextmanager
     def noting(self, slot: int) -> Iterator[None]:
