@@ -7,9 +7,9 @@ knows it can turn the numbers into a step. `baffle` works in float32; `fixedpoin
 from .aggregate import Contribution, RoundKey, aggregate, aggregate_shared
 from .baffle import BaffleOptions, Measured, measure
 from .batch import Batch
-from .engine import Engine
 from .choice import Measurement, available_engines, measure_engines
 from .discrete_gaussian import DiscreteGaussian
+from .engine import Engine
 from .errors import BadCoordinate, BadNetwork, BadPlan, TooFewContributions
 from .federated import FederatedOptions, FederatedServer, LocalUpdate, proximal_gradient
 from .initialise import initial_weights
