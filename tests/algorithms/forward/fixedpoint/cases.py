@@ -20,7 +20,7 @@ from gossamer.algorithms.forward.fixedpoint import (
 from gossamer.algorithms.forward.initialise import initial_weights
 from gossamer.algorithms.forward.network import Conv, Flatten, GlobalAveragePool, Linear, MaxPool, ReLU
 
-from .devices import RUN_ID, seed_of
+from ..devices import RUN_ID, seed_of
 
 I16 = npt.NDArray[np.int16]
 
