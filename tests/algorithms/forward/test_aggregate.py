@@ -105,7 +105,7 @@ def test_ten_devices_learn_digits_without_a_gradient() -> None:
 def test_they_learn_from_labels_that_are_spread_unevenly() -> None:
     before, after = _train(30, non_iid=True)
 
-    assert after < 0.6 * before
+    assert after < 0.75 * before
 
 
 def test_they_learn_though_three_of_ten_drop_out_of_every_round() -> None:
