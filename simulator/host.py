@@ -29,7 +29,6 @@ class Life:
 
     def adopt(self, task: Task[Any]) -> None:
         self._tasks[task] = None
-        task.add_done_callback(self._task_done)
         if not self.alive:
             task.cancel()
 
@@ -38,7 +37,7 @@ class Life:
         for task in list(self._tasks):
             task.cancel()
 
-    def _task_done(self, task: Task[Any]) -> None:
+    def part_from(self, task: Task[Any]) -> None:
         self._tasks.pop(task, None)
         if not self.alive and not task.cancelled():
             task.exception()  # nobody is there to miss it
@@ -54,7 +53,7 @@ class Host:
         identity: Identity,
         seed: int,
         processor: Processor,
-        unix_time_s: Callable[[], float],
+        clock: Callable[[], float],
         connect: Callable[[Machine], SimulatedNetwork],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -66,7 +65,9 @@ class Host:
         self.network: SimulatedNetwork
         self._seed = seed
         self._processor = processor
-        self._unix_time_s = unix_time_s
+        self.clock_skew_s = 0.0
+        """How far its wall clock is ahead."""
+        self._clock = clock
         self._connect = connect
         self._loop = loop
         self._begin()
@@ -128,7 +129,7 @@ class Host:
                 name=self.name,
                 identity=self.identity,
                 processor=self._processor,
-                unix_time_s=self._unix_time_s,
+                unix_time_s=lambda: self._clock() + self.clock_skew_s,
                 context=self._life.context,
             )
         )
@@ -137,12 +138,6 @@ class Host:
         return f"Host({self.name!r}, incarnation={self.incarnation}, alive={self.alive})"
 
 
-def adopting_task_factory(
-    loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], *, context: Context | None = None
-) -> Task[Any]:
-    """Makes every task belong to the host of the task that starts it."""
-    task: Task[Any] = Task(coro, loop=loop, context=context)
-    life = _LIFE.get() if context is None else context.get(_LIFE)
-    if life is not None:
-        life.adopt(task)
-    return task
+def owner_of(context: Context | None) -> Life | None:
+    """The host's life that a task belongs to: that of the task which starts it."""
+    return _LIFE.get() if context is None else context.get(_LIFE)
