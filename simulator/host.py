@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from ..protocol.identity import Identity, PeerId
 from .network import Machine, SimulatedNetwork
 from .processor import Processor
+from .session import Tamper
 
 T = TypeVar("T")
 
@@ -65,6 +66,8 @@ class Host:
         self.network: SimulatedNetwork
         self._seed = seed
         self._processor = processor
+        self.tamper: Tamper | None = None
+        """What its messages go through before they leave, in this and later lives; see `set_tamper`."""
         self.clock_skew_s = 0.0
         """How far its wall clock is ahead."""
         self._clock = clock
@@ -111,18 +114,33 @@ class Host:
         self.network.sever(silent=silent)
         self._life.end()
 
-    def restart(self) -> SimulatedNetwork:
-        """A new process under the same identity, after a kill if the old one still runs. Starts no task."""
+    def set_tamper(self, tamper: Tamper | None) -> None:
+        """Turn it into a faulty machine, or back."""
+        self.tamper = self.network.tamper = tamper
+
+    @property
+    def disk_is_full(self) -> bool:
+        return self._processor.disk_is_full
+
+    @disk_is_full.setter
+    def disk_is_full(self, value: bool) -> None:
+        self._processor.disk_is_full = value
+
+    def restart(self, *, identity: Identity | None = None) -> SimulatedNetwork:
+        """A new process, after a kill if the old one still runs. Starts no task.
+
+        Args: identity: of the machine that takes its place; None: it is the same one.
+        """
         self.kill()
         self.incarnation += 1
+        if identity is not None:
+            self.identity = identity
         self._begin()
         return self.network
 
     def _begin(self) -> None:
         self._life = Life()
-        self._processor = Processor(
-            flops_per_s=self._processor.flops_per_s, memory_bytes_per_s=self._processor.memory_bytes_per_s
-        )
+        self._processor = self._processor.successor()
         self.random = random.Random(f"host {self._seed} {self.name} {self.incarnation}")
         self.network = self._connect(
             Machine(
@@ -133,6 +151,7 @@ class Host:
                 context=self._life.context,
             )
         )
+        self.network.tamper = self.tamper
 
     def __repr__(self) -> str:
         return f"Host({self.name!r}, incarnation={self.incarnation}, alive={self.alive})"

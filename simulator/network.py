@@ -16,7 +16,7 @@ from .directory import Directory
 from .loop import VirtualLoop
 from .processor import Processor
 from .serving import Served, Services, check_size, send_all
-from .session import Fabric, Kind, Message, Port, dial
+from .session import Fabric, Kind, Message, Port, Tamper, dial
 
 T = TypeVar("T")
 
@@ -47,6 +47,8 @@ class SimulatedNetwork(Network):
         self.ports: dict[Port, None] = {}
         self.closed = False
         self.silent = False
+        self.tamper: Tamper | None = None
+        """Makes this a faulty or lying machine: what it sends goes through here."""
         self._fabric = fabric
         self._directory = directory
         self._machine = machine

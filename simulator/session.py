@@ -60,6 +60,10 @@ class Message:
         return len(method) + len(self.code) + len(self.payload) + CALL_OVERHEAD_BYTES
 
 
+Tamper = Callable[[str, bytes], bytes]
+"""(method, payload) -> what a faulty machine sends in its place, of the same length."""
+
+
 class Endpoint(Protocol):
     """What a session needs to know of the networks at its ends."""
 
@@ -70,6 +74,7 @@ class Endpoint(Protocol):
     closed: bool
     silent: bool
     """Closed without telling anybody."""
+    tamper: Tamper | None
 
     def accept(self, port: Port, opening: Message) -> None:
         """A request has arrived."""
@@ -157,8 +162,11 @@ class Port:
             await self._room_for(n_bytes)
         if self._error is not None:
             raise self._error
-        assert self._owner is not None
-        self._owner.traffic.sent[self.method] += n_bytes
+        owner = self._owner
+        assert owner is not None
+        if owner.tamper is not None:
+            message.payload = owner.tamper(self.method, message.payload)
+        owner.traffic.sent[self.method] += n_bytes
         self._unread_bytes += n_bytes
         if self._route is not None:
             flow = self._flow = self._fabric.wires.start(self._route, n_bytes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from typing import TextIO
 
 _LINES_PER_UPDATE = 1000
 
@@ -15,6 +16,8 @@ class Trace:
     """
 
     def __init__(self) -> None:
+        self.sink: TextIO | None = None
+        """Where to write every delivery: time, sender, receiver, method, bytes, checksum."""
         self._hash = hashlib.sha256()
         self._lines: list[str] = []
         self._payload = b""
@@ -34,5 +37,8 @@ class Trace:
         return self._hash.hexdigest()
 
     def _flush(self) -> None:
-        self._hash.update("".join(self._lines).encode())
+        text = "".join(self._lines)
+        self._hash.update(text.encode())
+        if self.sink is not None:
+            self.sink.write(text)
         self._lines.clear()

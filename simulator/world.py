@@ -19,7 +19,7 @@ import hashlib
 import random
 from collections.abc import Coroutine, Iterable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from ..protocol.errors import unknown_name
 from ..protocol.identity import Identity
@@ -193,6 +193,10 @@ class Simulation:
     def now_s(self) -> float:
         """Virtual seconds since the beginning."""
         return self._loop.time()
+
+    def record_deliveries(self, sink: TextIO) -> None:
+        """Write a line for every delivery, to an open file that outlives the last `trace_hash`."""
+        self._trace.sink = sink
 
     @property
     def n_deliveries(self) -> int:
