@@ -127,9 +127,14 @@ class Lie(_Fault):
 
 
 class BadLeader(_Fault):
-    """What they say as leaders is garbled."""
+    """What they say as leaders is wrong: nonsense that does not parse, or garbled by one bit.
+
+    Rounds bear crashes and nonsense. A garbled proposal that parses may name contributions that nobody holds, and a
+    quorum may accept it: against liars of this kind they promise nothing.
+    """
 
     kind: Literal["bad_leader"] = "bad_leader"
+    how: Literal["nonsense", "garbled"] = "nonsense"
     for_s: Seconds = 1e8
 
 
@@ -141,7 +146,10 @@ class BadDonor(_Fault):
 
 
 class Storm(_Fault):
-    """Faults drawn at random, on average `mean_s` apart; what, whom and how long follows from the seed."""
+    """Faults drawn at random, on average `mean_s` apart; what, whom and how long follows from the seed.
+
+    Nobody crashes while that would leave the committed roster without a living majority.
+    """
 
     kind: Literal["storm"] = "storm"
     mean_s: Annotated[float, Field(gt=0)] = 10.0

@@ -262,5 +262,5 @@ async def _send_stream(port: Port, chunks: AsyncIterator[bytes]) -> None:
 
 def _payload(message: Message, peer: PeerId) -> bytes:
     if message.kind is Kind.FAIL:
-        raise error_from_wire(message.code, f"{peer}: {message.payload.decode()}")
+        raise error_from_wire(message.code, f"{peer}: {message.payload.decode(errors='replace')}")
     return message.payload

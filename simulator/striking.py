@@ -164,7 +164,11 @@ async def _flip_bits(swarm: Swarm, fault: faults.FlipBits, victims: list[int], c
 
 
 async def _bad_leader(swarm: Swarm, fault: faults.BadLeader, victims: list[int], choose: random.Random) -> None:
-    await _tampered(swarm, victims, _garbling(LEADS, choose), fault.for_s)
+    def babble(method: str, payload: bytes) -> bytes:
+        return b"\xff" * len(payload) if method in LEADS else payload
+
+    tamper = babble if fault.how == "nonsense" else _garbling(LEADS, choose)
+    await _tampered(swarm, victims, tamper, fault.for_s)
 
 
 async def _bad_donor(swarm: Swarm, fault: faults.BadDonor, victims: list[int], choose: random.Random) -> None:
@@ -252,7 +256,9 @@ async def _storm(swarm: Swarm, fault: faults.Storm, victims: list[int], choose: 
             await asyncio.sleep(choose.expovariate(1 / fault.mean_s))
             if swarm.sim.now_s >= end_s:
                 return
-            group.create_task(strike(swarm, _drawn(fault, choose), choose))
+            drawn = _drawn(fault, choose)
+            if not isinstance(drawn, faults.Crash) or swarm.can_spare_one():
+                group.create_task(strike(swarm, drawn, choose))
 
 
 def _drawn(storm: faults.Storm, choose: random.Random) -> faults.Fault:

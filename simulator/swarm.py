@@ -131,6 +131,22 @@ class Swarm:
             if self._runs(number) and (region is None or machine.region == region)
         ]
 
+    def can_spare_one(self) -> bool:
+        """Whether a majority of the committed roster would still be alive if one more process died now.
+
+        An incarnation that has died never votes again, so a roster that loses its majority before it could drop the
+        dead pauses for good: that is how rounds are defined, and no fault of theirs.
+        """
+        alive = [daemon for number in self.up() if (daemon := self.daemons[number]) is not None]
+        members = [daemon.member for daemon in alive]
+        for daemon in alive:
+            if daemon.group is not None:
+                roster = daemon.group.roster.members
+                n_alive = sum(member in members for member in roster)
+                if n_alive - 1 < len(roster) // 2 + 1:
+                    return False
+        return len(alive) > 1
+
     def folder(self, number: int) -> Path:
         return self._folders[number]
 

@@ -18,8 +18,11 @@ pytestmark = pytest.mark.scenario
 LIBRARY = Path(__file__).parents[2] / "examples" / "scenarios"
 
 SHORT = {
-    "bad-leader": ("run.steps=60", "expect.steps_min=60"),
-    "half-of-europe": ("run.steps=150", "expect.steps_min=150", "fleet.peers=6", "expect.finished_min=4"),
+    "bad-leader": ("run.steps=40", "expect.steps_min=40"),
+    "half-of-europe": (
+        *("run.steps=60", "expect.steps_min=60", "fleet.peers=6", "expect.finished_min=4"),
+        *("faults.0.at_s=6", "faults.1.at_s=6", "faults.0.for_s=20", "faults.1.for_s=20"),
+    ),
     "homes-demo": ("run.steps=3", "expect.steps_min=3", "run.sizes.payload_bytes=235_000"),
     "homes-dense": ("run.steps=1", "expect.steps_min=1", "run.sizes.payload_bytes=4_000_000"),
     "liars": ("run.steps=20", "expect.steps_min=20"),
@@ -46,10 +49,10 @@ def test_every_scenario_of_the_library_is_run() -> None:
 
 @pytest.mark.parametrize("seed", STORMS)
 def test_storm_breaks_no_property(seed: int) -> None:
-    verdict = judge(load_scenario(LIBRARY / "storm.toml", ["run.steps=30", "expect.steps_min=30"]), seed)
+    verdict = judge(load_scenario(LIBRARY / "storm.toml", ["run.steps=40", "expect.steps_min=40"]), seed)
 
     replay = f"gossamer simulate examples/scenarios/storm.toml --seed {seed}" + " --shuffle" * verdict.shuffled
-    assert verdict.violations == (), f"replay: {replay} --set run.steps=30 --set expect.steps_min=30"
+    assert verdict.violations == (), f"replay: {replay} --set run.steps=40 --set expect.steps_min=40"
 
 
 def test_command_verifies_a_seed_and_writes_a_report(tmp_path: Path) -> None:
