@@ -394,6 +394,8 @@ class Round:
         decision = Decision.decode(encoded, self.place.roster)
         if (decision.lineage, decision.round_index) != (self.place.lineage, self.place.index):
             raise InvalidMessage(f"a proposal for another round than {self.place.index}: refused")
+        if decision.base != self.place.base:
+            raise InvalidMessage(f"a proposal that starts from another state than round {self.place.index}: refused")
         if ballot == 0 and self.place.slot in decision.removed and not self.is_leaving():
             raise InvalidMessage(f"a proposal that removes {self.network.peer_id}, which is alive: refused")
         if not self.acceptor.accept(ballot, encoded):
