@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from ...protocol.errors import InvalidMessage
+from ..errors import InvalidMessage
 
 SERVER_NAME = "peer.gossamer.invalid"
 """The same in all certificates: the pin says who it is, not the name."""
