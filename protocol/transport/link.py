@@ -33,9 +33,10 @@ _OPTIONS = (
     ("grpc.enable_retries", 0),  # a message is sent once; who repeats it is the caller's decision
     ("grpc.max_receive_message_length", TRANSPORT_BYTES_MAX),
     ("grpc.max_send_message_length", TRANSPORT_BYTES_MAX),
-    ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
+KEEPALIVE_S = 20.0
+"""How soon a vanished peer is noticed while something is awaited from it."""
 _RENEW_AFTER = 0.8
 """Share of a session's lifetime after which it is opened anew."""
 
@@ -49,13 +50,14 @@ class SessionLost(NetworkError):
 class Link:
     """A connection to a peer whose certificate was pinned and to whom we have proven who we are."""
 
-    def __init__(self, identity: Identity, ends: Ends, target: str) -> None:
+    def __init__(self, identity: Identity, ends: Ends, target: str, *, keepalive_s: float = KEEPALIVE_S) -> None:
         """Args: target: host:port to dial."""
         self.target = target
         self._identity = identity
         self._ends = ends
         credentials = pinned_credentials(ends.certificate)
-        self._channel = grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
+        options = (*_OPTIONS, ("grpc.keepalive_time_ms", int(1000 * keepalive_s)))
+        self._channel = grpc.aio.secure_channel(target, credentials, options=options)
         self._metadata: tuple[tuple[str, str], ...] = ()
         self._renew_at_s = 0.0
         self._calls: dict[str, Call] = {}
