@@ -108,7 +108,7 @@ def read_card(data: bytes, *, gateway: PeerId, run_id: str) -> RunCard:
     card = parse(RunCard, message.body, bytes_max=CARD_BYTES_MAX, what="a run's card")
     if card.run_id != run_id:
         raise InvalidMessage(f"{gateway} hands out the card of run {card.run_id[:64]!r}, expected {run_id}")
-    if not 0.01 <= card.heartbeat_s <= 3600 or not 1 <= card.steps:
+    if not 0.01 <= card.heartbeat_s <= 3600 or not card.steps >= 1:
         raise InvalidMessage(f"the card of run {run_id} has a heartbeat of {card.heartbeat_s} s: expected 0.01 to 3600")
     return card
 
