@@ -9,8 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from .errors import BadGradient, BadPayload, NoSuchMethod
-    from .method import Exchange, Method
+    from .errors import BadGradient, BadPayload, NoSuchMethod, TooFewContributions
+    from .method import Exchange, Method, Slots
     from .options import BadOption, OptionError, OptionValue, UnknownOption
     from .registry import METHODS, build_method, check_options, method_class
     from .schedule import Schedule
@@ -26,6 +26,8 @@ __all__ = [
     "OptionError",
     "OptionValue",
     "Schedule",
+    "Slots",
+    "TooFewContributions",
     "UnknownOption",
     "build_method",
     "check_options",
@@ -43,6 +45,8 @@ _HOME: Final = {
     "OptionError": "options",
     "OptionValue": "options",
     "Schedule": "schedule",
+    "Slots": "method",
+    "TooFewContributions": "errors",
     "UnknownOption": "options",
     "build_method": "registry",
     "check_options": "registry",

@@ -21,7 +21,7 @@ import torch
 from .clipping import GRADIENT_ABS_MAX, clip_by_global_norm, refuse_unusable
 from .errors import BadPayload
 from .layout import Layout
-from .method import F32, Exchange, Method
+from .method import F32, Exchange, Method, Slots
 from .optimizers import SGD, AdamW, Optimizer
 from .options import describe_options, require
 from .schedule import Schedule
@@ -85,7 +85,7 @@ class AllReduce(Method):
     def encode(self, agreed: F32) -> bytes:
         return bytes(self._pending.numpy().astype("<f4", copy=False).tobytes())
 
-    def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int) -> None:
+    def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int, slots: Slots) -> tuple[int, ...]:
         (reduced,) = payloads
         vector = torch.from_numpy(np.frombuffer(reduced, "<f4").astype(np.float32))
         mean = vector[:-1] / vector[-1].clamp(min=1)
@@ -93,6 +93,7 @@ class AllReduce(Method):
         self._descend(self._optimizer.direction(mean), self._schedule.rate(step))
         if mine is not None:
             self._pending.zero_()
+        return ()
 
     def check(self, payload: bytes) -> None:
         if len(payload) != self.payload_bytes_max():

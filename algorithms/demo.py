@@ -26,7 +26,7 @@ import torch
 from . import dct
 from .clipping import clip_by_global_norm, refuse_unusable
 from .layout import Layout
-from .method import F32, Exchange, Method
+from .method import F32, Exchange, Method, Slots
 from .options import describe_options, require
 from .payload import Coefficients, PayloadFormat
 from .quantize import VALUE_BITS
@@ -98,12 +98,13 @@ class DeMo(Method):
     def encode(self, agreed: F32) -> bytes:
         return self._format.encode(self._momentum.numpy())
 
-    def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int) -> None:
+    def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int, slots: Slots) -> tuple[int, ...]:
         contributions = [self._format.decode(payload) for payload in payloads]
         self._descend(dct.inverse(self._sum(contributions), self._tiling), self._schedule.rate(step))
         if mine is not None:
             self._retire(contributions[mine])
         self._n_updates.fill_(step + 1)
+        return ()
 
     def check(self, payload: bytes) -> None:
         self._format.decode(payload)

@@ -13,3 +13,7 @@ class BadGradient(ValueError):
 
 class BadPayload(ValueError):
     """A payload that no honest replica with the same parameters and options could have sent."""
+
+
+class TooFewContributions(ValueError):
+    """The committed contributions do not determine an update; nothing was changed."""

@@ -5,18 +5,25 @@ A method says when it exchanges, what it sends, and what it makes of what the ot
 arrays out; no clock, no I/O, no global randomness. A round may fail, or leave this replica out: `encode` therefore
 retires nothing; only `combine`, told whether this replica's contribution was among those that counted, does.
 
-    each step:      accumulate(gradients, n_samples)
-    if due(step):   agreed = max over peers of agree()          (only if agree() is not empty)
-                    payload = encode(agreed)                    (may be called again for a new round)
-                    ... the group commits which payloads count ...
-                    combine(payloads, mine=..., step=step)
+    with method.working():                                      parameters may leave the agreed state in here
+        steps(step) times: accumulate(gradients, n_samples)     gradients at the parameters as they then are
+    agreed = max over peers of agree()                          (only if agree() is not empty)
+    payload = encode(agreed)                                    (may be called again for a new round)
+    ... the group commits which payloads count ...
+    combine(payloads, mine=..., step=step, slots=...)
+
+So one *round* is one exchange, and holds `steps(step)` local steps: one for methods that exchange gradients, more for
+those that let replicas drift apart for a while. Between rounds the parameters of all replicas are the same, bit for
+bit; what a replica has of its own by then is in `local_state`.
 """
 
 from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,6 +46,19 @@ class Exchange(enum.Enum):
     `reduce` over all contributors."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """Whose payloads count in a round, as places in its roster."""
+
+    contributors: tuple[int, ...]
+    """Ascending."""
+    n_members: int
+
+    @classmethod
+    def everybody(cls, n_members: int) -> Slots:
+        return cls(contributors=tuple(range(n_members)), n_members=n_members)
+
+
 class Method(ABC):
     """One replica's side of a communication method. Built by `algorithms.build_method`.
 
@@ -49,7 +69,8 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
-    exchange: ClassVar[Exchange]
+    exchange: Exchange
+    """Alike for all methods of one class, or chosen by the options when it is built."""
     default_lr: ClassVar[float]
     """A peak learning rate that trains small models well."""
     options_type: ClassVar[type[Any]]
@@ -70,13 +91,16 @@ class Method(ABC):
         """This replica's payload. Changes nothing; equal state gives equal bytes."""
 
     @abstractmethod
-    def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int) -> None:
+    def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int, slots: Slots) -> tuple[int, ...]:
         """Update the parameters from the committed payloads and retire what of ours was among them.
 
         Args:
             payloads: in roster order (GATHER), or the one reduced payload (REDUCE). All passed `check`.
             mine: index of this replica's payload among the contributors, None if it was left out.
-            step: number of updates applied before this one (for the learning-rate schedule).
+            step: number of updates applied before this round.
+            slots: who contributed.
+        Returns: indices of contributors that a robust rule dropped, ascending; () where there is no such rule.
+        Raises: TooFewContributions if these do not determine an update; nothing is changed then.
         """
 
     @abstractmethod
@@ -101,9 +125,18 @@ class Method(ABC):
         Both states are restored by copying into these tensors in place, so their names and shapes never change.
         """
 
-    def due(self, step: int) -> bool:
-        """Whether the group exchanges after this step."""
-        return True
+    def steps(self, step: int) -> int:
+        """Local steps in the round that begins when `step` updates are applied; the same on all replicas."""
+        return 1
+
+    def shares(self, slot: int, n_members: int) -> tuple[int, ...]:
+        """The slots whose samples this replica works through in a round, its own among them."""
+        return (slot,)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Local steps happen in here; before and after, the parameters hold the agreed state."""
+        yield
 
     def agree(self) -> F32:
         """A few floats whose maximum over the peers `encode` needs. Empty: none."""

@@ -65,6 +65,8 @@ class RoundEnded:
     """In roster order; empty unless committed."""
     excluded: dict[str, str]
     """Peer -> why its contribution does not count."""
+    dropped: tuple[str, ...] = ()
+    """Contributors whose payload a robust method left out of the update."""
     payload_bytes: int
     """This peer's own payload, sent once to each other member."""
     duration_s: float

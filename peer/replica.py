@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..algorithms import Exchange, Schedule, build_method
+from ..algorithms import Exchange, Schedule, Slots, build_method
 from ..protocol.manifest import Manifest
 from ..protocol.network import Cost
 from ..protocol.state import decode_state, encode_state, state_bytes
-from ..tasks import Evaluation, Task, shard
+from ..tasks import Evaluation, Indices, Task, round_batches
+from .buffers import Buffers
 
 PROGRESS = "progress"
 """Name of the counters within the state: [updates applied, samples behind them]."""
@@ -23,11 +24,22 @@ PROGRESS = "progress"
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """A contribution, ready to be sent."""
+    """Local steps that were done for a round."""
 
-    payload: bytes
     loss: float
+    """Mean over the steps, each at the parameters of its time."""
     samples: int
+    floats: npt.NDArray[np.float32]
+    """What the group agrees on before the contribution is encoded: float32 [n], the maximum over all members."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """What a committed round made of this replica."""
+
+    digest: bytes
+    dropped: tuple[int, ...]
+    """Indices of contributors whose payload a robust rule left out of the update."""
 
 
 class Replica:
@@ -39,6 +51,7 @@ class Replica:
         self.manifest = manifest
         self.model = task.build_model(manifest.run.seed)
         self.parameters = dict(self.model.named_parameters())
+        self.buffers = Buffers(self.model)
         self.method = build_method(
             manifest.method.name, self.parameters, manifest.method.options, schedule_of(manifest)
         )
@@ -61,40 +74,72 @@ class Replica:
 
     # -- training --------------------------------------------------------------------------------
 
+    @property
+    def steps(self) -> int:
+        """Local steps in the round that comes next."""
+        return self.method.steps(self.step)
+
     def work(self, round_index: int, n_members: int, slot: int) -> Work:
-        """Take this slot's samples of the round, add their gradient to what is pending, encode the contribution."""
-        batch_size = self.manifest.data.batch_size
-        indices = shard(
+        """Do the round's local steps on this slot's samples; what comes of them is pending in the method."""
+        batches = round_batches(
             seed=self.manifest.run.seed,
             round_index=round_index,
             n_members=n_members,
-            slot=slot,
-            batch_size=batch_size,
+            batch_size=self.manifest.data.batch_size,
+            n_steps=self.steps,
             n_train=self.task.n_train,
         )
+        shares = self.method.shares(slot, n_members)
+        with self.method.working():
+            losses = [self._learn(batch[share]) for batch in batches for share in shares]
+        self.buffers.restore()
+        return Work(
+            loss=math.fsum(losses) / len(losses),
+            samples=len(losses) * self.manifest.data.batch_size,
+            floats=self.method.agree(),
+        )
+
+    def _learn(self, indices: Indices) -> float:
         loss = self.task.loss(self.model, indices)
         gradients = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
-        self.method.accumulate(dict(zip(self.parameters, gradients, strict=True)), batch_size)
-        return Work(payload=self.encode(), loss=float(loss.detach()), samples=batch_size)
+        self.method.accumulate(dict(zip(self.parameters, gradients, strict=True)), len(indices))
+        return float(loss.detach())
 
-    def encode(self) -> bytes:
-        return self.method.encode(self.method.agree())
+    def encode(self, agreed: npt.NDArray[np.float32]) -> bytes:
+        """The contribution, given what the group agreed on."""
+        return self.method.encode(agreed)
 
-    def apply(self, payloads: Sequence[bytes], mine: int | None, n_contributors: int) -> bytes:
-        """Apply a committed round; the new digest."""
-        self.method.combine(payloads, mine=mine, step=self.step)
-        self._progress += torch.tensor([1, n_contributors * self.manifest.data.batch_size])
-        return self.digest()
+    def apply(self, payloads: Sequence[bytes], mine: int | None, slots: Slots) -> Applied:
+        """Apply a committed round. Raises TooFewContributions, and changes nothing then."""
+        n_steps = self.steps
+        dropped = self.method.combine(payloads, mine=mine, step=self.step, slots=slots)
+        n_samples = n_steps * len(slots.contributors) * self.manifest.data.batch_size
+        self._progress += torch.tensor([n_steps, n_samples])
+        return Applied(digest=self.digest(), dropped=dropped)
 
     def work_cost(self) -> Cost:
-        flops = self.task.flops_per_sample() * self.manifest.data.batch_size
-        return Cost(flops=flops, memory_bytes=16.0 * self.n_params)
+        """Of a round's local steps."""
+        n_steps, n_samples = self.steps, self.manifest.data.batch_size
+        flops = self.task.flops_per_sample() * n_samples
+        return Cost(flops=n_steps * flops, memory_bytes=n_steps * 16.0 * self.n_params)
+
+    def encode_cost(self) -> Cost:
+        return Cost(flops=10.0 * self.n_params, memory_bytes=8.0 * self.n_params)
 
     def apply_cost(self) -> Cost:
         return Cost(flops=50.0 * self.n_params, memory_bytes=32.0 * self.n_params)
 
     def evaluate(self) -> Evaluation:
-        return self.task.evaluate(self.model)
+        """Loss of the agreed model on held-out samples."""
+        self._estimate_buffers()
+        self.model.eval()
+        try:
+            return self.task.evaluate(self.model)
+        finally:
+            self.model.train()
+
+    def evaluate_cost(self) -> Cost:
+        return Cost(flops=self.task.flops_per_sample() * self.manifest.data.batch_size)
 
     # -- payloads of others ----------------------------------------------------------------------
 
@@ -134,6 +179,21 @@ class Replica:
         everything = self._everything()
         return {name: (tensor.numpy().dtype, tuple(tensor.shape)) for name, tensor in everything.items()}
 
+    def model_state(self) -> dict[str, torch.Tensor]:
+        """The agreed model for keeps: parameters, and buffers as they belong to them. References."""
+        self._estimate_buffers()
+        return self._model_state()
+
+    def _model_state(self) -> dict[str, torch.Tensor]:
+        return {**{name: p.detach() for name, p in self.parameters.items()}, **self.buffers.tensors()}
+
+    def _estimate_buffers(self) -> None:
+        self.buffers.estimate(self.task, seed=self.manifest.run.seed, batch_size=self.manifest.data.batch_size)
+
+    def local(self) -> dict[str, torch.Tensor]:
+        """What only this replica holds."""
+        return self.method.local_state()
+
     def restore(self, data: bytes) -> None:
         """Take over a snapshot; what was pending here no longer fits and is dropped. Raises BadTensor."""
         arrays = decode_state(data, self._specs())
@@ -146,8 +206,7 @@ class Replica:
         self, model: dict[str, torch.Tensor], shared: dict[str, torch.Tensor], local: dict[str, torch.Tensor]
     ) -> None:
         """Take over a checkpoint of this very replica, pending work included. Raises ValueError if it does not fit."""
-        parameters: dict[str, torch.Tensor] = dict(self.parameters)
-        states = [(parameters, model), (self.shared(), shared), (self.method.local_state(), local)]
+        states = [(self._model_state(), model), (self.shared(), shared), (self.local(), local)]
         for here, there in states:
             shapes = [{name: tuple(tensor.shape) for name, tensor in state.items()} for state in (here, there)]
             if shapes[0] != shapes[1]:

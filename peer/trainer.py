@@ -6,6 +6,7 @@ import asyncio
 import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..protocol.identity import PeerId
 from ..protocol.network import Cost, Network
@@ -27,7 +28,7 @@ from .event_kinds import (
 )
 from .folder import PeerFolder, standing_to_record
 from .replica import Replica, Work, finite
-from .rounds.group import Delegate
+from .rounds.group import Agree, Delegate
 from .rounds.outcome import Outcome
 from .rounds.roster import Roster
 from .rounds.snapshots import Standing
@@ -58,14 +59,23 @@ class Trainer(Delegate):
         self.greet: Callable[[PeerId], None]
         self._member_of: tuple[PeerId, ...] = ()
         self._n_warnings = 0
+        self._step_before = 0
+        """Updates applied when the present round opened."""
 
     # -- rounds ----------------------------------------------------------------------------------
 
-    async def contribute(self, round_index: int, roster: Roster, slot: int) -> bytes:
+    async def contribute(self, round_index: int, roster: Roster, slot: int, agree: Agree) -> bytes:
         if roster.peers != self._member_of:
             self._note_roster(round_index, roster)
+        self._step_before = self.replica.step
         if self.replica.step == 0 and slot == 0 and not self.tally.evaluations:
             await self.evaluate(sample=True)
+        work = await self._work(round_index, roster, slot)
+        agreed = await agree(work.floats)
+        return await self.network.compute(lambda: self.replica.encode(agreed), self.replica.encode_cost())
+
+    async def _work(self, round_index: int, roster: Roster, slot: int) -> Work:
+        """This round's local steps."""
         started_s = asyncio.get_running_loop().time()
 
         def compute() -> Work:
@@ -73,18 +83,18 @@ class Trainer(Delegate):
 
         work = await self.network.compute(compute, self.replica.work_cost())
         seconds = asyncio.get_running_loop().time() - started_s
-        loss = finite(work.loss)
-        self.emit(Trained(step=self.replica.step, loss=loss, samples=work.samples, seconds=seconds))
-        return work.payload
+        self.emit(Trained(step=self.replica.step, loss=finite(work.loss), samples=work.samples, seconds=seconds))
+        return work
 
     async def concluded(self, outcome: Outcome, roster: Roster) -> None:
         self._tell_outcome(outcome)
         if not outcome.committed:
             return
-        limits, step = self.replica.manifest.limits, outcome.step
-        if step % limits.eval_every_steps == 0 and self._is_my_turn(step // limits.eval_every_steps, roster):
+        limits, before, after = self.replica.manifest.limits, self._step_before, outcome.step
+        turn = after // limits.eval_every_steps
+        if turn > before // limits.eval_every_steps and self._is_my_turn(turn, roster):
             await self.evaluate()
-        if step % limits.checkpoint_every_steps == 0:
+        if after // limits.checkpoint_every_steps > before // limits.checkpoint_every_steps:
             await self.checkpoint()
 
     def _is_my_turn(self, turn: int, roster: Roster) -> bool:
@@ -108,6 +118,7 @@ class Trainer(Delegate):
                 outcome="committed" if outcome.committed else "failed",
                 contributors=tuple(short_id(peer) for peer in outcome.contributors),
                 excluded={short_id(peer): reason for peer, reason in outcome.excluded.items()},
+                dropped=tuple(short_id(peer) for peer in outcome.dropped),
                 payload_bytes=outcome.payload_bytes,
                 duration_s=outcome.duration_s,
                 overhead_s=outcome.overhead_s,
@@ -157,7 +168,7 @@ class Trainer(Delegate):
     async def evaluate(self, *, sample: bool = False) -> None:
         """Loss on held-out samples, and some text if the task writes any."""
         replica = self.replica
-        result = await self.network.compute(replica.evaluate, replica.work_cost())
+        result = await self.network.compute(replica.evaluate, replica.evaluate_cost())
         self.tally.evaluations.append((replica.step, result.loss))
         self.emit(Evaluated(step=replica.step, loss=finite(result.loss), accuracy=result.accuracy))
         if sample:
@@ -166,7 +177,7 @@ class Trainer(Delegate):
             def write() -> str | None:
                 return replica.task.sample_text(replica.model, seed=seed)
 
-            text = await self.network.compute(write, replica.work_cost())
+            text = await self.network.compute(write, replica.evaluate_cost())
             if text is not None:
                 self.emit(Sampled(step=replica.step, text=text))
 
@@ -175,16 +186,20 @@ class Trainer(Delegate):
         replica, standing = self.replica, self.standing()
         started_s = asyncio.get_running_loop().time()
         keep = replica.manifest.limits.keep_checkpoints
-        contents = Checkpoint(
-            step=replica.step,
-            round_index=standing.index,
-            model={name: tensor.detach() for name, tensor in replica.parameters.items()},
-            shared=replica.shared(),
-            local=replica.method.local_state(),
-            record=standing_to_record(standing, stopped=stopped),
-        )
+
+        def keep_state() -> Path:
+            contents = Checkpoint(
+                step=replica.step,
+                round_index=standing.index,
+                model=replica.model_state(),
+                shared=replica.shared(),
+                local=replica.local(),
+                record=standing_to_record(standing, stopped=stopped),
+            )
+            return save(self.folder.path, contents, keep=keep)
+
         try:
-            path = await self.network.compute(lambda: save(self.folder.path, contents, keep=keep), Cost())
+            path = await self.network.compute(keep_state, Cost())
         except OSError as error:
             self.warned(f"no checkpoint: {error}")
             return

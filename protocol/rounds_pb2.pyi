@@ -156,6 +156,18 @@ class HeldItem(_message.Message):
     item: Item
     def __init__(self, key: _Optional[int] = ..., item: _Optional[_Union[Item, _Mapping]] = ...) -> None: ...
 
+class Floats(_message.Message):
+    __slots__ = ("lineage", "round", "base", "values")
+    LINEAGE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    lineage: bytes
+    round: int
+    base: bytes
+    values: bytes
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ..., values: _Optional[bytes] = ...) -> None: ...
+
 class Plan(_message.Message):
     __slots__ = ("lineage", "round", "attempt", "contributors", "parts")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]

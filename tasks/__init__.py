@@ -4,7 +4,7 @@ from .errors import BadData, MissingData, TaskError, UnknownTask
 from .fingerprint import fingerprint
 from .initialise import build_initialised, draw_fan_in
 from .registry import TASKS, build_task, is_users_own
-from .sharding import global_batch, shard
+from .sharding import global_batch, round_batches, shard
 from .task import Evaluation, Indices, Task
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "fingerprint",
     "global_batch",
     "is_users_own",
+    "round_batches",
     "shard",
 ]

@@ -27,9 +27,26 @@ def shard(*, seed: int, round_index: int, n_members: int, slot: int, batch_size:
     No sample repeats within a round before all have been used.
     Raises: ValueError for a number out of bounds.
     """
-    _refuse_out_of_bounds(seed, round_index, n_members, slot, batch_size, n_train)
-    batch = global_batch(seed=seed, round_index=round_index, size=n_members * batch_size, n_train=n_train)
-    return batch[slot * batch_size : (slot + 1) * batch_size]
+    if not 0 <= slot < n_members:
+        raise ValueError(f"slot {slot} is outside a roster of {n_members}")
+    batches = round_batches(
+        seed=seed, round_index=round_index, n_members=n_members, batch_size=batch_size, n_steps=1, n_train=n_train
+    )
+    own: Indices = batches[0, slot]
+    return own
+
+
+def round_batches(
+    *, seed: int, round_index: int, n_members: int, batch_size: int, n_steps: int, n_train: int
+) -> Indices:
+    """The samples of all members in all local steps of a round, int64 [n_steps, n_members, batch_size].
+
+    Args and errors: as `shard`. No sample repeats within a round before all have been used.
+    """
+    _refuse_out_of_bounds(seed, round_index, n_members, batch_size, n_steps, n_train)
+    size = n_steps * n_members * batch_size
+    batch = global_batch(seed=seed, round_index=round_index, size=size, n_train=n_train)
+    return batch.reshape(n_steps, n_members, batch_size)
 
 
 def global_batch(*, seed: int, round_index: int, size: int, n_train: int) -> Indices:
@@ -64,11 +81,11 @@ def _first_occurrences(values: Indices) -> Indices:
 
 
 def _refuse_out_of_bounds(
-    seed: int, round_index: int, n_members: int, slot: int, batch_size: int, n_train: int
+    seed: int, round_index: int, n_members: int, batch_size: int, n_steps: int, n_train: int
 ) -> None:
     if not (0 <= seed < WORD_MAX and 0 <= round_index < WORD_MAX):
         raise ValueError(f"seed {seed} and round {round_index} must be at least 0 and below 2^64")
-    if not 0 <= slot < n_members:
-        raise ValueError(f"slot {slot} is outside a roster of {n_members}")
-    if batch_size < 1 or not 1 <= n_train < 2**31:
-        raise ValueError(f"cannot draw {batch_size} of {n_train} samples: both must be at least 1")
+    if min(n_members, batch_size, n_steps) < 1 or not 1 <= n_train < 2**31:
+        raise ValueError(
+            f"cannot draw {n_steps} x {n_members} x {batch_size} of {n_train} samples: all must be at least 1"
+        )

@@ -22,7 +22,7 @@ def draft(group: Group, round_: Round, proposal: Proposal | None, leadership: Le
     contributors, items = proposal or ((), ())
     leaving = {slot for slot, report in leadership.reports.items() if report.leaving}
     stop = all(slot in leaving for slot in round_.live()) or bool(
-        contributors and group.replica.step + 1 >= group.stop_at
+        contributors and group.replica.step + group.replica.steps >= group.stop_at
     )
     dead = _dead(group, round_, leadership)
     removed = () if stop else tuple(sorted(leaving | dead))

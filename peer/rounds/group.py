@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from ...algorithms import Exchange
+import numpy as np
+import numpy.typing as npt
+
+from ...algorithms import Exchange, Slots, TooFewContributions
 from ...protocol.errors import Diverged
 from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Network
-from ..replica import Replica
+from ..replica import Applied, Replica
 from .catchup import CatchUp
 from .decision import Decision, Item
 from .drafting import draft
@@ -30,13 +33,19 @@ from .transfer import Proposal
 
 FAREWELL_S = 4.0
 
+Agree = Callable[[npt.NDArray[np.float32]], Awaitable[npt.NDArray[np.float32]]]
+
 
 class Delegate(ABC):
     """Whoever trains: told when a round opens and what became of it."""
 
     @abstractmethod
-    async def contribute(self, round_index: int, roster: Roster, slot: int) -> bytes:
-        """This peer's payload for a round. Cancelled if the round ends without it."""
+    async def contribute(self, round_index: int, roster: Roster, slot: int, agree: Agree) -> bytes:
+        """This peer's payload for a round. Cancelled if the round ends without it.
+
+        Args:
+            agree: the maximum of some floats over the members of the round.
+        """
 
     @abstractmethod
     async def concluded(self, outcome: Outcome, roster: Roster) -> None:
@@ -209,7 +218,7 @@ class Group:
             network=self.network,
             identity=self.identity,
             rules=self.rules,
-            patience_s=self.patience.deadline_s,
+            patience_s=self.patience.deadline_s(self.replica.steps),
             draft=self._draft,
             is_leaving=lambda: self.leaving,
             note_stale=self.catch_up.nudge,
@@ -224,7 +233,8 @@ class Group:
         return round_
 
     async def _contribute(self, round_: Round) -> None:
-        payload = await self.delegate.contribute(round_.place.index, round_.place.roster, round_.place.slot)
+        place = round_.place
+        payload = await self.delegate.contribute(place.index, place.roster, place.slot, round_.agreement.maximum)
         round_.offer(payload)
 
     def _draft(self, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
@@ -241,23 +251,34 @@ class Group:
                 f"round {self.index} starts from {decision.base.hex()[:12]}, but this peer's state is "
                 f"{self.digest.hex()[:12]}: resynchronising"
             )
-        if decision.contributors:
-            mine = decision.contributors.index(slot) if slot in decision.contributors else None
-            payloads = list(items) if self.replica.exchange is Exchange.GATHER else [b"".join(items)]
-
-            def work() -> bytes:
-                return self.replica.apply(payloads, mine, len(decision.contributors))
-
-            self.digest = await self.network.compute(work, self.replica.apply_cost())
-        outcome = self._outcome(committed, round_)
+        n_steps = self.replica.steps
+        applied = await self._combine(decision, items, slot) if decision.contributors else None
+        outcome = self._outcome(committed, applied, round_)
         if round_ is not None and round_.place.slot == round_.place.leader_of(committed.certificate.ballot):
             self._spread(committed)
         self.ledger.append(committed, {item.hash: data for item, data in zip(decision.items, items, strict=True)})
-        self.patience.record(outcome.duration_s if outcome.committed else 2 * outcome.duration_s)
+        self.patience.record(outcome.duration_s if outcome.committed else 2 * outcome.duration_s, n_steps)
         self._advance(decision)
         if decision.snapshot and not decision.stop:
             await self._take_snapshot()
         await self.delegate.concluded(outcome, self.roster)
+
+    async def _combine(self, decision: Decision, items: Sequence[bytes], slot: int | None) -> Applied | None:
+        """Update the replica; None if the method cannot make an update of these contributions, on no replica then."""
+        mine = decision.contributors.index(slot) if slot in decision.contributors else None
+        slots = Slots(contributors=decision.contributors, n_members=len(self.roster))
+        payloads = list(items) if self.replica.exchange is Exchange.GATHER else [b"".join(items)]
+
+        def work() -> Applied:
+            return self.replica.apply(payloads, mine, slots)
+
+        try:
+            applied = await self.network.compute(work, self.replica.apply_cost())
+        except TooFewContributions as error:
+            self.delegate.warned(f"round {self.index} failed: {error}")
+            return None
+        self.digest = applied.digest
+        return applied
 
     def _advance(self, decision: Decision) -> None:
         self.roster = decision.next_roster(self.roster)
@@ -282,7 +303,7 @@ class Group:
             if peer != self.network.peer_id:
                 self.spawn(self.catch_up.tell(peer, message))
 
-    def _outcome(self, committed: Committed, round_: Round | None) -> Outcome:
+    def _outcome(self, committed: Committed, applied: Applied | None, round_: Round | None) -> Outcome:
         decision, roster = committed.decision, committed.roster
         now = asyncio.get_running_loop().time()
         decided_s = round_.decided_s if round_ is not None and round_.decided_s is not None else now
@@ -291,12 +312,14 @@ class Group:
         leader = Place(lineage=self.lineage, index=self.index, roster=roster, base=b"", slot=0).leader_of(
             committed.certificate.ballot
         )
+        contributors = tuple(roster.members[slot].peer for slot in decision.contributors)
         return Outcome(
             round_index=self.index,
             step=self.replica.step,
-            committed=bool(decision.contributors),
-            contributors=tuple(roster.members[slot].peer for slot in decision.contributors),
+            committed=applied is not None,
+            contributors=contributors if applied is not None else (),
             excluded={roster.members[slot].peer: reason for slot, reason in decision.excluded},
+            dropped=tuple(contributors[index] for index in applied.dropped) if applied is not None else (),
             payload_bytes=offered.length if offered is not None else 0,
             duration_s=now - round_.started_s if round_ is not None else 0.0,
             overhead_s=max(0.0, decided_s - arrived_s),

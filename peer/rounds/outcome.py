@@ -20,6 +20,8 @@ class Outcome:
     contributors: tuple[PeerId, ...]
     excluded: dict[PeerId, str]
     """Who was left out, and why."""
+    dropped: tuple[PeerId, ...]
+    """Contributors that a robust method left out of the update."""
     payload_bytes: int
     """Of my own contribution; 0 if I offered none."""
     duration_s: float

@@ -15,7 +15,8 @@ class Patience:
     """Deadline = median + 6 * MAD of recent durations, within bounds.
 
     The median and the median absolute deviation ignore a minority of stragglers, so that one slow peer does not
-    teach everybody to wait for it.
+    teach everybody to wait for it. Durations count per local step, since a method may double its steps from one
+    round to the next.
 
     Args:
         floor_s: never less; covers evaluation, checkpoints and a busy machine.
@@ -27,13 +28,14 @@ class Patience:
         self.initial_s = initial_s
         self._seen = deque(seen, maxlen=WINDOW)
 
-    def record(self, duration_s: float) -> None:
-        self._seen.append(duration_s)
+    def record(self, duration_s: float, n_steps: int) -> None:
+        """A round with so many local steps has ended."""
+        self._seen.append(duration_s / n_steps)
 
-    @property
-    def deadline_s(self) -> float:
+    def deadline_s(self, n_steps: int) -> float:
+        """For a round with so many local steps."""
         if len(self._seen) < SAMPLES_MIN:
             return max(self.initial_s, self.floor_s)
         median = statistics.median(self._seen)
         spread = statistics.median(abs(value - median) for value in self._seen)
-        return max(self.floor_s, 1.5 * median, median + DEVIATIONS * spread)
+        return max(self.floor_s, n_steps * max(1.5 * median, median + DEVIATIONS * spread))

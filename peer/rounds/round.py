@@ -24,6 +24,7 @@ from ...protocol.errors import (
 from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Network
 from ...protocol.wire import parse
+from .agreement import Agreement
 from .consensus import Acceptor
 from .decision import Decision, sign_vote
 from .leading import Leadership
@@ -73,6 +74,7 @@ class Round:
         self.suspects: dict[int, str] = {}
         self.refusals: dict[int, str] = {}
         self.transfer: Transfer
+        self.agreement = Agreement(self)
         self.decided_s: float | None = None
         self.note_stale = note_stale
         self.unadmitted = unadmitted

@@ -40,6 +40,7 @@ class GroupService:
         self._current = current
         for method, handler in {
             "round/offer": self.offer,
+            "round/agree": self.agree,
             "round/hold": self.hold,
             "round/prepare": self.prepare,
             "round/accept": self.accept,
@@ -111,6 +112,12 @@ class GroupService:
         if not isinstance(round_.transfer, Gather):
             raise InvalidMessage(f"{peer} offers a payload, but this run's method reduces parts: refused")
         return round_.transfer, slot
+
+    async def agree(self, peer: PeerId, request: bytes) -> bytes:
+        message = self._parse(pb.Floats, request)
+        round_, slot = await self._round(peer, message.lineage, message.round)
+        round_.agreement.hear(slot, message)
+        return b""
 
     async def hold(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.Hold, request)

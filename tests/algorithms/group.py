@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gossamer.algorithms import Exchange, Method, OptionValue, Schedule, build_method
+from gossamer.algorithms import Exchange, Method, OptionValue, Schedule, Slots, build_method
 
 NOTHING = np.empty(0, np.float32)
 Shape = tuple[int, ...]
@@ -58,6 +58,7 @@ def exchange(members: Sequence[Replica], contributors: Sequence[int], *, step: i
     if members[0].method.exchange is Exchange.REDUCE:
         parts = [np.frombuffer(payload, np.float32) for payload in payloads]
         payloads = [members[0].method.reduce(parts).tobytes()]
+    slots = Slots(contributors=tuple(contributors), n_members=len(members))
     for slot, member in enumerate(members):
         mine = contributors.index(slot) if slot in contributors else None
-        member.method.combine(payloads, mine=mine, step=step)
+        member.method.combine(payloads, mine=mine, step=step, slots=slots)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gossamer.algorithms import BadGradient, BadPayload
+from gossamer.algorithms import BadGradient, BadPayload, Slots
 from gossamer.algorithms.tiles import Shape
 
 from .group import Replica, exchange, gradients_of
@@ -188,6 +188,6 @@ def test_extreme_payloads_that_pass_the_check_leave_finite_parameters() -> None:
     replica.method.check(payload)
     parts = [np.frombuffer(payload, np.float32)] * 32
 
-    replica.method.combine([replica.method.reduce(parts).tobytes()], mine=None, step=0)
+    replica.method.combine([replica.method.reduce(parts).tobytes()], mine=None, step=0, slots=Slots.everybody(2))
 
     assert replica.flat().isfinite().all()

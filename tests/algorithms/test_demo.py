@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gossamer.algorithms import BadGradient, BadPayload, dct
+from gossamer.algorithms import BadGradient, BadPayload, Slots, dct
 from gossamer.algorithms.payload import PayloadFormat
 from gossamer.algorithms.tiles import Shape, Tiling
 
@@ -97,7 +97,9 @@ def test_whoever_applies_the_same_roster_gets_the_same_bits_whatever_arrived_fir
     for arrival in ([0, 1, 2, 3], [3, 1, 0, 2]):
         observer = _replica()
         held = {slot: payloads[slot] for slot in arrival}
-        observer.method.combine([held[slot] for slot in sorted(held)], mine=None, step=0)
+        observer.method.combine(
+            [held[slot] for slot in sorted(held)], mine=None, step=0, slots=Slots.everybody(len(held))
+        )
         results.append(observer.flat())
 
     assert torch.equal(results[0], results[1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gossamer.algorithms import Method, Schedule, build_method
+from gossamer.algorithms import Method, Schedule, Slots, build_method
 from gossamer.tasks import BadData, MissingData, Task, build_task, shard
 from gossamer.tasks.chars import Chars
 from gossamer.tasks.text import N_VOCABULARY_MAX, build_corpus
@@ -165,7 +165,7 @@ def test_four_peers_learn_with_demo(task: Task) -> None:
             member.accumulate(_gradients(task, model, step, 4, slot, 4), 4)
         payloads = [member.encode(member.agree()) for member in members]
         for slot, member in enumerate(members):
-            member.combine(payloads, mine=slot, step=step)
+            member.combine(payloads, mine=slot, step=step, slots=Slots.everybody(4))
 
     assert task.evaluate(model).loss < before - 1.0
 
@@ -187,7 +187,7 @@ def _train_allreduce(task: Task, *, n_members: int, batch_size: int, n_steps: in
         vectors = [np.frombuffer(member.encode(member.agree()), np.float32) for member in members]
         reduced = members[0].reduce(vectors).tobytes()
         for member in members:
-            member.combine([reduced], mine=0, step=step)
+            member.combine([reduced], mine=0, step=step, slots=Slots.everybody(n_members))
     return task.evaluate(model).loss
 
 
