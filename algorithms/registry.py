@@ -8,6 +8,7 @@ from typing import Final
 import torch
 
 from .allreduce import AllReduce
+from .baffle import Baffle
 from .demo import DeMo
 from .errors import NoSuchMethod
 from .method import Method
@@ -16,6 +17,7 @@ from .schedule import Schedule
 
 METHODS: Final[Mapping[str, type[Method]]] = {
     "allreduce": AllReduce,
+    "baffle": Baffle,
     "demo": DeMo,
 }
 

@@ -13,14 +13,18 @@ from typing import Any, Literal
 
 from ..protocol import rounds_pb2 as pb
 from ..protocol.admission import Admission
+from ..protocol.devices import stream_run_id
 from ..protocol.errors import GossamerError, InvalidManifest, NetworkClosed
 from ..protocol.identity import Identity, PeerId
 from ..protocol.manifest import SignedManifest
-from ..protocol.network import Cost, Network
+from ..protocol.network import Cost, Network, Server
 from ..tasks import Task
 from .event_kinds import Ended, Left, Resynced, Started, short_id
 from .events import EventLog
 from .folder import PeerFolder, standing_of
+from .gateway.gateway import Gateway
+from .gateway.options import GatewayOptions
+from .gateway.replica import GatewayReplica
 from .joining import (
     GENESIS_KEY,
     GENESIS_TTL_S,
@@ -49,6 +53,17 @@ AHEAD_ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
+class Devices:
+    """What makes a peer a gateway."""
+
+    front: Server
+    """What devices see."""
+    identity: Identity
+    """Whose name they know."""
+    options: GatewayOptions
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """How a daemon's life ended."""
 
@@ -65,6 +80,7 @@ class Daemon:
     Args:
         owner: the run's owner's key, on the machine that has it.
         stop_at: updates after which the run stops, if sooner than the manifest says.
+        devices: makes this peer a gateway.
     Raises: InvalidManifest if the installed task is not the one that the manifest pins, or options do not fit.
     """
 
@@ -79,12 +95,14 @@ class Daemon:
         owner: Identity | None = None,
         stop_at: int | None = None,
         rules: Rules | None = None,
+        devices: Devices | None = None,
     ) -> None:
         self._libraries_bytes = peak_memory_bytes()
         check_task(manifest, task)
         self.network, self.identity, self.signed, self.folder = network, identity, manifest, folder
         self.manifest = manifest.manifest
-        self.replica = build_replica(manifest, task)
+        self._kind: type[Replica] = Replica if devices is None else GatewayReplica
+        self.replica = build_replica(manifest, task, self._kind)
         self.stop_at = min(stop_at or self.manifest.run.steps, self.manifest.run.steps)
         self.rules = rules or rules_of(manifest, self.replica)
         self.member = Member(identity.peer_id, folder.next_incarnation())
@@ -93,6 +111,7 @@ class Daemon:
         self.log = EventLog(folder.events, peer=identity.peer_id, clock=loop.time, unix=network.unix_time_s)
         self.trainer = Trainer(network, self.replica, folder, self.log.emit)
         self.trainer.standing = self._standing
+        self.gateway = self.trainer.gateway = self._open_gateway(devices) if devices is not None else None
         self._owner = owner
         self._leaving = asyncio.Event()
         self._checkpoint: Standing | None = None
@@ -159,12 +178,14 @@ class Daemon:
             for job in (work, *background):
                 job.cancel()
             await asyncio.gather(work, *background, return_exceptions=True)
+            if self.gateway is not None:
+                await self.gateway.close()
             self.log.close()
 
     # -- a life ----------------------------------------------------------------------------------
 
     async def _live(self) -> Result:
-        self._load_checkpoint()
+        self._take_up()
         standing = await self._first_standing()
         while standing is not None:
             ending = await self._take_part(standing)
@@ -205,6 +226,8 @@ class Daemon:
             await self.trainer.evaluate(sample=True)
         if group is not None:
             await self.trainer.checkpoint(stopped=ending is Ending.STOPPED)
+        if self.gateway is not None and finished:
+            await self.gateway.finish()
         if ending is Ending.LEFT:
             self.log.emit(Left(reason="asked to leave"))
         digest = await self.network.compute(replica.digest, replica.apply_cost())
@@ -220,6 +243,26 @@ class Daemon:
 
     # -- finding a place -------------------------------------------------------------------------
 
+    def _open_gateway(self, devices: Devices) -> Gateway:
+        assert isinstance(self.replica, GatewayReplica)
+        return Gateway(
+            network=self.network,
+            front=devices.front,
+            identity=devices.identity,
+            manifest=self.signed,
+            replica=self.replica,
+            folder=self.folder.path / "gateway",
+            options=devices.options,
+            refused=self.trainer.refused,
+            warned=self.trainer.warned,
+        )
+
+    def _take_up(self) -> None:
+        """Go on from what is on disk."""
+        self._load_checkpoint()
+        if self.gateway is not None:
+            self._checkpoint = self.gateway.recover(self._checkpoint)
+
     def _load_checkpoint(self) -> None:
         loaded = self.folder.newest_checkpoint()
         if loaded is None:
@@ -234,7 +277,9 @@ class Daemon:
             raise InvalidManifest(str(error)) from None
         if self.replica.digest() != standing.digest:
             self.trainer.warned("the checkpoint's state is not the one that its round agreed on: not used")
-            self.replica = self.trainer.replica = build_replica(self.signed, self.replica.task)
+            self.replica = self.trainer.replica = build_replica(self.signed, self.replica.task, self._kind)
+            if self.gateway is not None and isinstance(self.replica, GatewayReplica):
+                self.gateway.replica = self.replica
             return
         self._checkpoint = standing
 
@@ -289,6 +334,8 @@ class Daemon:
         got = await resync(self.network, self.replica, view, self._genesis)
         if got is None:
             return None
+        if self.gateway is not None:
+            self.gateway.resynced()
         from_round = mine.index if mine is not None else 0
         self._tell_resynced(from_round, got.standing.index, got.bytes, got.donors, started_s, got.how)
         return got.standing
@@ -427,12 +474,14 @@ class Daemon:
         }
 
 
-def build_replica(manifest: SignedManifest, task: Task) -> Replica:
+def build_replica(manifest: SignedManifest, task: Task, kind: type[Replica] = Replica) -> Replica:
     """Raises InvalidManifest for a method or options that do not exist."""
     try:
-        return Replica(task, manifest.manifest)
+        replica = kind(task, manifest.manifest)
     except ValueError as error:
         raise InvalidManifest(f"[method] of the manifest: {error}") from None
+    replica.method.begin(stream_run_id(manifest.run_id))
+    return replica
 
 
 def check_task(manifest: SignedManifest, task: Task) -> None:

@@ -83,7 +83,11 @@ def standing_to_record(standing: Standing, *, stopped: bool) -> dict[str, Any]:
 
 def standing_of(checkpoint: Checkpoint) -> Standing:
     """The standing that a checkpoint was taken at. Raises StateError."""
-    record: Mapping[str, Any] = checkpoint.record
+    return standing_from_record(checkpoint.record)
+
+
+def standing_from_record(record: Mapping[str, Any]) -> Standing:
+    """What `standing_to_record` wrote down. Raises StateError."""
     try:
         members = [Member(parse_peer_id(str(peer)), int(life)) for peer, life in record["roster"]]
         return Standing(
@@ -93,7 +97,7 @@ def standing_of(checkpoint: Checkpoint) -> Standing:
             digest=bytes.fromhex(record["digest"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise StateError(f"the checkpoint's record is incomplete ({error}): use an older one or a new folder") from None
+        raise StateError(f"a standing's record is incomplete ({error}): use an older one or a new folder") from None
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:

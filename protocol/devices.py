@@ -164,7 +164,12 @@ def read_submission(signed: Signed, *, run_id: str, device: PeerId) -> Submissio
     if len(signed.body) > UPLINK_BYTES_MAX:
         raise InvalidMessage(f"a submission of {len(signed.body)} bytes: at most {UPLINK_BYTES_MAX} are allowed")
     verify(device, _SUBMISSION_DOMAIN, _addressed(run_id, device, signed.body), signed.signature)
-    message = parse(SubmissionBody, signed.body, bytes_max=UPLINK_BYTES_MAX, what="a submission")
+    return read_submission_body(signed.body, device)
+
+
+def read_submission_body(body: bytes, device: PeerId) -> Submission:
+    """What stands in a submission whose signature was checked. Raises InvalidMessage."""
+    message = parse(SubmissionBody, body, bytes_max=UPLINK_BYTES_MAX, what="a submission")
     if len(message.base) != DIGEST_BYTES or message.slot >= SLOTS_MAX or not math.isfinite(message.loss):
         raise InvalidMessage(f"{device} submits for slot {message.slot} with a loss of {message.loss}: discard it")
     return Submission(

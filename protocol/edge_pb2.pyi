@@ -200,3 +200,53 @@ class Downlink(_message.Message):
     finish: Finish
     heartbeat: bool
     def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ..., heartbeat: _Optional[bool] = ...) -> None: ...
+
+class OpenedRound(_message.Message):
+    __slots__ = ("round", "base", "devices")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    base: bytes
+    devices: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, round: _Optional[int] = ..., base: _Optional[bytes] = ..., devices: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Accepted(_message.Message):
+    __slots__ = ("device", "body")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    device: bytes
+    body: bytes
+    def __init__(self, device: _Optional[bytes] = ..., body: _Optional[bytes] = ...) -> None: ...
+
+class AppliedStep(_message.Message):
+    __slots__ = ("step_before", "step_after", "step", "contributors", "members", "base", "digest", "standing", "round")
+    STEP_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    STEP_AFTER_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTORS_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    STANDING_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    step_before: int
+    step_after: int
+    step: Step
+    contributors: _containers.RepeatedScalarFieldContainer[int]
+    members: int
+    base: bytes
+    digest: bytes
+    standing: str
+    round: int
+    def __init__(self, step_before: _Optional[int] = ..., step_after: _Optional[int] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., contributors: _Optional[_Iterable[int]] = ..., members: _Optional[int] = ..., base: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., standing: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
+
+class JournalEntry(_message.Message):
+    __slots__ = ("opened", "accepted", "applied")
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_FIELD_NUMBER: _ClassVar[int]
+    opened: OpenedRound
+    accepted: Accepted
+    applied: AppliedStep
+    def __init__(self, opened: _Optional[_Union[OpenedRound, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., applied: _Optional[_Union[AppliedStep, _Mapping]] = ...) -> None: ...
