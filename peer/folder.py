@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..protocol.atomic import write_atomically
 from ..protocol.errors import NoCheckpoint, StateError
 from ..protocol.identity import Identity, parse_peer_id
 from ..protocol.manifest import SignedManifest, parse
@@ -98,21 +98,3 @@ def standing_from_record(record: Mapping[str, Any]) -> Standing:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StateError(f"a standing's record is incomplete ({error}): use an older one or a new folder") from None
-
-
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
-    """Replace a file so that a crash leaves the old or the new one, never half."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    temporary.replace(path)
-    if durable:
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

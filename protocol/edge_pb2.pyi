@@ -250,3 +250,9 @@ class JournalEntry(_message.Message):
     accepted: Accepted
     applied: AppliedStep
     def __init__(self, opened: _Optional[_Union[OpenedRound, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., applied: _Optional[_Union[AppliedStep, _Mapping]] = ...) -> None: ...
+
+class Outbox(_message.Message):
+    __slots__ = ("submissions",)
+    SUBMISSIONS_FIELD_NUMBER: _ClassVar[int]
+    submissions: _containers.RepeatedCompositeFieldContainer[Signed]
+    def __init__(self, submissions: _Optional[_Iterable[_Union[Signed, _Mapping]]] = ...) -> None: ...

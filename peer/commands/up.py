@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ...protocol.admission import Ticket, issue_ticket
+from ...protocol.atomic import write_atomically
 from ...protocol.errors import GossamerError, UsageError
 from ...protocol.identity import Identity
 from ...protocol.manifest import SignedManifest, compose, parse
 from ..event_kinds import Evaluated, RoundEnded
-from ..folder import PeerFolder, write_atomically
+from ..folder import PeerFolder
 from ..report import write_report
 from . import order as orders
 from .summary import summarise

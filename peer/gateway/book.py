@@ -14,10 +14,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ...protocol.atomic import write_atomically
 from ...protocol.enrolment import Token, check_request, check_rotation
 from ...protocol.errors import Expired, InvalidMessage, NotAdmitted, StateError
 from ...protocol.identity import PeerId, parse_peer_id
-from ..folder import write_atomically
 
 DEVICES_MAX = 100_000
 _VERSION = 1

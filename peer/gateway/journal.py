@@ -17,9 +17,9 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
+from ...protocol.atomic import write_atomically
 from ...protocol.edge_pb2 import JournalEntry
 from ...protocol.errors import StateError
-from ..folder import write_atomically
 
 _HEAD = struct.Struct("<II")
 ENTRY_BYTES_MAX = 1 << 30
