@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from .protocol.errors import GossamerError, MissingExtra
@@ -12,7 +13,7 @@ PEER_EXTRA = ("torch", "hivemind", "typer", "rich", "pydantic", "scipy", "safete
 def main() -> None:
     """Console entry point: one line on stderr and an exit code for every error that we raise on purpose."""
     try:
-        _run()
+        _run(sys.argv[1:])
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in PEER_EXTRA:
             raise
@@ -22,7 +23,15 @@ def main() -> None:
         _fail(error)
 
 
-def _run() -> None:
+def _run(arguments: list[str]) -> None:
+    if arguments[:1] == ["edge"]:
+        # A device: nothing of a peer's may be imported, and numpy reads these once. One thread is enough for it.
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
+        from .edge.commands.app import main as edge
+
+        edge(arguments[1:])
+        return
     from .peer.commands.app import app
 
     app(prog_name="gossamer")
