@@ -22,40 +22,17 @@ from .clipping import GRADIENT_ABS_MAX, clip_by_global_norm, refuse_unusable
 from .errors import BadPayload
 from .layout import Layout
 from .method import F32, Exchange, Method, Slots
-from .optimizers import SGD, AdamW, Optimizer
-from .options import describe_options, require
+from .optimizers import OptimizerOptions
+from .options import describe_options
 from .schedule import Schedule
 
-OPTIMIZERS: Final = ("adamw", "sgd")
 N_SAMPLES_MAX: Final = 2**24
 """Above this float32 cannot count one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AllReduceOptions:
+class AllReduceOptions(OptimizerOptions):
     """Options of `allreduce`."""
-
-    optimizer: str = "adamw"
-    """adamw or sgd."""
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-5
-    """Added to Adam's denominator; larger is more stable and closer to SGD."""
-    momentum: float = 0.9
-    """For sgd; 0: none."""
-    weight_decay: float = 0.0
-    """Decoupled: parameters shrink by 1 - lr * weight_decay each update; 0: not at all."""
-    clip: float = 1.0
-    """Bound of the averaged gradient's global norm; 0: none."""
-
-    def __post_init__(self) -> None:
-        require(self.optimizer in OPTIMIZERS, "optimizer", f"one of {', '.join(OPTIMIZERS)}", self.optimizer)
-        require(0 <= self.beta1 < 1, "beta1", "at least 0 and below 1", self.beta1)
-        require(0 <= self.beta2 < 1, "beta2", "at least 0 and below 1", self.beta2)
-        require(0 < self.eps <= 1, "eps", "above 0 and at most 1", self.eps)
-        require(0 <= self.momentum < 1, "momentum", "at least 0 and below 1", self.momentum)
-        require(0 <= self.weight_decay <= 10, "weight_decay", "between 0 and 10", self.weight_decay)
-        require(0 <= self.clip <= 1e6, "clip", "between 0 and 1e6", self.clip)
 
 
 class AllReduce(Method):
@@ -71,7 +48,7 @@ class AllReduce(Method):
         self._options = options
         self._schedule = schedule
         self._layout = Layout.of(parameters)
-        self._optimizer = _build_optimizer(options, self._layout.dim)
+        self._optimizer = options.build(self._layout.dim)
         # Sum of sample gradients, and behind it the number of samples: the payload as it stands.
         self._pending = torch.zeros(self._layout.dim + 1)
 
@@ -123,9 +100,3 @@ class AllReduce(Method):
         for parameter, part in zip(self._parameters.values(), self._layout.views(direction), strict=True):
             parameter.mul_(1 - lr * self._options.weight_decay)
             parameter.sub_(part.to(parameter.device), alpha=lr)
-
-
-def _build_optimizer(options: AllReduceOptions, dim: int) -> Optimizer:
-    if options.optimizer == "adamw":
-        return AdamW(dim, beta1=options.beta1, beta2=options.beta2, eps=options.eps)
-    return SGD(dim, momentum=options.momentum)

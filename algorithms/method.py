@@ -71,6 +71,8 @@ class Method(ABC):
     name: ClassVar[str]
     exchange: Exchange
     """Alike for all methods of one class, or chosen by the options when it is built."""
+    overlaps: bool = False
+    """Whether the next round's local steps are done while this round's contributions travel."""
     default_lr: ClassVar[float]
     """A peak learning rate that trains small models well."""
     default_schedule: ClassVar[str] = "constant"

@@ -7,8 +7,47 @@ Weight decay is decoupled and belongs to whoever applies the direction.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Final
 
 import torch
+
+from .options import require
+
+OPTIMIZERS: Final = ("adamw", "sgd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerOptions:
+    """Options of methods that step with an optimizer of the usual kind."""
+
+    optimizer: str = "adamw"
+    """adamw or sgd."""
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-5
+    """Added to Adam's denominator; larger is more stable and closer to SGD."""
+    momentum: float = 0.9
+    """For sgd; 0: none."""
+    weight_decay: float = 0.0
+    """Decoupled: parameters shrink by 1 - lr * weight_decay each update; 0: not at all."""
+    clip: float = 1.0
+    """Bound of the gradient's global norm before the optimizer sees it; 0: none."""
+
+    def __post_init__(self) -> None:
+        require(self.optimizer in OPTIMIZERS, "optimizer", f"one of {', '.join(OPTIMIZERS)}", self.optimizer)
+        require(0 <= self.beta1 < 1, "beta1", "at least 0 and below 1", self.beta1)
+        require(0 <= self.beta2 < 1, "beta2", "at least 0 and below 1", self.beta2)
+        require(0 < self.eps <= 1, "eps", "above 0 and at most 1", self.eps)
+        require(0 <= self.momentum < 1, "momentum", "at least 0 and below 1", self.momentum)
+        require(0 <= self.weight_decay <= 10, "weight_decay", "between 0 and 10", self.weight_decay)
+        require(0 <= self.clip <= 1e6, "clip", "between 0 and 1e6", self.clip)
+
+    def build(self, dim: int) -> Optimizer:
+        """The optimizer for a flat vector of so many elements."""
+        if self.optimizer == "adamw":
+            return AdamW(dim, beta1=self.beta1, beta2=self.beta2, eps=self.eps)
+        return SGD(dim, momentum=self.momentum)
 
 
 class Optimizer(ABC):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Final
 
@@ -10,7 +12,9 @@ import torch
 from .allreduce import AllReduce
 from .baffle import Baffle
 from .demo import DeMo
+from .diloco import DiLoCo
 from .errors import NoSuchMethod
+from .local import Local
 from .method import Method
 from .options import OptionValue, nearest, read_options
 from .schedule import Schedule
@@ -19,17 +23,29 @@ METHODS: Final[Mapping[str, type[Method]]] = {
     "allreduce": AllReduce,
     "baffle": Baffle,
     "demo": DeMo,
+    "diloco": DiLoCo,
+    "local": Local,
 }
 
 
 def method_class(name: str) -> type[Method]:
     """The class of a method, e.g. for its `default_lr`.
 
+    Args:
+        name: one of METHODS, or `module:attribute` of code that this machine's owner installed. Importing it runs it,
+            so a name that came from somebody else must have been approved by this machine's owner first.
     Raises: NoSuchMethod.
     """
+    if is_users_own(name):
+        return _import_own(name)
     if name not in METHODS:
-        raise NoSuchMethod(f"unknown method {name!r}: {nearest(name, METHODS)}")
+        raise NoSuchMethod(f"unknown method {name!r}: {nearest(name, METHODS)}, or module:attribute for your own")
     return METHODS[name]
+
+
+def is_users_own(name: str) -> bool:
+    """Whether building the method imports a module that its name says."""
+    return ":" in name
 
 
 def check_options(name: str, options: Mapping[str, OptionValue]) -> None:
@@ -50,3 +66,17 @@ def build_method(
     method = method_class(name)
     typed = read_options(method.options_type, options, owner=f"method {name!r}")
     return method(parameters, typed, schedule)
+
+
+def _import_own(name: str) -> type[Method]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute, None)
+    except (ImportError, SyntaxError, TypeError, ValueError) as error:
+        raise NoSuchMethod(
+            f"cannot import the module of method {name!r} ({error}): install it on this machine or put its folder on "
+            "PYTHONPATH"
+        ) from error
+    if inspect.isclass(found) and issubclass(found, Method):
+        return found
+    raise NoSuchMethod(f"method {name!r}: {module_name} has no {attribute!r} that is a subclass of Method")

@@ -7,6 +7,7 @@ one stream open and polls nothing; when that breaks it connects again, for ever.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from ..protocol.edge_pb2 import (
     Step,
     Uplink,
 )
-from ..protocol.errors import GossamerError, InvalidMessage, NetworkClosed, NotAdmitted, UsageError
+from ..protocol.errors import GossamerError, InvalidMessage, NetworkClosed, NotAdmitted, StateError, UsageError
 from ..protocol.identity import Identity, PeerId
 from ..protocol.network import Client, Cost
 from ..protocol.wire import parse
@@ -348,7 +349,8 @@ class Device:
             or now_s - self._written_s > STATUS_EVERY_S
         ):
             self._written_s = now_s
-            self._folder.write_status(self.status())
+            with contextlib.suppress(StateError):  # a full disk is survived
+                self._folder.write_status(self.status())
 
     def status(self) -> dict[str, Any]:
         traffic = self._client.traffic

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..protocol.atomic import write_atomically
-from ..protocol.errors import NoCheckpoint, StateError
+from ..protocol.errors import DiskFull, NoCheckpoint, StateError, disk_error
 from ..protocol.identity import Identity, parse_peer_id
 from ..protocol.manifest import SignedManifest, parse
 from .checkpoints import Checkpoint, Loaded, load_newest
@@ -20,8 +21,12 @@ class PeerFolder:
     """`path` holds manifest.toml, identity.key, ticket, incarnation, events.jsonl, status.json, checkpoints/."""
 
     def __init__(self, path: Path) -> None:
+        """Raises StateError if it cannot be made."""
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error(error, "cannot make the folder") from None
 
     @property
     def events(self) -> Path:
@@ -60,8 +65,9 @@ class PeerFolder:
         return last + 1
 
     def write_status(self, status: Mapping[str, Any]) -> None:
-        """For `gossamer status` and for whoever starts daemons."""
-        write_atomically(self.path / "status.json", json.dumps(status, indent=1).encode(), durable=False)
+        """For `gossamer status` and for whoever starts daemons. Without room on the disk the old one stays."""
+        with contextlib.suppress(DiskFull):
+            write_atomically(self.path / "status.json", json.dumps(status, indent=1).encode(), durable=False)
 
     def newest_checkpoint(self) -> Loaded | None:
         try:

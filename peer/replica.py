@@ -56,6 +56,8 @@ class Replica:
             manifest.method.name, self.parameters, manifest.method.options, schedule_of(manifest)
         )
         self._progress = torch.zeros(2, dtype=torch.int64)
+        self._n_rounds_worked = torch.zeros((), dtype=torch.int64)
+        """Rounds below this have had their local steps."""
         self.n_params = sum(parameter.numel() for parameter in self.parameters.values())
 
     @property
@@ -79,20 +81,33 @@ class Replica:
         """Local steps in the round that comes next."""
         return self.method.steps(self.step)
 
-    def work(self, round_index: int, n_members: int, slot: int) -> Work:
-        """Do the round's local steps on this slot's samples; what comes of them is pending in the method."""
+    @property
+    def works_ahead(self) -> bool:
+        """Whether the next round's local steps are to be done while this round's contributions travel."""
+        return self.method.overlaps and self.step + self.steps < self.manifest.run.steps
+
+    def work(self, round_index: int, n_members: int, slot: int, *, ahead: bool = False) -> Work:
+        """Do a round's local steps on this slot's samples; what comes of them is pending in the method.
+
+        Args:
+            ahead: the round before is not over yet.
+        Returns: without samples if the round's steps were done ahead.
+        """
+        if round_index < int(self._n_rounds_worked):
+            return Work(loss=math.nan, samples=0, floats=self.method.agree())
         batches = round_batches(
             seed=self.manifest.run.seed,
             round_index=round_index,
             n_members=n_members,
             batch_size=self.manifest.data.batch_size,
-            n_steps=self.steps,
+            n_steps=self.method.steps(self.step + self.steps) if ahead else self.steps,
             n_train=self.task.n_train,
         )
         shares = self.method.shares(slot, n_members)
         with self.method.working():
             losses = [self._learn(batch[share]) for batch in batches for share in shares]
         self.buffers.restore()
+        self._n_rounds_worked.fill_(round_index + 1)
         return Work(
             loss=math.fsum(losses) / len(losses),
             samples=len(losses) * self.manifest.data.batch_size,
@@ -192,7 +207,12 @@ class Replica:
 
     def local(self) -> dict[str, torch.Tensor]:
         """What only this replica holds."""
-        return self.method.local_state()
+        return {**self.method.local_state(), "n_rounds_worked": self._n_rounds_worked}
+
+    def forget_local(self) -> None:
+        """Drop what is pending: it no longer fits, or an earlier life may have sent it."""
+        self.method.forget_local()
+        self._n_rounds_worked.zero_()
 
     def restore(self, data: bytes) -> None:
         """Take over a snapshot; what was pending here no longer fits and is dropped. Raises BadTensor."""
@@ -200,7 +220,11 @@ class Replica:
         with torch.no_grad():
             for name, tensor in self._everything().items():
                 tensor.copy_(torch.from_numpy(arrays[name]))
-        self.method.forget_local()
+        self.forget_local()
+
+    def reset(self) -> None:
+        """Begin anew with the run's initial state."""
+        self.restore(Replica(self.task, self.manifest).snapshot())
 
     def load(
         self, model: dict[str, torch.Tensor], shared: dict[str, torch.Tensor], local: dict[str, torch.Tensor]

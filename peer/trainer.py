@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..protocol.errors import StateError
 from ..protocol.identity import PeerId
 from ..protocol.network import Cost, Network
 from .checkpoints import Checkpoint, save
@@ -62,6 +63,7 @@ class Trainer(Delegate):
         self.greet: Callable[[PeerId], None]
         self._member_of: tuple[PeerId, ...] = ()
         self._n_warnings = 0
+        self._ahead: asyncio.Task[Work] | None = None
         self._step_before = 0
         """Updates applied when the present round opened."""
 
@@ -73,23 +75,30 @@ class Trainer(Delegate):
         self._step_before = self.replica.step
         if self.replica.step == 0 and slot == 0 and not self.tally.evaluations:
             await self.evaluate(sample=True)
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            await ahead
         work = await self._work(round_index, roster, slot)
         agreed = await agree(work.floats)
-        return await self.network.compute(lambda: self.replica.encode(agreed), self.replica.encode_cost())
+        payload = await self.network.compute(lambda: self.replica.encode(agreed), self.replica.encode_cost())
+        if self.replica.works_ahead:
+            self._ahead = asyncio.create_task(self._work(round_index + 1, roster, slot, ahead=True))
+        return payload
 
-    async def _work(self, round_index: int, roster: Roster, slot: int) -> Work:
-        """This round's local steps."""
+    async def _work(self, round_index: int, roster: Roster, slot: int, *, ahead: bool = False) -> Work:
+        """A round's local steps; nothing is left to do where they were done during the round before."""
         started_s = asyncio.get_running_loop().time()
 
         def compute() -> Work:
-            return self.replica.work(round_index, len(roster), slot)
+            return self.replica.work(round_index, len(roster), slot, ahead=ahead)
 
         if self.gateway is not None:
             work = await self.gateway.work(round_index)
         else:
             work = await self.network.compute(compute, self.replica.work_cost())
         seconds = asyncio.get_running_loop().time() - started_s
-        self.emit(Trained(step=self.replica.step, loss=finite(work.loss), samples=work.samples, seconds=seconds))
+        if work.samples:
+            self.emit(Trained(step=self.replica.step, loss=finite(work.loss), samples=work.samples, seconds=seconds))
         return work
 
     async def concluded(self, outcome: Outcome, roster: Roster) -> None:
@@ -189,8 +198,12 @@ class Trainer(Delegate):
             if text is not None:
                 self.emit(Sampled(step=replica.step, text=text))
 
-    async def checkpoint(self, *, stopped: bool = False) -> None:
-        """Keep the state of now on disk. A full disk is told and survived; the one before stays."""
+    async def checkpoint(self, *, stopped: bool = False, last: bool = False) -> None:
+        """Keep the state of now on disk. A full disk is told and survived; the one before stays.
+
+        Args:
+            last: of this life, so that failing to keep it is an error. Raises DiskFull, StateError.
+        """
         replica, standing = self.replica, self.standing()
         started_s = asyncio.get_running_loop().time()
         keep = replica.manifest.limits.keep_checkpoints
@@ -208,7 +221,9 @@ class Trainer(Delegate):
 
         try:
             path = await self.network.compute(keep_state, Cost())
-        except OSError as error:
+        except StateError as error:
+            if last:
+                raise
             self.warned(f"no checkpoint: {error}")
             return
         size = sum(file.stat().st_size for file in path.iterdir())

@@ -38,6 +38,7 @@ A message says what happened, with which peer, what was expected, and what to do
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
@@ -182,6 +183,15 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UnknownName(f"unknown {kind} {name!r}: {hint}Known: {', '.join(names)}")
+
+
+def disk_error(error: OSError, doing: str) -> StateError:
+    """What the operating system said about a file, as an error of ours. `doing`: "cannot write the manifest"."""
+    where = f" {error.filename}" if error.filename is not None else ""
+    cause = f"{doing}:{where}: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskFull(f"{cause}; make room there, or choose a folder on another disk")
+    return StateError(f"{cause}; check that path and its permissions, or choose another")
 
 
 def error_from_wire(code: str, message: str) -> GossamerError:

@@ -30,6 +30,7 @@ MAX_TEXT_BYTES = 64 << 10
 TASKS = ("chars", "digits", "fashion")
 
 _MODULE_ATTRIBUTE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_METHOD_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _SIGNATURE_TABLE = re.compile(r"^\[signature\][ \t]*\r?$", re.MULTILINE)
 _MAX_STEPS = 10**9
 
@@ -98,8 +99,16 @@ class TaskChoice(_Table):
 class MethodChoice(_Table):
     """How replicas communicate. The method itself checks its options when it is built."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
+    name: str = Field(max_length=200)
+    """Lower-case letters and digits, or `module:attribute` of a method that every machine's owner installed."""
     options: Options
+
+    @field_validator("name")
+    @classmethod
+    def _well_formed(cls, name: str) -> str:
+        if not (_METHOD_NAME.fullmatch(name) or _MODULE_ATTRIBUTE.fullmatch(name)):
+            raise ValueError("use a method's name, or module:attribute for your own")
+        return name
 
 
 class Schedule(_Table):

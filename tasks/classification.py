@@ -17,12 +17,12 @@ class Labelled:
     """Samples and the class of each."""
 
     inputs: torch.Tensor
-    """float32 [n, ...]."""
+    """float32 [n, ...], or uint8 [n, ...], a quarter of that in memory: 0 to 255 stand for 0 to 1."""
     labels: torch.Tensor
     """int64 [n]."""
 
-    def bytes_for_fingerprint(self) -> Iterable[bytes]:
-        return self.inputs.numpy().tobytes(), self.labels.numpy().tobytes()
+    def bytes_for_fingerprint(self) -> Iterable[memoryview]:
+        return tuple(part.numpy().data.cast("B") for part in (self.inputs, self.labels))
 
 
 class Classification(Task):
@@ -42,11 +42,15 @@ class Classification(Task):
 
     def loss(self, model: torch.nn.Module, indices: Indices) -> torch.Tensor:
         chosen = torch.from_numpy(indices)
-        return F.cross_entropy(model(self.train.inputs[chosen]), self.train.labels[chosen])
+        return F.cross_entropy(model(_as_float(self.train.inputs[chosen])), self.train.labels[chosen])
 
     @torch.no_grad()
     def evaluate(self, model: torch.nn.Module) -> Evaluation:
-        logits = model(self.held_out.inputs)
+        logits = model(_as_float(self.held_out.inputs))
         right = logits.argmax(1) == self.held_out.labels
         loss = F.cross_entropy(logits, self.held_out.labels)
         return Evaluation(loss=float(loss), accuracy=float(right.float().mean()))
+
+
+def _as_float(inputs: torch.Tensor) -> torch.Tensor:
+    return inputs if inputs.is_floating_point() else inputs.float().div_(255)

@@ -18,7 +18,8 @@ from .errors import BadData, MissingData
 from .fingerprint import fingerprint
 from .idx import read_idx
 
-DEBIAN_DIR: Final = Path("/usr/share/dataset-fashion-mnist")
+DEBIAN_DIR: Final = Path("/usr/share/datasets/fashion-mnist")
+"""Where the package dataset-fashion-mnist puts its four files."""
 SIDE: Final = 28
 N_CLASSES: Final = 10
 N_HELD_OUT_MAX: Final = 2000
@@ -93,7 +94,7 @@ def _load(folder: Path, split: str) -> Labelled:
         raise BadData(f"{folder}: {split} has images {images.shape}, labels {labels.shape}, expected (n, 28, 28), (n,)")
     if labels.max() >= N_CLASSES:
         raise BadData(f"{folder}: {split} has a label {labels.max()}, expected 0 to {N_CLASSES - 1}")
-    inputs = torch.from_numpy(images.astype(np.float32) / np.float32(255)).unsqueeze(1)
+    inputs = torch.from_numpy(images.copy()).unsqueeze(1)  # torch wants memory that may be written to
     return Labelled(inputs=inputs, labels=torch.from_numpy(labels.astype(np.int64)))
 
 

@@ -11,13 +11,15 @@ from pathlib import Path
 from ..algorithms import OptionValue
 
 
-def fingerprint(*, sources: Iterable[object], options: Mapping[str, OptionValue], data: Iterable[bytes]) -> str:
+def fingerprint(
+    *, sources: Iterable[object], options: Mapping[str, OptionValue], data: Iterable[bytes | memoryview]
+) -> str:
     """SHA-256 (hex) over source files, options and data, each part framed by its length.
 
     Args:
         sources: classes, functions or modules; the bytes of the files that define them are hashed, in this order.
         options: by name; order does not matter.
-        data: whatever the samples are made of.
+        data: whatever the samples are made of; a memoryview is one of bytes (`cast("B")`).
     Raises: OSError, TypeError if a source has no file.
     """
     digest = hashlib.sha256(b"gossamer/task/v1")

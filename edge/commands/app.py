@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     enroll.add_argument("--gateway", required=True, metavar="HOST:PORT")
     enroll.add_argument("--token", required=True, metavar="LINE", help="the line that starts with gossamer-edge1:")
     run = _command(commands, "run", "take part until the run ends, within the rules of rules.toml")
-    run.add_argument("--data", metavar="FOLDER|FILE.npz|MODULE:FUNCTION", help="default: data or data.npz in the folder")
+    run.add_argument("--data", metavar="FOLDER|FILE.npz|MODULE:FUNCTION", help="else data or data.npz in FOLDER")
     _command(commands, "status", "say what the daemon of this device is doing")
     _command(commands, "rotate", "replace this device's key by a new one (while the daemon is stopped)")
     bench = _command(commands, "bench", "measure this device's forward passes")

@@ -26,8 +26,10 @@ def bench(name: str, *, batch: int, seconds: float, json_output: bool) -> None:
         return
     print(f"{name}, {network.n_parameters:,} parameters, batches of {batch}, one thread")
     for row in rows:
-        print(f"  {row['engine']:<16}{row['forwards_per_s']:10,.0f} forward passes a second, "
-              f"peak {row['peak_rss_mb']:.0f} MB")
+        print(
+            f"  {row['engine']:<16}{row['forwards_per_s']:10,.0f} forward passes a second, "
+            f"peak {row['peak_rss_mb']:.0f} MB"
+        )
 
 
 def _measure(network: Network, budget: int, n_samples: int, seconds: float) -> dict[str, Any]:

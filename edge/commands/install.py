@@ -76,7 +76,7 @@ def unit_text(folder: DeviceFolder, *, data: str | None, user: bool, uid: int) -
 
 
 def install(folder: Path, *, data: str | None, root: Path, user: bool) -> None:
-    """Write the unit; starting it is left to the owner. Raises UsageError for a device that is not enrolled, StateError."""
+    """Write the unit; starting it is left to the owner. Raises UsageError if it is not enrolled, StateError."""
     home = DeviceFolder(folder)
     home.gateway()
     path = _unit_path(root, user=user)
@@ -85,7 +85,9 @@ def install(folder: Path, *, data: str | None, root: Path, user: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     except OSError as error:
-        raise StateError(f"cannot write {path} ({error.strerror}): use sudo, or --user for a unit of your own") from None
+        raise StateError(
+            f"cannot write {path} ({error.strerror}): use sudo, or --user for a unit of your own"
+        ) from None
     scope = " --user" if user else ""
     print(f"wrote {path}; now: systemctl{scope} daemon-reload && systemctl{scope} enable --now {UNIT}", file=sys.stderr)
 
@@ -101,8 +103,9 @@ def uninstall(folder: Path, *, root: Path, user: bool, keep_data: bool) -> None:
             shutil.rmtree(folder)
     except OSError as error:
         raise StateError(f"cannot remove {error.filename} ({error.strerror}): use sudo") from None
-    scope = " --user" if user else ""
-    print(f"removed {path} and {'nothing else' if keep_data else folder}; now: systemctl{scope} daemon-reload", file=sys.stderr)
+    control = "systemctl --user" if user else "systemctl"
+    removed = path if keep_data else f"{path} and {folder}"
+    print(f"removed {removed}; now: {control} daemon-reload", file=sys.stderr)
 
 
 def _unit_path(root: Path, *, user: bool) -> Path:

@@ -28,8 +28,10 @@ def status(folder: Path, *, json_output: bool) -> None:
     why = f" ({found['why']})" if found["why"] else ""
     print(f"  {'device':<12}{found['device']}")
     print(f"  {'state':<12}{found['state']}{why}, {found['age_s']:.0f} s ago")
-    print(f"  {'rounds':<12}{found['rounds_counted']} counted, {found['rounds_late']} late, "
-          f"{found['rounds_abandoned']} given up, {found['outbox']} on their way")
+    print(
+        f"  {'rounds':<12}{found['rounds_counted']} counted, {found['rounds_late']} late, "
+        f"{found['rounds_abandoned']} given up, {found['outbox']} on their way"
+    )
     print(f"  {'model':<12}step {found['step']}, weights {found['weights'][:12]}")
     sent, received = sum(found["sent_bytes"].values()), sum(found["received_bytes"].values())
     print(f"  {'traffic':<12}{sent / 1e3:,.1f} kB sent, {received / 1e3:,.1f} kB received")

@@ -92,10 +92,11 @@ def peer(
     data: Data = None,
     listen: Annotated[str, typer.Option(help="IP address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     announce: Annotated[str | None, typer.Option(help="Host that others dial, if it is another.")] = None,
-    p2p_port: Annotated[int, typer.Option(help="Port of libp2p; 0: any.")] = 0,
-    grpc_port: Annotated[int, typer.Option(help="Port of the data plane; 0: any.")] = 0,
+    p2p_port: Annotated[int, typer.Option(help="Port of libp2p; 0: any.", min=0, max=65535)] = 0,
+    grpc_port: Annotated[int, typer.Option(help="Port of the data plane; 0: any.", min=0, max=65535)] = 0,
     undialable: Annotated[bool, typer.Option(help="Behind NAT: only open connections, never listen.")] = False,
     stop_at: Annotated[int | None, typer.Option(help="Stop the run after so many updates.", min=1)] = None,
+    lifeline: Annotated[bool, typer.Option("--lifeline", help="Leave when standard input (a pipe) ends.")] = False,
     json: Json = False,
 ) -> None:
     """Run the daemon of this machine."""
@@ -117,6 +118,7 @@ def peer(
             grpc_port=grpc_port,
             dialable=not undialable,
             stop_at=stop_at,
+            lifeline=lifeline,
         ),
         json_output=json,
     )
@@ -146,7 +148,9 @@ def run_new(
 
 
 @run_app.command("show")
-def run_show(manifest: Annotated[Path, typer.Argument(help="manifest.toml of a run.")], json: Json = False) -> None:
+def run_show(
+    manifest: Annotated[Path, typer.Argument(help="manifest.toml of a run, or its folder.")], json: Json = False
+) -> None:
     """Check a manifest's signature and say what it asks for."""
     from . import run as command
 
@@ -155,7 +159,7 @@ def run_show(manifest: Annotated[Path, typer.Argument(help="manifest.toml of a r
 
 @run_app.command("invite")
 def run_invite(
-    folder: Annotated[Path, typer.Argument(help="The owner's peer folder, or the folder of `gossamer up`.")],
+    folder: Annotated[Path, typer.Argument(help="The folder of the run, of its owner's peer, or of `gossamer up`.")],
     owner_key: Annotated[Path | None, typer.Option(help="The run's owner's key.")] = None,
     days: Annotated[float, typer.Option(help="How long the invite holds.", min=0.001)] = 7.0,
 ) -> None:
@@ -167,7 +171,7 @@ def run_invite(
 
 @app.command()
 def export(
-    folder: Annotated[Path, typer.Argument(help="A peer's folder.")],
+    folder: Annotated[Path, typer.Argument(help="The folder of a peer, or of `gossamer up`.")],
     out: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
 ) -> None:
     """Write the trained model of the newest good checkpoint as safetensors."""
@@ -191,8 +195,8 @@ def status(
 def doctor(
     join: Annotated[list[str] | None, typer.Option(help="Bootstrap addresses to try.")] = None,
     runs: Annotated[Path, typer.Option("--dir", help="Where runs are kept.")] = Path("runs"),
-    p2p_port: Annotated[int, typer.Option(help="Port that libp2p shall listen on.")] = 0,
-    grpc_port: Annotated[int, typer.Option(help="Port that the data plane shall listen on.")] = 0,
+    p2p_port: Annotated[int, typer.Option(help="Port that libp2p shall listen on.", min=0, max=65535)] = 0,
+    grpc_port: Annotated[int, typer.Option(help="Port that the data plane shall listen on.", min=0, max=65535)] = 0,
     json: Json = False,
 ) -> None:
     """Find out why a peer does not start or is not found, and say what to do."""

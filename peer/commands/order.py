@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ...algorithms import METHODS, OptionError, check_options, method_class
+from ...algorithms import METHODS, NoSuchMethod, OptionError, check_options, method_class
 from ...protocol.errors import UsageError, unknown_name
 from ...protocol.manifest import Manifest, manifest_of
 from ...tasks import TASKS, Task, TaskError, build_task, is_users_own
@@ -43,13 +43,13 @@ def build(name: str, options: dict[str, Any], data: Path | None) -> Task:
 
 def manifest_for(order: Order, *, created: str, start_peers: int, policy: str) -> tuple[Manifest, Task]:
     """Raises UsageError for whatever does not exist or does not fit."""
-    if order.method not in METHODS:
-        raise unknown_name("method", order.method, METHODS)
+    if order.method not in METHODS and ":" not in order.method:
+        raise unknown_name("method", order.method, [*METHODS, "module:attribute"])
     tables = _overrides(order.options)
     task_options, method_options = tables.pop("task", {}), tables.pop("method", {})
     try:
         check_options(order.method, method_options)
-    except OptionError as error:
+    except (OptionError, NoSuchMethod) as error:
         raise UsageError(str(error)) from None
     task = build(order.task, task_options, order.data)
     method = method_class(order.method)

@@ -7,11 +7,13 @@ import json
 import logging
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...protocol.admission import Admission
-from ...protocol.errors import GossamerError, InvalidManifest, NotAdmitted, UsageError
+from ...protocol.atomic import write_atomically
+from ...protocol.errors import GossamerError, InvalidManifest, UsageError
 from ...protocol.identity import Identity
 from ...protocol.invites import Invite, parse_invite
 from ...protocol.manifest import SignedManifest, parse
@@ -20,7 +22,9 @@ from ..folder import PeerFolder
 from ..membership import redeem
 from ..network.config import NetworkConfig
 from ..network.real import RealNetwork
+from .departure import Departure
 from .order import build
+from .telling import tell, tell_waiting
 
 GRACE_S = 4.5
 """From a signal to the end, at most."""
@@ -45,6 +49,7 @@ class Call:
     grpc_port: int
     dialable: bool
     stop_at: int | None
+    lifeline: bool
 
 
 def peer(call: Call, *, json_output: bool) -> None:
@@ -55,7 +60,10 @@ def peer(call: Call, *, json_output: bool) -> None:
     logging.getLogger("hivemind").setLevel(logging.ERROR)
     if (call.invite is None) == (call.manifest is None):
         raise UsageError("give either an invite line or --run FILE (gossamer run invite prints invites)")
-    result = asyncio.run(_run(call))
+    try:
+        result = asyncio.run(_run(call))
+    except asyncio.CancelledError:
+        raise GossamerError("asked to leave before it had a place in the run: start it again to take part") from None
     if json_output:
         print(json.dumps({"outcome": result.outcome, "step": result.step, "digest": result.digest.hex()}))
     else:
@@ -63,22 +71,28 @@ def peer(call: Call, *, json_output: bool) -> None:
 
 
 async def _run(call: Call) -> Result:
+    departure = Departure(lifeline=call.lifeline)
     invite = parse_invite(call.invite) if call.invite is not None else None
     known = parse(_read(call.manifest)) if call.manifest is not None else None
     run_id = known.run_id if known is not None else invite.run_id if invite is not None else ""
+    owner = _owner(call, known)
     folder = PeerFolder(call.folder or call.runs / run_id)
-    known = known or folder.manifest()
+    kept = _kept(folder, run_id)
+    known = known or kept
     identity_path = call.identity or call.owner_key or folder.path / "identity.key"
     identity = Identity.load_or_create(identity_path)
-    owner = Identity.load(call.owner_key) if call.owner_key is not None else None
     if owner is not None and owner.peer_id != identity.peer_id:
         raise UsageError("the owner's peer is known by the owner's key: leave --identity out, or give the same file")
+    if known is not None and invite is None:
+        _check_ticket(known, folder, identity, time.time())
     bootstrap = call.join or (invite.addresses if invite is not None else ())
     network = await RealNetwork.open(identity, _config(call, run_id, identity_path, bootstrap))
     try:
         manifest = known or await _fetch_manifest(network, invite)
         folder.keep_manifest(manifest)
-        await _settle_admission(network, manifest, folder, identity, invite)
+        if invite is not None and not folder.ticket():
+            folder.keep_ticket(await redeem(network, invite))
+        _check_ticket(manifest, folder, identity, network.unix_time_s())
         task = build(manifest.manifest.task.name, dict(manifest.manifest.task.options), call.data)
         daemon = Daemon(
             network=network,
@@ -89,15 +103,38 @@ async def _run(call: Call) -> Result:
             owner=owner,
             stop_at=call.stop_at,
         )
-        (folder.path / "addresses.json").write_text(json.dumps(network.addresses()))
-        publish = asyncio.create_task(_publish_manifest(network, manifest))
+        daemon.log.listen(tell)
+        network.on_lost = lambda what: None if departure.asked else daemon.trainer.warned(what)
+        write_atomically(folder.path / "addresses.json", json.dumps(network.addresses()).encode())
+        chores = [asyncio.create_task(_publish_manifest(network, manifest)), asyncio.create_task(tell_waiting(daemon))]
         try:
-            return await _until_done(daemon, network.addresses()[0] if network.addresses() else "")
+            return await _until_done(daemon, network.addresses()[0] if network.addresses() else "", departure)
         finally:
-            publish.cancel()
-            await asyncio.gather(publish, return_exceptions=True)
+            for chore in chores:
+                chore.cancel()
+            await asyncio.gather(*chores, return_exceptions=True)
     finally:
         await network.close()
+
+
+def _owner(call: Call, manifest: SignedManifest | None) -> Identity | None:
+    """The run's owner's key. Unlike a peer's own it is never made here: it has to be the one that signed the run."""
+    if call.owner_key is None:
+        return None
+    if not call.owner_key.exists():
+        raise UsageError(f"there is no owner's key {call.owner_key}: gossamer run new writes it beside the manifest")
+    owner = Identity.load(call.owner_key)
+    if manifest is not None and owner.peer_id != manifest.owner:
+        raise UsageError(f"{call.owner_key} is not the key of the run's owner {manifest.owner}: leave --owner-key out")
+    return owner
+
+
+def _kept(folder: PeerFolder, run_id: str) -> SignedManifest | None:
+    """The manifest that an earlier start has left in the folder. Raises UsageError if it is that of another run."""
+    manifest = folder.manifest()
+    if manifest is not None and manifest.run_id != run_id:
+        raise UsageError(f"{folder.path} belongs to run {manifest.run_id}, not to {run_id}: use another --folder")
+    return manifest
 
 
 def _config(call: Call, run_id: str, identity_path: Path, bootstrap: tuple[str, ...]) -> NetworkConfig:
@@ -113,7 +150,7 @@ def _config(call: Call, run_id: str, identity_path: Path, bootstrap: tuple[str, 
     )
 
 
-async def _until_done(daemon: Daemon, address: str) -> Result:
+async def _until_done(daemon: Daemon, address: str, departure: Departure) -> Result:
     """Run the daemon; the first signal asks it to leave, and after a few seconds it is made to."""
     loop = asyncio.get_running_loop()
     work = asyncio.create_task(daemon.run(address))
@@ -122,8 +159,7 @@ async def _until_done(daemon: Daemon, address: str) -> Result:
         daemon.leave()
         loop.call_later(GRACE_S, work.cancel)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, leave)
+    departure.act = leave
     loop.add_signal_handler(signal.SIGUSR1, lambda: print(daemon.describe(), file=sys.stderr, flush=True))
     try:
         return await work
@@ -165,16 +201,7 @@ async def _publish_manifest(network: RealNetwork, manifest: SignedManifest) -> N
         await asyncio.sleep(pause_s)
 
 
-async def _settle_admission(
-    network: RealNetwork, manifest: SignedManifest, folder: PeerFolder, identity: Identity, invite: Invite | None
-) -> None:
-    """See that this peer holds what admits it. Raises NotAdmitted."""
+def _check_ticket(manifest: SignedManifest, folder: PeerFolder, identity: Identity, now_s: float) -> None:
+    """See that this peer holds what admits it. Raises NotAdmitted, Expired, InvalidMessage."""
     admission = Admission(manifest.manifest.admission.policy, manifest.owner, manifest.run_id)
-    if invite is not None and not folder.ticket():
-        folder.keep_ticket(await redeem(network, invite))
-    try:
-        admission.check_ticket(folder.ticket(), peer=identity.peer_id, now_s=network.unix_time_s())
-    except GossamerError as error:
-        raise NotAdmitted(
-            f"{identity.peer_id} has no valid ticket for this run ({error}): ask its owner for an invite line"
-        ) from None
+    admission.check_ticket(folder.ticket(), peer=identity.peer_id, now_s=now_s)

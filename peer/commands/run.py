@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ...protocol.invites import Invite
 from ...protocol.manifest import compose, parse
 from ..folder import PeerFolder
 from .order import Order, manifest_for, now_text
+from .places import peer_folders
 
 __all__ = ["Order", "invite", "new", "show"]
 
@@ -36,10 +38,13 @@ def new(out: Path, order: Order, *, start_peers: int, open_to_all: bool) -> None
     print(f"run {parse(text).run_id} of {owner.peer_id}")
     key = out / "owner.key"
     print(f"start the owner's peer: gossamer peer --run {out}/manifest.toml --owner-key {key} --folder {out}/peer")
-    print(f"then invite others: gossamer run invite {out}/peer --owner-key {out}/owner.key")
+    print("  (if others shall reach it from elsewhere, add: --listen 0.0.0.0 --announce YOUR.HOST)")
+    print(f"then invite others, one line each: gossamer run invite {out}")
 
 
 def show(manifest: Path, *, json_output: bool) -> None:
+    """Of a manifest's file, or of the folder that it is in."""
+    manifest = manifest / "manifest.toml" if manifest.is_dir() else manifest
     try:
         signed = parse(manifest.read_bytes().decode())
     except (OSError, UnicodeDecodeError) as error:
@@ -56,17 +61,17 @@ def show(manifest: Path, *, json_output: bool) -> None:
 
 def invite(folder: Path, owner_key: Path | None, days: float) -> None:
     """Issue a one-time invite: written down first, then printed."""
-    path = folder / "peers" / "0" if (folder / "peers" / "0").is_dir() else folder
-    key = owner_key or next((p for p in (folder / "owner.key", path / "owner.key") if p.exists()), None)
+    path = peer_folders(folder)[0]
+    key = owner_key or next((p for p in (folder / "owner.key", path.parent / "owner.key") if p.exists()), None)
     if key is None:
-        raise UsageError(f"no owner.key in {folder}: give --owner-key FILE")
+        raise UsageError(f"no owner.key in {folder}: give --owner-key FILE, which gossamer run new has written")
     home = PeerFolder(path)
     manifest, addresses = home.manifest(), path / "addresses.json"
     if manifest is None or not addresses.exists():
         raise UsageError(f"no daemon has run in {path}: start the owner's peer first (gossamer peer --run ...)")
     owner = Identity.load(key)
     if owner.peer_id != manifest.owner:
-        raise UsageError(f"{key} is not the key of the run's owner {manifest.owner}")
+        raise UsageError(f"{key} is not the key of the run's owner {manifest.owner}: give that with --owner-key")
     made = Invite(
         run_id=manifest.run_id,
         owner=manifest.owner,
@@ -78,3 +83,9 @@ def invite(folder: Path, owner_key: Path | None, days: float) -> None:
     book.issue(made, now_s=now_s, expires_at_s=now_s + days * 86400, role="peer", ticket_lifetime_s=TICKET_LIFETIME_S)
     write_atomically(home.invites, book.to_json().encode(), mode=0o600)
     print(made.line())
+    if all("/ip4/127." in address or "/ip6/::1/" in address for address in made.addresses):
+        print(
+            "note: it serves on this machine only, as the owner's peer listens on 127.0.0.1; for others start that "
+            "with --listen 0.0.0.0 --announce YOUR.HOST",
+            file=sys.stderr,
+        )

@@ -1,8 +1,9 @@
-"""`gossamer status`: what the daemons of a folder are doing."""
+"""`gossamer status`: what the daemons of a folder are doing, or how they ended."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,35 +12,67 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from ...protocol.errors import UsageError
+from ...protocol.errors import StateError, UsageError
+from ..folder import PeerFolder
+from .places import peer_folders
 
 STALE_S = 15.0
+TAIL_BYTES = 64 << 10
 
 
 def status(folder: Path, *, json_output: bool) -> None:
-    """Read every status.json below a folder."""
-    found = sorted({*folder.glob("status.json"), *folder.glob("*/status.json"), *folder.glob("peers/*/status.json")})
-    if not found:
-        raise UsageError(f"no daemon has run in {folder}: give the folder of a peer or of gossamer up")
-    rows = [_read(path) for path in found]
+    """Read what every daemon in or below a folder has last told of itself."""
+    rows = [row for path in peer_folders(folder) if (row := _read(path)) is not None]
+    if not rows:
+        raise UsageError(f"no daemon in {folder} has told its status yet: try again in a second")
     if json_output:
         print(json.dumps(rows))
         return
-    table = Table("folder", "state", "peer", "step", "round", "roster", "sent MB", "received MB")
+    table = Table("folder", "peer", "state", "step", "round", "in its group", "sent MB", "received MB")
     for row in rows:
-        roster, megabytes = len(row["roster"]), [f"{row[key] / 1e6:.2f}" for key in ("sent_bytes", "received_bytes")]
+        megabytes = [f"{row[key] / 1e6:.2f}" for key in ("sent_bytes", "received_bytes")]
+        steps = f"{row['step']} of {row['steps']}" if row["steps"] else str(row["step"])
         table.add_row(
-            row["folder"], row["state"], row["peer"][-8:], str(row["step"]), str(row["round"]), str(roster), *megabytes
+            row["folder"], row["peer"][-8:], row["state"], steps, str(row["round"]), str(len(row["roster"])), *megabytes
         )
-    Console().print(table)
+    Console(soft_wrap=True).print(table)
+    for row in rows:
+        if row["message"]:
+            print(f"{row['folder']}: {row['message']}")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(folder: Path) -> dict[str, Any] | None:
+    path = folder / "status.json"
+    if not path.exists():
+        return None
     try:
         row: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}; is it a peer's folder?") from None
-    alive = psutil.pid_exists(int(row.get("pid", 0)))
+        raise StateError(f"{path} cannot be read: {error}; is it a peer's folder?") from None
+    manifest = PeerFolder(folder).manifest()
+    steps = manifest.manifest.run.steps if manifest is not None else None
+    row = {"folder": str(folder), "state": _state(path, row), "steps": steps, "message": "", **row}
+    end = _last_event(folder / "events.jsonl")
+    if end.get("kind") == "ended":
+        row |= {"state": end["outcome"], "step": end["step"], "round": end["round"], "message": end["message"]}
+        row |= {"active": False, "roster": []}
+    return row
+
+
+def _state(path: Path, row: dict[str, Any]) -> str:
+    if not psutil.pid_exists(int(row.get("pid", 0))):
+        return "killed"  # whoever leaves says so in the log
     fresh = time.time() - path.stat().st_mtime < STALE_S
-    state = "gone" if not alive else "stalled" if not fresh else "training" if row["active"] else "waiting"
-    return {"folder": str(path.parent), "state": state, **row}
+    return "stalled" if not fresh else "training" if row["active"] else "waiting"
+
+
+def _last_event(path: Path) -> dict[str, Any]:
+    """The last whole line of a log; empty if there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            lines = file.read().split(b"\n")[:-1]
+        event = json.loads(lines[-1]) if lines else {}
+    except (OSError, ValueError):
+        return {}
+    return event if isinstance(event, dict) else {}

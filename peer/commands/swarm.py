@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from ..events import Entry, read_events
 START_TIMEOUT_S = 90.0
 END_GRACE_S = 6.0
 
+_KILL = re.compile(r"(?P<peer>leader|[0-9]{1,9})@(?P<step>[0-9]{1,9})(?P<restart>:restart)?")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Kill:
@@ -29,14 +32,15 @@ class Kill:
     restart: bool
 
 
-def parse_kill(text: str, n_peers: int) -> Kill:
+def parse_kill(text: str, n_peers: int, n_steps: int) -> Kill:
     """Raises UsageError."""
-    place, colon, action = text.partition(":")
-    who, at, step = place.partition("@")
-    known = who == "leader" or (who.isdigit() and int(who) < n_peers)
-    if not (at and step.isdigit() and known) or (colon and action != "restart"):
+    match = _KILL.fullmatch(text)
+    if match is None or (match["peer"] != "leader" and int(match["peer"]) >= n_peers):
         raise UsageError(f"--kill {text!r}: write PEER@STEP[:restart], PEER 0..{n_peers - 1} or 'leader'")
-    return Kill(peer=None if who == "leader" else int(who), step=int(step), restart=action == "restart")
+    if int(match["step"]) >= n_steps:
+        raise UsageError(f"--kill {text!r}: the run ends at step {n_steps}; use a step before that")
+    peer = None if match["peer"] == "leader" else int(match["peer"])
+    return Kill(peer=peer, step=int(match["step"]), restart=match["restart"] is not None)
 
 
 @dataclass
@@ -71,13 +75,18 @@ class Child:
 
 
 class Swarm:
-    """The daemons of one `gossamer up`."""
+    """The daemons of one `gossamer up`.
+
+    They run in sessions of their own, so that Ctrl-C reaches them through us, in order. So that they do not outlive us
+    when we are killed, each has the reading end of a pipe that nobody but us holds open (`Departure` watches it).
+    """
 
     def __init__(self, children: list[Child], manifest: Path, extra: list[str], owner_key: Path) -> None:
         self.children = children
         self._manifest = manifest
         self._extra = extra
         self._owner_key = owner_key
+        self._lifeline, self._held = os.pipe()
 
     def start(self) -> None:
         """Start the first daemon, then, once it can be joined, all the others at once."""
@@ -113,10 +122,15 @@ class Swarm:
                 process.kill()
                 process.wait(timeout=10)
 
+    def close(self) -> None:
+        """Let go of the lifeline, once all have left."""
+        os.close(self._lifeline)
+        os.close(self._held)
+
     def _spawn(self, child: Child, join: list[str]) -> None:
         child.folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "gossamer.cli", "peer", "--run", str(self._manifest)]
-        command += ["--folder", str(child.folder), *self._extra]
+        command += ["--folder", str(child.folder), "--lifeline", *self._extra]
         for address in join:
             command += ["--join", address]
         if child.number == 0:
@@ -124,7 +138,7 @@ class Swarm:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with (child.folder / "daemon.log").open("ab") as log:
             child.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+                command, stdin=self._lifeline, stdout=log, stderr=log, env=environment, start_new_session=True
             )
 
     def _wait_for_address(self, child: Child) -> str:

@@ -47,43 +47,68 @@ class Order(orders.Order):
     stop_at: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A folder in which everything is ready for the daemons, and what shall be done to them."""
+
+    folder: Path
+    manifest: SignedManifest
+    children: list[Child]
+    kills: list[Kill]
+    total: int
+    """Updates after which the daemons end."""
+
+
 def up(order: Order, *, out: Path | None, resume: Path | None, json_output: bool) -> dict[str, Any]:
     """Start daemons, watch them to the end, report. Raises GossamerError if any of them failed."""
-    kills = [parse_kill(text, order.peers) for text in order.kills]
-    folder = resume or out or Path(tempfile.mkdtemp(prefix="gossamer-up-"))
-    children, manifest_path = _reopen(folder) if resume is not None else _prepare(order, folder)
+    plan = _reopen(order, resume) if resume is not None else _prepare(order, out)
     extra = ["--data", str(order.data)] if order.data is not None else []
     extra += ["--stop-at", str(order.stop_at)] if order.stop_at is not None else []
-    swarm = Swarm(children, manifest_path, extra, folder / "owner.key")
-    total = min(order.stop_at or 10**9, parse(manifest_path.read_bytes().decode()).manifest.run.steps)
+    swarm = Swarm(plan.children, plan.folder / "manifest.toml", extra, plan.folder / "owner.key")
     begun_s = time.monotonic()
     with _interruptible():
         try:
             swarm.start()
-            _watch(swarm, kills, total)
+            _watch(swarm, plan.kills, plan.total)
         except KeyboardInterrupt:
             swarm.stop()
-            raise GossamerError(f"interrupted; every daemon kept a checkpoint: gossamer up --resume {folder}") from None
+            remedy = f"gossamer up --resume {plan.folder}"
+            raise GossamerError(f"interrupted; every daemon kept a checkpoint: {remedy}") from None
         finally:
             swarm.stop()
-    return _finish(swarm, folder, time.monotonic() - begun_s, json_output)
+            swarm.close()
+    return _finish(swarm, plan.folder, time.monotonic() - begun_s, json_output)
 
 
 # -- before ----------------------------------------------------------------------------------------
 
 
-def _prepare(order: Order, folder: Path) -> tuple[list[Child], Path]:
-    """Manifest, keys and tickets. Keys follow from the seed, so that the order of peers does too."""
-    path = folder / "manifest.toml"
-    if path.exists():
-        raise UsageError(f"{folder} already holds a run: choose another --out, or go on with --resume {folder}")
+def _prepare(order: Order, out: Path | None) -> Plan:
+    """Manifest, keys and tickets. Keys follow from the seed, so that the order of peers does too.
+
+    Everything is checked before anything is written.
+    """
+    if out is not None:
+        _check_new(out)
     manifest, _ = orders.manifest_for(order, created=CREATED, start_peers=order.peers, policy="ticket")
+    total = min(order.stop_at or manifest.run.steps, manifest.run.steps)
+    kills = [parse_kill(text, order.peers, total) for text in order.kills]
     owner = _derived(order.seed, 0)
+    signed = parse(compose(manifest, owner))
+    folder = out or Path(tempfile.mkdtemp(prefix="gossamer-up-"))
     folder.mkdir(parents=True, exist_ok=True)
     owner.save(folder / "owner.key")
-    signed = parse(compose(manifest, owner))
-    write_atomically(path, signed.text.encode())
-    return [_settle(folder, number, signed, owner, order.seed) for number in range(order.peers)], path
+    write_atomically(folder / "manifest.toml", signed.text.encode())
+    children = [_settle(folder, number, signed, owner, order.seed) for number in range(order.peers)]
+    return Plan(folder=folder, manifest=signed, children=children, kills=kills, total=total)
+
+
+def _check_new(out: Path) -> None:
+    """Logs and checkpoints of two runs must not mix."""
+    if (out / "manifest.toml").exists():
+        raise UsageError(f"{out} already holds a run: choose another --out, or go on with --resume {out}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} exists and is not an empty folder: choose another --out")
 
 
 def _settle(folder: Path, number: int, signed: SignedManifest, owner: Identity, seed: int) -> Child:
@@ -103,16 +128,19 @@ def _derived(seed: int, number: int) -> Identity:
     return Identity(hashlib.sha256(f"gossamer up {seed} {number}".encode()).digest())
 
 
-def _reopen(folder: Path) -> tuple[list[Child], Path]:
+def _reopen(order: Order, folder: Path) -> Plan:
     path = folder / "manifest.toml"
-    homes = sorted((folder / "peers").glob("*"), key=lambda home: int(home.name)) if path.exists() else []
+    homes = [home for home in (folder / "peers").glob("*") if home.name.isdecimal()] if path.exists() else []
     if not homes:
-        raise UsageError(f"{folder} holds no run to resume: start one with gossamer up --out {folder}")
+        raise UsageError(f"{folder} holds no run of gossamer up to resume: start one with gossamer up --out {folder}")
     children = [
         Child(number=int(home.name), folder=home, peer_id=Identity.load(home / "identity.key").peer_id)
-        for home in homes
+        for home in sorted(homes, key=lambda home: int(home.name))
     ]
-    return children, path
+    manifest = parse(path.read_bytes().decode())
+    total = min(order.stop_at or manifest.manifest.run.steps, manifest.manifest.run.steps)
+    kills = [parse_kill(text, len(children), total) for text in order.kills]
+    return Plan(folder=folder, manifest=manifest, children=children, kills=kills, total=total)
 
 
 # -- meanwhile -------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ class Gateway:
         Raises: StateError if the journal contradicts the replica.
         """
         entries, self._journal.entries = self._journal.entries, []
+        self.replica.was_restored = False
         for entry in entries:
             if not entry.HasField("applied"):
                 self.collector.restore(entry)
@@ -114,6 +115,8 @@ class Gateway:
 
     async def work(self, round_index: int) -> Work:
         """What devices measured for a round; it is pending in the method when this returns."""
+        if self.replica.was_restored:
+            self._resynced()
         self.book.refresh()
         self.collector.hall.expel(self.book.is_enrolled)
         standing = await self._network.compute(self.replica.device_standing, self.replica.apply_cost())
@@ -145,8 +148,9 @@ class Gateway:
             await self._write([JournalEntry(applied=applied)])
             self._publish(one.kept, standing.index)
 
-    def resynced(self) -> None:
+    def _resynced(self) -> None:
         """The replica took over a state from outside: which submissions are part of it can't be known."""
+        self.replica.was_restored = False
         self._history.clear()
         n_dropped = self.collector.drop_pending()
         if n_dropped:
@@ -168,7 +172,10 @@ class Gateway:
             body = devices.read_submission_body(entry.accepted.body, PeerId(""))
             return body.round_index >= rounds_after
 
-        await self._network.compute(lambda: self._journal.compact(keep), Cost())
+        try:
+            await self._network.compute(lambda: self._journal.compact(keep), Cost())
+        except StateError as error:
+            self._warned(f"the gateway's journal stays as long as it is: {error}")
 
     async def finish(self) -> None:
         """The run is over: give every device the final state, and wait a little until they have it."""

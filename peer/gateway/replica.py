@@ -36,6 +36,8 @@ class GatewayReplica(Replica):
             raise UsageError(f"method {manifest.method.name!r} cannot use devices: a gateway needs a run with baffle")
         self.baffle: Baffle = self.method
         self.unpublished: list[Unpublished] = []
+        self.was_restored = False
+        """A state was taken over from outside, and the gateway has not taken note of it."""
         self._device_digest: tuple[int, bytes] | None = None
 
     def device_state(self) -> bytes:
@@ -67,3 +69,4 @@ class GatewayReplica(Replica):
         super().restore(data)
         self._device_digest = None
         self.unpublished.clear()
+        self.was_restored = True

@@ -233,9 +233,16 @@ class Group:
         return round_
 
     async def _contribute(self, round_: Round) -> None:
-        place = round_.place
-        payload = await self.delegate.contribute(place.index, place.roster, place.slot, round_.agreement.maximum)
-        round_.offer(payload)
+        """Nothing usable to contribute leaves this peer out of the round; any other failure ends the group."""
+        place, agree = round_.place, round_.agreement.maximum
+        try:
+            round_.offer(await self.delegate.contribute(place.index, place.roster, place.slot, agree))
+        except ValueError as error:
+            self.delegate.warned(f"no contribution to round {place.index}: {error}")
+        except Exception as error:
+            if not self._verdict.done():
+                self._verdict.set_exception(error)
+            raise
 
     def _draft(self, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
         return draft(self, round_, proposal, leadership)

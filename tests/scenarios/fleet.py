@@ -39,7 +39,13 @@ def digits_manifest(*, steps: int = 6, **options: Any) -> SignedManifest:
     schedule = {"lr": 1e-2, "kind": "cosine"}
     limits = {"checkpoint_every_steps": 4, "eval_every_steps": 1000}
     run = {"name": "edge", "seed": 1, "steps": steps, "created": "now"}
-    tables = {"method": method, "schedule": schedule, "limits": limits, "group": {"start_peers": 1}, "run": run}
+    tables: dict[str, dict[str, Any]] = {
+        "method": method,
+        "schedule": schedule,
+        "limits": limits,
+        "group": {"start_peers": 1},
+        "run": run,
+    }
     return signed_manifest(task, identity(0, 0), **tables)
 
 

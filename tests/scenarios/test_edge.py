@@ -9,7 +9,7 @@ import pytest
 
 from gossamer.simulator.world import Simulation
 
-from .fleet import Fleet, digits_manifest
+from .fleet import Fleet
 
 pytestmark = pytest.mark.scenario
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,11 +18,18 @@ from .swarm import digits
 
 pytestmark = pytest.mark.scenario
 
+METHODS: dict[str, dict[str, Any]] = {
+    "demo": {"name": "demo"},
+    "allreduce": {"name": "allreduce"},
+    "local": {"name": "local", "options": {"h": 3, "optimizer": "sgd"}},
+    "diloco-overlapped": {"name": "diloco", "options": {"h": 2, "overlap": True}},
+}
 
-@pytest.mark.parametrize("method", ["demo", "allreduce"])
+
+@pytest.mark.parametrize("method", METHODS)
 def test_undisturbed_daemons_end_with_one_state(tmp_path: Path, method: str) -> None:
     sim = Simulation(seed=1)
-    swarm = digits(tmp_path, sim=sim, method={"name": method})
+    swarm = digits(tmp_path, sim=sim, method=METHODS[method])
 
     async def main() -> None:
         swarm.start(4)
@@ -35,10 +43,10 @@ def test_undisturbed_daemons_end_with_one_state(tmp_path: Path, method: str) -> 
     assert all(len(event.contributors) == 4 for event in swarm.rounds(1))
 
 
-@pytest.mark.parametrize("method", ["demo", "allreduce"])
+@pytest.mark.parametrize("method", METHODS)
 def test_killed_peer_comes_back_and_contributes_again(tmp_path: Path, method: str) -> None:
     sim = Simulation(seed=2)
-    swarm = digits(tmp_path, sim=sim, method={"name": method}, run={"steps": 150})
+    swarm = digits(tmp_path, sim=sim, method=METHODS[method], run={"steps": 150})
 
     async def main() -> None:
         swarm.start(4)
@@ -167,11 +175,11 @@ def test_two_lineages_that_meet_become_one(tmp_path: Path) -> None:
     swarm.run(main())
 
 
-@pytest.mark.parametrize("method", ["demo", "allreduce"])
+@pytest.mark.parametrize("method", METHODS)
 def test_resumed_run_equals_an_undisturbed_one(tmp_path: Path, method: str) -> None:
     def run(root: Path, seed: int, stop_at: int | None) -> bytes:
         sim = Simulation(seed=seed)
-        swarm = digits(root, sim=sim, stop_at=stop_at, method={"name": method}, group={"strict": True})
+        swarm = digits(root, sim=sim, stop_at=stop_at, method=METHODS[method], group={"strict": True})
 
         async def main() -> bytes:
             swarm.start(4)

@@ -1,0 +1,103 @@
+"""Local SGD or AdamW: replicas train on their own for H steps, then average their parameters.
+
+    theta_i   theta, then H inner steps on samples of replica i; the inner optimizer's state stays local
+    theta     mean of theta_i over the contributors
+
+H is constant, or follows the Quadratic Synchronization Rule (Gu et al. 2023, arXiv:2310.14423; see `intervals`). With
+H = 1 and plain SGD this is data-parallel SGD. Per step it sends 1/H of what averaging gradients sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+
+from .intervals import Interval, default_alpha
+from .local_steps import LocalSteps
+from .method import F32, Exchange, Method, Slots
+from .optimizers import OptimizerOptions
+from .options import describe_options, require
+from .pseudo_gradient import check_counted, counted_bytes, decode_mean, encode_counted
+from .schedule import Schedule
+
+RULES: Final = ("constant", "qsr")
+H_MAX: Final = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalOptions(OptimizerOptions):
+    """Options of `local`; the optimizer is the inner one."""
+
+    h: int = 4
+    """Local steps in a round; under `qsr` the least (H_base)."""
+    rule: str = "constant"
+    """constant or qsr."""
+    alpha: float = 0.0
+    """Growth under `qsr`; 0: peak learning rate * sqrt(h), so that H leaves h as soon as the rate falls."""
+    overlap: bool = False
+    """Exchange one round's work while the next one's is done; averages then arrive a round late."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(1 <= self.h <= H_MAX, "h", f"between 1 and {H_MAX}", self.h)
+        require(self.rule in RULES, "rule", f"one of {', '.join(RULES)}", self.rule)
+        require(0 <= self.alpha <= 1e6, "alpha", "between 0 and 1e6", self.alpha)
+
+
+class Local(Method):
+    """Averaging of parameters after local steps."""
+
+    name = "local"
+    exchange = Exchange.REDUCE
+    default_lr = 1e-3
+    options_type = LocalOptions
+
+    def __init__(self, parameters: Mapping[str, torch.Tensor], options: LocalOptions, schedule: Schedule) -> None:
+        self._options = options
+        self._local = LocalSteps(parameters, options, schedule)
+        alpha = 0.0 if options.rule == "constant" else options.alpha or default_alpha(schedule, options.h)
+        self._interval = Interval(base=options.h, alpha=alpha, schedule=schedule)
+        self.overlaps = options.overlap
+
+    def steps(self, step: int) -> int:
+        return self._interval.steps(step)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        with self._local.working():
+            yield
+
+    def accumulate(self, gradients: Mapping[str, torch.Tensor | None], n_samples: int) -> None:
+        self._local.step(gradients)
+
+    def encode(self, agreed: F32) -> bytes:
+        return encode_counted(self._local.send())
+
+    def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int, slots: Slots) -> tuple[int, ...]:
+        (reduced,) = payloads
+        move = self._move(decode_mean(reduced))
+        self._local.settle(move, sent=mine is not None, step=step, n_steps=self.steps(step))
+        return ()
+
+    def check(self, payload: bytes) -> None:
+        check_counted(payload, self._local.layout.dim)
+
+    def payload_bytes_max(self) -> int:
+        return counted_bytes(self._local.layout.dim)
+
+    def shared_state(self) -> dict[str, torch.Tensor]:
+        return self._local.shared_state()
+
+    def local_state(self) -> dict[str, torch.Tensor]:
+        return self._local.local_state()
+
+    def describe(self) -> dict[str, Any]:
+        return {"method": self.name, **describe_options(self._options)}
+
+    def _move(self, mean: torch.Tensor) -> torch.Tensor:
+        """What to add to the agreed parameters, given the mean drift, float32 [dim]."""
+        return mean

@@ -1,0 +1,60 @@
+"""When the parts of a split run meet again, all but one give way: see "Fork" in docs/design/0002-rounds.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..protocol import rounds_pb2 as pb
+from ..protocol.errors import GossamerError, NetworkClosed
+from ..protocol.identity import PeerId
+from ..protocol.network import MAX_MESSAGE_BYTES, Network
+from ..protocol.wire import parse
+from .membership import Announcement
+from .rounds.group import Group
+from .rounds.outcome import Ending
+
+AHEAD_ROUNDS = 3
+"""A peer that announces a round so much later than ours knows something that we missed."""
+
+
+class Rivals:
+    """Looks at what other peers announce, on behalf of one peer's group.
+
+    Args:
+        group: as it is now; None while this peer has no place.
+        samples: behind this peer's state.
+    """
+
+    def __init__(self, network: Network, group: Callable[[], Group | None], samples: Callable[[], int]) -> None:
+        self._network = network
+        self._group = group
+        self._samples = samples
+
+    def look(self, view: Mapping[PeerId, Announcement]) -> None:
+        """Ask whoever is ahead of us for what we missed, and a lineage with more samples whether it is alive."""
+        group = self._group()
+        if group is None or group.round is None:
+            return
+        for peer, claim in sorted(view.items()):
+            if claim.active and claim.lineage == group.lineage and claim.round_index > group.index + AHEAD_ROUNDS:
+                group.catch_up.nudge(peer)
+                return
+        others = [claim for _, claim in sorted(view.items()) if claim.active and claim.lineage != group.lineage]
+        rivals = [claim for claim in others if self._wins(claim.samples, claim.lineage, group)]
+        if rivals:
+            group.spawn(self._meet(group, rivals[0].member.peer))
+
+    def _wins(self, samples: int, lineage: bytes, group: Group) -> bool:
+        return (-samples, lineage) < (-self._samples(), group.lineage)
+
+    async def _meet(self, group: Group, rival: PeerId) -> None:
+        """Make sure that a rival lineage is alive before going over to it."""
+        try:
+            answer = await self._network.call(rival, "round/status", b"", timeout_s=5.0)
+            status = parse(pb.Status, answer, bytes_max=MAX_MESSAGE_BYTES, what="a status")
+        except NetworkClosed:
+            raise
+        except GossamerError:
+            return
+        if status.active and status.lineage != group.lineage and self._wins(status.samples, status.lineage, group):
+            group.end(Ending.SUPERSEDED)
