@@ -120,3 +120,13 @@ def contributions_in(payloads: Sequence[bytes], options: BaffleOptions, n: int) 
     """The device contributions that are part of some payloads, each named by its round's seed and its slot."""
     replays = [one for one in (decode(payload, options, n) for payload in payloads) if isinstance(one, Replay)]
     return frozenset((part.round_seed, slot) for replay in replays for part in replay.parts for slot in part.slots)
+
+
+def shares_of(payloads: Sequence[bytes], options: BaffleOptions, n: int) -> dict[str, float]:
+    """How much of an update's gradient comes from devices and from peers; sums to 1."""
+    weights = {"devices": 0.0, "peers": 0.0}
+    for payload in payloads:
+        one = decode(payload, options, n)
+        weights["peers" if isinstance(one, Dense) else "devices"] += weight_of(one, options, n)
+    total = sum(weights.values())
+    return {kind: weight / total for kind, weight in weights.items()}

@@ -19,7 +19,7 @@ def main(arguments: Sequence[str]) -> None:
         case "run":
             from .run import run
 
-            run(chosen.folder, data=chosen.data, json_output=chosen.json)
+            run(chosen.folder, data=chosen.data, json_output=chosen.json, lifeline=chosen.lifeline)
         case "status":
             from .status import status
 
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     enroll.add_argument("--token", required=True, metavar="LINE", help="the line that starts with gossamer-edge1:")
     run = _command(commands, "run", "take part until the run ends, within the rules of rules.toml")
     run.add_argument("--data", metavar="FOLDER|FILE.npz|MODULE:FUNCTION", help="else data or data.npz in FOLDER")
+    run.add_argument("--lifeline", action="store_true", help=argparse.SUPPRESS)
     _command(commands, "status", "say what the daemon of this device is doing")
     _command(commands, "rotate", "replace this device's key by a new one (while the daemon is stopped)")
     bench = _command(commands, "bench", "measure this device's forward passes")

@@ -21,17 +21,21 @@ from ..rules import load_rules
 from ..sensors import LinuxSensors
 
 
-def run(folder: Path, *, data: str | None, json_output: bool) -> None:
-    """Until the run is finished, or a signal asks to stop. Raises GossamerError."""
+def run(folder: Path, *, data: str | None, json_output: bool, lifeline: bool) -> None:
+    """Until the run is finished, or a signal asks to stop. Raises GossamerError.
+
+    Args:
+        lifeline: stop when standard input ends, as it does when whoever started this is gone.
+    """
     home = DeviceFolder(folder)
-    status = asyncio.run(_run(home, _data(home, data)))
+    status = asyncio.run(_run(home, _data(home, data), lifeline))
     if json_output:
         print(json.dumps(status))
     else:
         print(f"{status['state']}: {status['rounds_counted']} rounds counted, step {status['step']}", file=sys.stderr)
 
 
-async def _run(folder: DeviceFolder, data: DeviceData) -> dict[str, Any]:
+async def _run(folder: DeviceFolder, data: DeviceData, lifeline: bool) -> dict[str, Any]:
     gateway, identity = folder.gateway(), folder.identity()
     client = EdgeNetwork(identity, gateway, on_rotated=folder.keep_gateway)
     device = Device(
@@ -49,6 +53,8 @@ async def _run(folder: DeviceFolder, data: DeviceData) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, work.cancel)
+    if lifeline:
+        loop.add_reader(sys.stdin.fileno(), work.cancel)  # nothing is ever written there: readable means ended
     try:
         with contextlib.suppress(asyncio.CancelledError):
             await work

@@ -14,8 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...algorithms import Slots
-from ...algorithms.forward.exchange import contributions_in
+from ...algorithms.forward.exchange import contributions_in, shares_of
+from ...algorithms.forward.replica import weights_digest
 from ...protocol import devices
+from ...protocol.atomic import write_atomically
 from ...protocol.edge_pb2 import AppliedStep, Assignment, Downlink, Finish, JournalEntry, RunCard
 from ...protocol.errors import StateError
 from ...protocol.identity import Identity, PeerId
@@ -70,6 +72,9 @@ class Gateway:
         self._flushing: asyncio.Task[None] | None = None
         self._history = History(bytes_max=HISTORY_BYTES_MAX)
         self._checkpoint_steps: list[int] = []
+        self._weights = {"devices": 0.0, "peers": 0.0}
+        """What each kind's contributions counted for so far, each update as one."""
+        self._folder = folder
         self.collector = Collector(
             identity=identity,
             run_id=manifest.run_id,
@@ -180,12 +185,23 @@ class Gateway:
     async def finish(self) -> None:
         """The run is over: give every device the final state, and wait a little until they have it."""
         standing = await self._network.compute(self.replica.device_standing, self.replica.apply_cost())
+        self._keep_final(standing[0])
         self.collector.hall.send_all(lambda attendance: self._farewell(attendance, standing))
         try:
             async with asyncio.timeout(FAREWELL_S):
                 await self.collector.hall.emptied()
         except TimeoutError:
             self._warned(f"{len(self.collector.hall.present)} devices did not confirm the end of the run in time")
+
+    def _keep_final(self, step: int) -> None:
+        total = sum(self._weights.values())
+        shares = {kind: weight / total for kind, weight in self._weights.items()} if total else {}
+        final = {
+            "step": step,
+            "weights": weights_digest(self.replica.baffle.forward_state()["weights"]),
+            "shares": shares,
+        }
+        write_atomically(self._folder / "final.json", json.dumps(final).encode())
 
     async def close(self) -> None:
         """End what is being written, and close the journal."""
@@ -225,6 +241,8 @@ class Gateway:
     def _publish(self, kept: Kept, index: int) -> None:
         self._history.add(kept)
         payloads = list(kept.step.payloads)
+        for kind, share in shares_of(payloads, self.replica.baffle.options, self.replica.n_params).items():
+            self._weights[kind] += share
         counted = contributions_in(payloads, self.replica.baffle.options, self.replica.n_params)
         self.collector.retire(counted, index)
 
