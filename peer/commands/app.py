@@ -117,6 +117,7 @@ def peer(
     json: Json = False,
 ) -> None:
     """Run the daemon of this machine."""
+    from ..gateway.options import GatewayOptions
     from . import peer as command
 
     command.peer(
@@ -137,7 +138,7 @@ def peer(
             stop_at=stop_at,
             lifeline=lifeline,
             gateway=gateway,
-            devices=command.GatewayOptions(
+            devices=GatewayOptions(
                 devices_min=devices_min,
                 devices_per_round=devices_per_round,
                 backups=backups,

@@ -19,7 +19,7 @@ from ...protocol.invites import Invite, parse_invite
 from ...protocol.manifest import SignedManifest, parse
 from ..daemon import Daemon, Devices, Result
 from ..folder import PeerFolder
-from ..gateway import GatewayOptions
+from ..gateway.options import GatewayOptions
 from ..membership import redeem
 from ..network.config import NetworkConfig
 from ..network.front import Front, parse_listen

@@ -299,7 +299,7 @@ def tell(summary: dict[str, Any]) -> None:
         lines["devices"] = (
             f"{summary['n_devices']} of {summary['n_gateways']} gateways, {hashes}; a round took each "
             f"{summary['uplink_bytes_per_device_per_round']:,.0f} bytes up and "
-            f"{summary['downlink_bytes_per_device_per_round']:,.0f} down; {summary['device_peak_rss_mb']:.0f} MB at most"
+            f"{summary['downlink_bytes_per_device_per_round']:,.0f} down, {summary['device_peak_rss_mb']:.0f} MB"
         )
         lines["accuracy"] = f"{summary['eval_accuracy']:.1%}"
     lines["report"] = summary["report"]

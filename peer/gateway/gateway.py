@@ -15,7 +15,6 @@ from pathlib import Path
 
 from ...algorithms import Slots
 from ...algorithms.forward.exchange import contributions_in, shares_of
-from ...algorithms.forward.replica import weights_digest
 from ...protocol import devices
 from ...protocol.atomic import write_atomically
 from ...protocol.edge_pb2 import AppliedStep, Assignment, Downlink, Finish, JournalEntry, RunCard
@@ -196,11 +195,7 @@ class Gateway:
     def _keep_final(self, step: int) -> None:
         total = sum(self._weights.values())
         shares = {kind: weight / total for kind, weight in self._weights.items()} if total else {}
-        final = {
-            "step": step,
-            "weights": weights_digest(self.replica.baffle.forward_state()["weights"]),
-            "shares": shares,
-        }
+        final = {"step": step, "weights": self.replica.weights_digest(), "shares": shares}
         write_atomically(self._folder / "final.json", json.dumps(final).encode())
 
     async def close(self) -> None:

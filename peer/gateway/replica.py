@@ -6,10 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ...algorithms import Slots
 from ...algorithms.baffle import Baffle
+from ...algorithms.forward.replica import weights_digest
 from ...protocol.edge_pb2 import Step
 from ...protocol.errors import UsageError
 from ...protocol.manifest import Manifest
@@ -44,6 +46,10 @@ class GatewayReplica(Replica):
         """What a device needs to go on from here, encoded."""
         self.baffle.at_step(self.step)
         return encode_state(self.baffle.forward_state())
+
+    def weights_digest(self) -> str:
+        """SHA-256 (hex) of the weights, as devices compute it of theirs."""
+        return weights_digest(self.baffle.forward_state()["weights"].astype(np.float32))
 
     def device_standing(self) -> tuple[int, bytes]:
         """Step and digest of that state."""

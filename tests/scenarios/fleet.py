@@ -19,8 +19,8 @@ from gossamer.edge.rules import Rules
 from gossamer.edge.sensors import Reading
 from gossamer.peer.daemon import Daemon, Devices, Result
 from gossamer.peer.folder import PeerFolder
-from gossamer.peer.gateway import GatewayOptions
 from gossamer.peer.gateway.book import issue_token
+from gossamer.peer.gateway.options import GatewayOptions
 from gossamer.protocol.enrolment import Token
 from gossamer.protocol.manifest import SignedManifest
 from gossamer.simulator.host import Host
