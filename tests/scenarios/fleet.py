@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import random
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gossamer.algorithms.forward import BaffleOptions, Replay
+from gossamer.algorithms.forward.exchange import decode
 from gossamer.edge.daemon import Device
 from gossamer.edge.data import DeviceData
 from gossamer.edge.enrolment import enrol
@@ -19,9 +20,14 @@ from gossamer.edge.rules import Rules
 from gossamer.edge.sensors import Reading
 from gossamer.peer.daemon import Daemon, Devices, Result
 from gossamer.peer.folder import PeerFolder
-from gossamer.peer.gateway.book import issue_token
+from gossamer.peer.gateway.attendance import Hall
+from gossamer.peer.gateway.book import Book, issue_token
+from gossamer.peer.gateway.journal import Journal
 from gossamer.peer.gateway.options import GatewayOptions
+from gossamer.protocol.devices import ATTEND, Submission, read_submission_body
+from gossamer.protocol.edge_pb2 import Downlink, Hello, JournalEntry, Signed, Uplink
 from gossamer.protocol.enrolment import Token
+from gossamer.protocol.identity import PeerId, peer_id_of
 from gossamer.protocol.manifest import SignedManifest
 from gossamer.simulator.host import Host
 from gossamer.simulator.world import Simulation
@@ -181,6 +187,79 @@ class Fleet:
         while not self.daemons or self.daemon.replica.step < step:  # noqa: ASYNC110 - virtual time
             await asyncio.sleep(0.02)
 
+    # -- what to look at -------------------------------------------------------------------------
 
-def entropy(seed: int) -> random.Random:
-    return random.Random(f"fleet {seed}")
+    def final_weights(self) -> str:
+        """Digest of the weights that the gateway ended with."""
+        final = json.loads((self.folder.path / "gateway" / "final.json").read_text())
+        return str(final["weights"])
+
+    def hall(self) -> Hall:
+        assert self.daemon.gateway is not None
+        return self.daemon.gateway.collector.hall
+
+    def book(self) -> Book:
+        assert self.daemon.gateway is not None
+        return self.daemon.gateway.book
+
+    def entries(self) -> list[JournalEntry]:
+        journal = Journal(self.folder.path / "gateway" / "journal")
+        journal.close()
+        return journal.entries
+
+    def accepted(self) -> list[tuple[PeerId, Submission]]:
+        """Every submission that was written down, and whose it was."""
+        found = []
+        for entry in self.entries():
+            if entry.HasField("accepted"):
+                device = peer_id_of(entry.accepted.device)
+                found.append((device, read_submission_body(entry.accepted.body, device)))
+        return found
+
+    def updates(self) -> list[list[tuple[int, int]]]:
+        """The (round, slot) of the contributions in each update of the model."""
+        options, n = BaffleOptions(K=8), 2410
+        found = []
+        for entry in self.entries():
+            if entry.HasField("applied"):
+                replays = [decode(payload, options, n) for payload in entry.applied.step.payloads]
+                parts = [part for replay in replays if isinstance(replay, Replay) for part in replay.parts]
+                found.append([(part.round_index, slot) for part in parts for slot in part.slots])
+        return found
+
+    def check_exactly_once(self) -> None:
+        """What devices were told to be counted is in exactly one update, but for what came after the last one."""
+        counted = [name for names in self.updates() for name in names]
+        assert len(counted) == len({*counted})
+        accepted = [(submission.round_index, submission.slot) for _, submission in self.accepted()]
+        assert len(accepted) == len({*accepted})
+        assert {*counted} <= {*accepted}
+        last = max(index for index, _ in counted)
+        assert {name for name in accepted if name[0] < last - 3} <= {*counted}
+
+    async def offer(self, host: Host, signed: Signed) -> int:
+        """Attend as `host`, send one submission, and return the verdict."""
+
+        async def words() -> AsyncIterator[bytes]:
+            yield Uplink(hello=Hello()).SerializeToString()
+            yield Uplink(submission=signed).SerializeToString()
+            await asyncio.sleep(60.0)
+
+        answer = host.network.stream(self.gateway.peer_id, ATTEND, words(), timeout_s=30)
+        try:
+            async for chunk in answer:
+                word = Downlink.FromString(chunk)
+                if word.HasField("receipt"):
+                    return int(word.receipt.verdict)
+        finally:
+            await answer.aclose()  # type: ignore[attr-defined]  # it is a generator
+        raise AssertionError("no verdict")
+
+    def unknown_token(self) -> Token:
+        """A token that the gateway never issued."""
+        return Token(
+            run_id=self.manifest.run_id,
+            gateway=self.gateway.peer_id,
+            certificate_hash=bytes(32),
+            secret=b"unknown".ljust(32),
+        )
