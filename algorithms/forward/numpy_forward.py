@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from .network import Conv, Flatten, GlobalAveragePool, Hardswish, Layer, Linear, MaxPool, Network, ReLU, Shape
 
 F32 = npt.NDArray[np.float32]
+Pixels = TypeVar("Pixels", npt.NDArray[np.float32], npt.NDArray[np.uint8])
 
 BLOCK_FLOATS: Final = 2**21
 """Samples go through the network in blocks whose activations have at most about so many floats (8 MiB)."""
@@ -64,7 +65,17 @@ def activation_floats(network: Network) -> int:
     )
 
 
-def windows(images: F32, kernel: int, padding: int) -> F32:
+def activations_after(network: Network, weights: F32, inputs: F32) -> list[F32]:
+    """What every layer puts out, float32 [n_samples, ...] with channels last: for the calibration of fixed point."""
+    x = np.ascontiguousarray(inputs.transpose(0, 2, 3, 1) if inputs.ndim == 4 else inputs)[None]
+    remaining, outputs = iter(_tensors(network, weights[None])), []
+    for layer in network.layers:
+        x = _apply(layer, windows(x, layer.kernel, layer.padding) if isinstance(layer, Conv) else x, remaining)
+        outputs.append(x[0])
+    return outputs
+
+
+def windows(images: Pixels, kernel: int, padding: int) -> Pixels:
     """Unroll what a convolution sees: [..., h, w, c] -> [..., h', w', kernel * kernel * c]."""
     if padding:
         edges = [(0, 0)] * (images.ndim - 3) + [(padding, padding), (padding, padding), (0, 0)]
