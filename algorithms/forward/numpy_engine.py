@@ -9,7 +9,7 @@ from .batch import Batch, refuse_misfit
 from .cross_entropy import cross_entropy
 from .engine import Engine
 from .network import Network
-from .numpy_forward import activation_floats, forward
+from .numpy_forward import NumpyForward, activation_floats
 from .stream import Directions
 
 F32 = npt.NDArray[np.float32]
@@ -32,11 +32,12 @@ class NumpyEngine(Engine):
 
     def logits(self, weights: F32, inputs: F32) -> F32:
         self.n_forwards += 1
-        logits: F32 = forward(self.network, weights[None], inputs)[0]
+        logits: F32 = NumpyForward(self.network, inputs)(weights[None])[0]
         return logits
 
     def perturbed_losses(self, weights: F32, batch: Batch, directions: Directions, *, ks: range, step: float) -> F64:
         refuse_misfit(self.network, weights, batch)
+        forward = NumpyForward(self.network, batch.inputs)
         at_once = min(max(1, len(ks)), self.evaluations_at_once(len(batch)))
         perturbed = np.empty((at_once, len(weights)), np.float32)
         losses = np.empty(len(ks), np.float64)
@@ -44,12 +45,11 @@ class NumpyEngine(Engine):
             chosen = ks[start : start + at_once]
             rows = perturbed[: len(chosen)]
             directions.perturb(weights, chosen, step, rows)
-            logits = forward(self.network, rows, batch.inputs)
-            losses[start : start + len(chosen)] = cross_entropy(logits, batch.labels)
+            losses[start : start + len(chosen)] = cross_entropy(forward(rows), batch.labels)
         self.n_forwards += len(ks)
         return losses
 
     def evaluations_at_once(self, n_samples: int) -> int:
         """How many perturbations fit the budget, at least 1."""
-        floats = self.network.n_parameters + n_samples * activation_floats(self.network)
-        return max(1, self.memory_bytes // (4 * floats))
+        each = self.network.n_parameters + n_samples * activation_floats(self.network)
+        return max(1, self.memory_bytes // (4 * each))

@@ -1,71 +1,119 @@
 """The layers in numpy, for several weight vectors at once: arrays have a leading axis of evaluations.
 
-As long as all evaluations see the same activations (up to the first layer with weights) that axis has length 1, and the
-first layer is one large matrix product for all of them.
+Images are kept with channels last, so that a convolution's windows are copied in long runs and one matrix product does
+the rest. Until the first layer with weights all evaluations see the same activations, and that axis has length 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from .network import Conv, Flatten, GlobalAveragePool, Hardswish, Layer, Linear, MaxPool, Network, ReLU
+from .network import Conv, Flatten, GlobalAveragePool, Hardswish, Layer, Linear, MaxPool, Network, ReLU, Shape
 
 F32 = npt.NDArray[np.float32]
+Pixels = TypeVar("Pixels", npt.NDArray[np.float32], npt.NDArray[np.uint8])
+
+BLOCK_FLOATS: Final = 2**21
+"""Samples go through the network in blocks whose activations have at most about so many floats (8 MiB)."""
 
 
-def forward(network: Network, weights: F32, inputs: F32) -> F32:
-    """Logits of every evaluation.
+class NumpyForward:
+    """The network on one batch of inputs.
 
     Args:
-        weights: float32 [n_evaluations, n_parameters].
-        inputs: float32 [n_samples, *input_shape], the same for all evaluations.
-    Returns: float32 [n_evaluations, n_samples, n_classes].
+        inputs: float32 [n_samples, *input_shape].
     """
-    tensors = _tensors(network, weights)
-    x = inputs[None]
-    for layer in network.layers:
-        x = _apply(layer, x, tensors)
-    logits: F32 = np.broadcast_to(x, (len(weights), *x.shape[1:]))
-    return logits
+
+    def __init__(self, network: Network, inputs: F32) -> None:
+        self._network = network
+        images = inputs.transpose(0, 2, 3, 1) if inputs.ndim == 4 else inputs
+        first = network.layers[0]
+        size = max(1, BLOCK_FLOATS // activation_floats(network))
+        self._blocks = [np.ascontiguousarray(images[start : start + size]) for start in range(0, len(images), size)]
+        if isinstance(first, Conv):
+            # Unrolled once for all evaluations, since all have the same inputs.
+            self._blocks = [windows(block, first.kernel, first.padding) for block in self._blocks]
+
+    def __call__(self, weights: F32) -> F32:
+        """Logits float32 [n_evaluations, n_samples, n_classes] for weights float32 [n_evaluations, n_parameters]."""
+        tensors = _tensors(self._network, weights)
+        blocks = [self._forward(block[None], tensors) for block in self._blocks]
+        logits: F32 = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+        full: F32 = np.broadcast_to(logits, (len(weights), *logits.shape[1:]))
+        return full
+
+    def _forward(self, x: F32, tensors: Sequence[F32]) -> F32:
+        remaining = iter(tensors)
+        for index, layer in enumerate(self._network.layers):
+            if isinstance(layer, Conv) and index > 0:
+                x = windows(x, layer.kernel, layer.padding)
+            x = _apply(layer, x, remaining)
+        return x
 
 
 def activation_floats(network: Network) -> int:
-    """Floats that one sample needs at most at a time: a layer's input, its unrolled patches and its output."""
+    """Floats that one sample needs at most at a time: a layer's input, windows and output, and a gate's."""
     shapes = network.shapes()
     return max(
-        int(np.prod(before)) + int(np.prod(after)) + _patch_floats(layer, after)
+        math.prod(before) + _window_floats(layer, after) + 2 * math.prod(after)
         for layer, before, after in zip(network.layers, shapes, shapes[1:], strict=False)
     )
 
 
-def patches(x: F32, kernel: int, padding: int) -> F32:
-    """Unroll the windows of a convolution: [e, b, c, h, w] -> [e, b * h' * w', c * kernel * kernel], C order."""
+def activations_after(network: Network, weights: F32, inputs: F32) -> list[F32]:
+    """What every layer puts out, float32 [n_samples, ...] with channels last: for the calibration of fixed point."""
+    x = np.ascontiguousarray(inputs.transpose(0, 2, 3, 1) if inputs.ndim == 4 else inputs)[None]
+    remaining, outputs = iter(_tensors(network, weights[None])), []
+    for layer in network.layers:
+        x = _apply(layer, windows(x, layer.kernel, layer.padding) if isinstance(layer, Conv) else x, remaining)
+        outputs.append(x[0])
+    return outputs
+
+
+def windows(images: Pixels, kernel: int, padding: int) -> Pixels:
+    """Unroll what a convolution sees: [..., h, w, c] -> [..., h', w', kernel * kernel * c]."""
     if padding:
-        x = np.pad(x, ((0, 0), (0, 0), (0, 0), (padding, padding), (padding, padding)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, (kernel, kernel), axis=(3, 4))
-    e, b, c, h, w = windows.shape[:5]
-    return windows.transpose(0, 1, 3, 4, 2, 5, 6).reshape(e, b * h * w, c * kernel * kernel)
+        edges = [(0, 0)] * (images.ndim - 3) + [(padding, padding), (padding, padding), (0, 0)]
+        images = np.pad(images, edges)
+    images = np.ascontiguousarray(images)
+    *outer, h, w, c = images.shape
+    # Strides are computed, since numpy leaves those of an axis of length 1 undefined.
+    item = images.itemsize
+    sample, row, column = h * w * c * item, w * c * item, c * item
+    # One row of a window is kernel * c neighbours in memory.
+    shape = (math.prod(outer), h - kernel + 1, w - kernel + 1, kernel, kernel * c)
+    view = np.lib.stride_tricks.as_strided(images, shape, (sample, row, column, row, item), writeable=False)
+    return view.reshape(*outer, *shape[1:3], kernel * kernel * c)
 
 
-def _patch_floats(layer: Layer, after: tuple[int, ...]) -> int:
+def _window_floats(layer: Layer, after: Shape) -> int:
     return layer.n_in * layer.kernel**2 * after[1] * after[2] if isinstance(layer, Conv) else 0
 
 
-def _tensors(network: Network, weights: F32) -> Iterator[F32]:
-    """Views [n_evaluations, *shape] in declared order."""
+def _tensors(network: Network, weights: F32) -> list[F32]:
+    """Tensors [n_evaluations, *shape] in declared order: views, but for kernels, which follow `windows`."""
+    tensors = []
     for parameter in network.parameters():
-        yield weights[:, parameter.start : parameter.stop].reshape(len(weights), *parameter.shape)
+        tensor = weights[:, parameter.start : parameter.stop].reshape(len(weights), *parameter.shape)
+        if tensor.ndim == 5:
+            tensor = np.ascontiguousarray(tensor.transpose(0, 1, 3, 4, 2)).reshape(*tensor.shape[:2], -1)
+        tensors.append(tensor)
+    return tensors
 
 
 def _apply(layer: Layer, x: F32, tensors: Iterator[F32]) -> F32:
     match layer:
         case Linear():
-            y = _matmul(x, next(tensors), next(tensors))
+            y = _linear(x, next(tensors), next(tensors))
         case Conv():
-            y = _conv(layer, x, next(tensors), next(tensors))
+            rows = x.reshape(len(x), -1, x.shape[-1])
+            y = _linear(rows, next(tensors), next(tensors))
+            y = y.reshape(len(y), *x.shape[1:-1], layer.n_out)
         case ReLU():
             y = np.maximum(x, np.float32(0))
         case Hardswish():
@@ -73,14 +121,15 @@ def _apply(layer: Layer, x: F32, tensors: Iterator[F32]) -> F32:
         case MaxPool():
             y = _max_pool(x, layer.size)
         case GlobalAveragePool():
-            y = x.mean(axis=(3, 4))
+            y = x.mean(axis=(2, 3))
         case Flatten():
-            y = np.ascontiguousarray(x).reshape(*x.shape[:2], -1)
+            y = np.ascontiguousarray(x.transpose(0, 1, 4, 2, 3)).reshape(*x.shape[:2], -1)
     return y
 
 
-def _matmul(x: F32, weight: F32, bias: F32) -> F32:
-    """x W^T + b: [e or 1, rows, n_in], [e, n_out, n_in], [e, n_out] -> [e, rows, n_out]."""
+def _linear(x: F32, weight: F32, bias: F32) -> F32:
+    """x W^T + b: [e or 1, b, n_in], [e, n_out, n_in], [e, n_out] -> [e, b, n_out]."""
+    product: F32
     e, n_out, n_in = weight.shape
     if len(x) == 1 and e > 1:
         product = (x[0] @ weight.reshape(e * n_out, n_in).T).reshape(-1, e, n_out).transpose(1, 0, 2)
@@ -88,15 +137,6 @@ def _matmul(x: F32, weight: F32, bias: F32) -> F32:
         product = np.matmul(x, weight.transpose(0, 2, 1))
     product += bias[:, None, :]
     return product
-
-
-def _conv(layer: Conv, x: F32, weight: F32, bias: F32) -> F32:
-    n_samples, height, width = x.shape[1], x.shape[3], x.shape[4]
-    unrolled = patches(x, layer.kernel, layer.padding)
-    product = _matmul(unrolled, weight.reshape(len(weight), layer.n_out, -1), bias)
-    shrink = 2 * layer.padding - layer.kernel + 1
-    image = product.reshape(len(weight), n_samples, height + shrink, width + shrink, layer.n_out)
-    return image.transpose(0, 1, 4, 2, 3)
 
 
 def _hardswish(x: F32) -> F32:
@@ -108,13 +148,15 @@ def _hardswish(x: F32) -> F32:
 
 
 def _max_pool(x: F32, size: int) -> F32:
-    height, width = x.shape[3] // size, x.shape[4] // size
-    corners = [
-        x[:, :, :, row : row + height * size : size, column : column + width * size : size]
-        for row in range(size)
-        for column in range(size)
-    ]
-    largest = corners[0].copy(order="K")
-    for corner in corners[1:]:
-        np.maximum(largest, corner, out=largest)
+    """[e, b, h, w, c] -> [e, b, h / size, w / size, c]: rows first, whose elements are neighbours in memory."""
+    height, width = x.shape[2] // size, x.shape[3] // size
+    rows = x[:, :, : height * size, : width * size].reshape(*x.shape[:2], height, size, width, size, x.shape[4])
+    tallest = _maximum([rows[:, :, :, offset] for offset in range(size)])
+    return _maximum([tallest[:, :, :, :, offset] for offset in range(size)])
+
+
+def _maximum(arrays: list[F32]) -> F32:
+    largest: F32 = arrays[0].copy() if len(arrays) == 1 else np.maximum(arrays[0], arrays[1])
+    for array in arrays[2:]:
+        np.maximum(largest, array, out=largest)
     return largest

@@ -11,8 +11,8 @@ At most 4 K C + 256 bytes for C contributors of one round and a roster of up to 
 from __future__ import annotations
 
 import itertools
-import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -86,14 +86,18 @@ class Replay:
         return cls(step=step, learning_rate=learning_rate, parts=tuple(parts))
 
 
-def _part_to_bytes(part: Part) -> bytes:
-    present = np.zeros(part.n_slots, np.bool_)
-    present[list(part.slots)] = True
-    head = _PART.pack(part.round_seed, part.round_index, part.n_slots)
-    return head + pack_bits(present) + part.scalars.astype("<f4").tobytes()
+def write_roster(round_seed: bytes, round_index: int, n_slots: int, slots: Sequence[int]) -> bytes:
+    """What a part begins with: the round, and who of its roster contributed."""
+    present = np.zeros(n_slots, np.bool_)
+    present[list(slots)] = True
+    return _PART.pack(round_seed, round_index, n_slots) + pack_bits(present)
 
 
-def _part_from_bytes(data: bytes, at: int, K: int) -> tuple[Part, int]:
+def read_roster(data: bytes, at: int) -> tuple[bytes, int, int, tuple[int, ...], int]:
+    """Round seed, round, roster size, contributing slots, and where the part goes on.
+
+    Raises: BadPayload.
+    """
     if len(data) - at < _PART.size:
         raise BadPayload(f"a replay ends within a part, at byte {len(data)}")
     seed, round_index, n_slots = _PART.unpack_from(data, at)
@@ -105,11 +109,23 @@ def _part_from_bytes(data: bytes, at: int, K: int) -> tuple[Part, int]:
         slots = tuple(int(slot) for slot in np.flatnonzero(unpack_bits(data[at:stop], n_slots)))
     except ValueError as error:
         raise BadPayload(f"the contributors of a replay: {error}") from error
-    at, stop = stop, stop + 4 * K * len(slots)
-    if not slots or len(data) < stop:
+    if not slots:
+        raise BadPayload("a part of a replay has no contributor")
+    return seed, round_index, n_slots, slots, stop
+
+
+def _part_to_bytes(part: Part) -> bytes:
+    head = write_roster(part.round_seed, part.round_index, part.n_slots, part.slots)
+    return head + part.scalars.astype("<f4").tobytes()
+
+
+def _part_from_bytes(data: bytes, at: int, K: int) -> tuple[Part, int]:
+    seed, round_index, n_slots, slots, at = read_roster(data, at)
+    stop = at + 4 * K * len(slots)
+    if len(data) < stop:
         raise BadPayload(f"a replay lacks scalars: {len(slots)} contributors need {4 * K * len(slots)} bytes")
     scalars = np.frombuffer(data[at:stop], "<f4").astype(np.float32).reshape(len(slots), K)
-    if not np.all(np.abs(scalars) <= SCALAR_ABS_MAX) or not math.isfinite(float(scalars.sum(dtype=np.float64))):
+    if not np.all(np.abs(scalars) <= SCALAR_ABS_MAX):
         raise BadPayload("a replay holds scalars that are not finite")
     part = Part(round_seed=seed, round_index=round_index, n_slots=n_slots, slots=slots, scalars=scalars)
     return part, stop

@@ -12,6 +12,7 @@ of seed, round, slot and k is used once.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -40,6 +41,9 @@ BLOCK: Final = 2**15
 """Weights that are perturbed at a time: their signs stay in the first-level cache."""
 
 
+_NONCE: Final = struct.Struct("<4I")
+
+
 class PerturbationStream:
     """The stream of one round seed and run.
 
@@ -56,23 +60,18 @@ class PerturbationStream:
         # One cipher whose nonce is reset: making a new one costs more than a small network's whole stream.
         self._cipher = Cipher(algorithms.ChaCha20(self.key, bytes(16)), mode=None).encryptor()
 
-    def keystream(self, *, round_index: int, slot: int, k: int, n_bytes: int) -> bytes:
-        """The first `n_bytes` of the stream (round, slot, k).
-
-        Raises: BadCoordinate.
-        """
-        self._cipher.reset_nonce(nonce(round_index=round_index, slot=slot, k=k))
-        return self._cipher.update(bytes(n_bytes))
-
     def bits(self, *, round_index: int, slot: int, ks: range, n: int) -> U8:
         """Packed sign bits, uint8 [len(ks), ceil(n / 8)]; bits past n are part of the stream, not of the signs.
 
         Raises: BadCoordinate.
         """
         refuse_length(n)
-        n_bytes = (n + 7) // 8
-        rows = (self.keystream(round_index=round_index, slot=slot, k=k, n_bytes=n_bytes) for k in ks)
-        return np.frombuffer(b"".join(rows), np.uint8).reshape(len(ks), n_bytes)
+        zeros = bytes((n + 7) // 8)
+        rows = []
+        for nonce in nonces(round_index=round_index, slot=slot, ks=ks):
+            self._cipher.reset_nonce(nonce)
+            rows.append(self._cipher.update(zeros))
+        return np.frombuffer(b"".join(rows), np.uint8).reshape(len(ks), len(zeros))
 
     def signs(self, *, round_index: int, slot: int, ks: range, n: int) -> I8:
         """The signs of several perturbations, int8 [len(ks), n] of +1 and -1.
@@ -88,7 +87,8 @@ class PerturbationStream:
         Raises: BadCoordinate.
         """
         refuse_length(n)
-        self._cipher.reset_nonce(nonce(round_index=round_index, slot=slot, k=k))
+        for nonce in nonces(round_index=round_index, slot=slot, ks=range(k, k + 1)):
+            self._cipher.reset_nonce(nonce)
         for start in range(0, n, BLOCK):
             n_bytes = (min(BLOCK, n - start) + 7) // 8
             yield start, np.frombuffer(self._cipher.update(bytes(n_bytes)), np.uint8)
@@ -118,17 +118,27 @@ class Directions:
             weights: float32 [n], unchanged.
             out: float32 [len(ks), n].
         """
-        length = np.float32(step)
-        for k, row in zip(ks, out, strict=True):
-            # Block by block, so that one perturbation at a time needs no second copy of the weights.
-            for start, signs in self._blocks(k):
-                part = row[start : start + len(signs)]
-                np.multiply(signs, length, out=part, dtype=np.float32)
-                np.add(part, weights[start : start + len(signs)], out=part)
+        together = max(1, BLOCK // max(1, self.n))
+        if self.n > BLOCK:
+            for k, row in zip(ks, out, strict=True):
+                # Block by block, so that one perturbation at a time needs no second copy of the weights.
+                for start, signs in self._blocks(k):
+                    stop = start + len(signs)
+                    _step_from(weights[start:stop], signs, step, row[start:stop])
+        else:
+            for start in range(0, len(ks), together):
+                _step_from(weights, self.signs(ks[start : start + together]), step, out[start : start + together])
 
     def _blocks(self, k: int) -> Iterator[tuple[int, I8]]:
         for start, packed in self.stream.blocks(round_index=self.round_index, slot=self.slot, k=k, n=self.n):
             yield start, unpack_signs(packed, min(BLOCK, self.n - start))
+
+
+def _step_from(weights: F32, signs: I8, step: float, out: F32) -> None:
+    # Two passes, to widen and to scale, take less time than one that does both.
+    np.copyto(out, signs)
+    np.multiply(out, np.float32(step), out=out)
+    np.add(out, weights, out=out)
 
 
 def refuse_length(n: int) -> None:
@@ -144,15 +154,15 @@ def unpack_signs(packed: U8, n: int) -> I8:
     return np.subtract(np.int8(1), ones, out=ones)
 
 
-def nonce(*, round_index: int, slot: int, k: int) -> bytes:
-    """ChaCha20's 16 bytes for the stream (round, slot, k).
+def nonces(*, round_index: int, slot: int, ks: range) -> Iterator[bytes]:
+    """ChaCha20's 16 bytes for the streams (round, slot, k), k in ks (ascending).
 
     Raises: BadCoordinate if one of them is out of bounds.
     """
-    if not (0 <= round_index < ROUNDS_MAX and 0 <= slot < SLOTS_MAX and 0 <= k < PERTURBATIONS_MAX):
+    in_bounds = not ks or 0 <= ks[0] <= ks[-1] < PERTURBATIONS_MAX
+    if not (0 <= round_index < ROUNDS_MAX and 0 <= slot < SLOTS_MAX and in_bounds):
         raise BadCoordinate(
-            f"(round, slot, k) = ({round_index}, {slot}, {k}) is outside [0, {ROUNDS_MAX}) x [0, {SLOTS_MAX}) "
-            f"x [0, {PERTURBATIONS_MAX})"
+            f"round {round_index}, slot {slot}, k in {ks} are outside [0, {ROUNDS_MAX}), [0, {SLOTS_MAX}), "
+            f"[0, {PERTURBATIONS_MAX})"
         )
-    words = (word.to_bytes(4, "little") for word in (0, round_index, slot, k))
-    return b"".join(words)
+    return (_NONCE.pack(0, round_index, slot, k) for k in ks)
