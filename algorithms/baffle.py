@@ -38,7 +38,7 @@ class Baffle(Method):
 
     name = "baffle"
     exchange = Exchange.GATHER
-    default_lr = 1e-2
+    default_lr = 2e-2
     default_schedule = "cosine"
     options_type = BaffleOptions
 

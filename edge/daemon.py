@@ -44,14 +44,14 @@ CHECK_S = 5.0
 """How often the owner's rules are compared with what the sensors say. Nothing is sent for it."""
 BACKOFF_MIN_S = 1.0
 BACKOFF_MAX_S = 300.0
-REFUSED_S = 900.0
+REFUSED_MAX_S = 900.0
 """A gateway that does not know us may be told of us yet."""
 CALL_TIMEOUT_S = 30.0
 SILENCE = 3.0
 """A gateway that is silent for so many heartbeats is gone."""
 STATUS_EVERY_S = 1.0
-ENGINE_BYTES = 8 << 20
-"""For several perturbations at a time."""
+ENGINE_BYTES = 2 << 20
+"""For several perturbations at a time: about what the second-level cache holds."""
 
 BuildEngine = Callable[[Network], Engine]
 
@@ -125,10 +125,8 @@ class Device:
         """Wait, and return how long to wait the next time."""
         if self._state == "waiting":
             backoff_s = BACKOFF_MIN_S  # the connection was good before it broke
-        if isinstance(error, NotAdmitted):
-            backoff_s = REFUSED_S
         await asyncio.sleep(backoff_s * self._entropy.uniform(0.5, 1.0))
-        return min(2 * backoff_s, BACKOFF_MAX_S)
+        return min(2 * backoff_s, REFUSED_MAX_S if isinstance(error, NotAdmitted) else BACKOFF_MAX_S)
 
     # -- one connection --------------------------------------------------------------------------
 

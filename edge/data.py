@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import random
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +39,8 @@ class DeviceData:
 
     def batch(self, size: int, *, seed: bytes) -> Batch:
         """`size` samples (all, if there are fewer) that follow from the seed: a round computed again takes the same."""
-        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(b"batch" + seed).digest(), "little"))
-        chosen = np.sort(rng.choice(len(self), min(size, len(self)), replace=False))
+        entropy = random.Random(hashlib.sha256(b"batch" + seed).digest())  # numpy's own takes 2 MB of memory
+        chosen = sorted(entropy.sample(range(len(self)), min(size, len(self))))
         return Batch(inputs=np.ascontiguousarray(self.inputs[chosen]), labels=self.labels[chosen])
 
     def check_fits(self, network: Network) -> None:

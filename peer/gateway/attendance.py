@@ -28,6 +28,8 @@ class Attendance:
         """Step and digest of the state that the device holds, as far as is known here."""
         self.assigned: object = None
         """The round that it was last asked for."""
+        self.busy_since: int | None = None
+        """Index of that round, until the device has answered."""
         self._unsent: deque[bytes] = deque()
         self._ended: GossamerError | None = None
         self._over = False
@@ -143,7 +145,7 @@ class Hall:
             earlier.end(InvalidMessage(f"{attendance.device} has connected anew: this stream is closed"))
         attendance.hello = hello
         attendance.known = (hello.step, hello.digest) if hello.digest else None
-        attendance.assigned = None
+        attendance.assigned = attendance.busy_since = None
         self.present[attendance.device] = attendance
         self._emptied.clear()
         self._on_change()

@@ -113,7 +113,7 @@ class Collector:
         await self._enough_devices()
         loop = asyncio.get_running_loop()
         started_s = loop.time()
-        target = self._options.devices_per_round or max(len(self.hall.present), len(round_.roster))
+        target = self._options.devices_per_round or max(1, self._n_free(round_), len(round_.roster))
         deadline_s = started_s + self._patience.deadline_s(1)
         grace_s = started_s + self._options.patience_floor_s
         self._open = round_
@@ -196,8 +196,17 @@ class Collector:
 
     def _candidates(self, round_: DeviceRound) -> list[PeerId]:
         """Devices that are here and were not asked, in an order that differs from round to round."""
-        fresh = [device for device in self.hall.devices() if device not in round_.roster]
+        free = [device for device in self.hall.devices() if not self._is_busy(self.hall.present[device], round_)]
+        fresh = [device for device in free if device not in round_.roster]
         return sorted(fresh, key=lambda device: hashlib.sha256(round_.seed + device.encode()).digest())
+
+    def _is_busy(self, attendance: Attendance, round_: DeviceRound) -> bool:
+        """A slow device finishes what it was asked before, as long as that can still count."""
+        since = attendance.busy_since
+        return since is not None and 0 < round_.index - since <= self._options.staleness_max
+
+    def _n_free(self, round_: DeviceRound) -> int:
+        return sum(not self._is_busy(attendance, round_) for attendance in self.hall.present.values())
 
     async def _invite(self, round_: DeviceRound, standing: tuple[int, bytes], target: int, left_s: float) -> None:
         """Fill the roster up, and ask whoever is on it and here and was not asked on this stream."""
@@ -212,7 +221,7 @@ class Collector:
         for slot in self._awaited(round_):
             attendance = self.hall.present.get(round_.roster[slot])
             if attendance is not None and attendance.assigned is not round_:
-                attendance.assigned = round_
+                attendance.assigned, attendance.busy_since = round_, round_.index
                 attendance.send(self._assignment(attendance, round_, standing, slot, max(1.0, left_s)))
 
     def _assignment(
@@ -236,6 +245,9 @@ class Collector:
     async def _submitted(self, attendance: Attendance, signed: Signed) -> None:
         submission = read_submission(signed, run_id=self._run_id, device=attendance.device)
         verdict = await self._judge(attendance.device, signed, submission)
+        if attendance.busy_since == submission.round_index:
+            attendance.busy_since = None
+            self._wake()
         if verdict is not None:
             receipt = Receipt(round=submission.round_index, slot=submission.slot, verdict=verdict)
             attendance.send(Downlink(receipt=receipt))
@@ -286,6 +298,8 @@ class Collector:
         return Receipt.REFUSED
 
     def _abandoned(self, attendance: Attendance, message: Abandonment) -> None:
+        attendance.busy_since = None
+        self._wake()
         round_ = self._open
         if round_ is not None and message.round == round_.index and attendance.device in round_.roster:
             round_.given_up.add(round_.roster.index(attendance.device))

@@ -202,6 +202,10 @@ class Gateway:
         """End what is being written, and close the journal."""
         if self._flushing is not None:
             await asyncio.gather(self._flushing, return_exceptions=True)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the journal as it is, like a kernel that cleans up after a process."""
         self._journal.close()
 
     # -- devices' view of the model --------------------------------------------------------------

@@ -66,7 +66,8 @@ class Fleet:
     rules: Rules = field(default_factory=Rules)
     readings: dict[int, Reading] = field(default_factory=dict)
     """What a device's sensors say, where it is not the default."""
-    devices: list[Device] = field(default_factory=list)
+    by_number: dict[int, Device] = field(default_factory=dict)
+    """The last life of each device."""
     hosts: list[Host] = field(default_factory=list)
     lives: list[asyncio.Task[None]] = field(default_factory=list)
     daemons: list[Daemon] = field(default_factory=list)
@@ -88,6 +89,8 @@ class Fleet:
         finally:
             for daemon in self.daemons:
                 daemon.log.close()
+                if daemon.gateway is not None:
+                    daemon.gateway.abandon()
 
     # -- the gateway -----------------------------------------------------------------------------
 
@@ -165,8 +168,12 @@ class Fleet:
             sensors=self._sensors(number),
             entropy=host.random,
         )
-        self.devices[number : number + 1] = [device]
+        self.by_number[number] = device
         await device.run()
+
+    @property
+    def devices(self) -> list[Device]:
+        return [self.by_number[number] for number in sorted(self.by_number)]
 
     def data(self, number: int) -> DeviceData:
         inputs, labels = self.task.train.inputs.numpy(), self.task.train.labels.numpy()

@@ -44,10 +44,10 @@ def test_devices_and_gateway_end_with_the_same_weights(tmp_path: Path) -> None:
     fleet.check_exactly_once()
 
 
-@pytest.mark.parametrize("at_s", [0.31, 0.52, 0.8])
+@pytest.mark.parametrize("at_s", [0.31, 0.76])
 def test_killed_gateway_counts_nothing_twice_and_loses_nothing(tmp_path: Path, at_s: float) -> None:
     fleet = Fleet(
-        tmp_path, Simulation(seed=2), manifest=digits_manifest(steps=12), options=GatewayOptions(devices_min=3)
+        tmp_path, Simulation(seed=2), manifest=digits_manifest(steps=40), options=GatewayOptions(devices_min=3)
     )
 
     async def main() -> None:
@@ -63,9 +63,9 @@ def test_killed_gateway_counts_nothing_twice_and_loses_nothing(tmp_path: Path, a
 
     fleet.run(main())
 
-    assert fleet.daemon.replica.step == 12
+    assert fleet.daemon.replica.step == 40
     assert {*fleet.weights()} == {fleet.final_weights()}
-    assert [device.counts["rounds_counted"] for device in fleet.devices] == [12] * 3
+    assert [device.counts["rounds_counted"] for device in fleet.devices] == [40] * 3
     fleet.check_exactly_once()
 
 
@@ -95,9 +95,8 @@ def test_device_killed_in_mid_round_comes_back_as_itself_and_counts_once(tmp_pat
 
 
 def test_a_third_of_the_devices_dropping_out_of_every_round_does_not_stop_it(tmp_path: Path) -> None:
-    sim = Simulation(seed=4)
-    options = GatewayOptions(devices_min=7, patience_floor_s=0.5, patience_initial_s=3.0)
-    fleet = Fleet(tmp_path, sim, manifest=digits_manifest(steps=20), options=options)
+    options = GatewayOptions(devices_min=7, patience_floor_s=1.0, patience_initial_s=10.0)
+    fleet = Fleet(tmp_path, Simulation(seed=4), manifest=digits_manifest(steps=20), options=options)
     entropy = random.Random(4)
 
     async def drop() -> None:
@@ -105,12 +104,13 @@ def test_a_third_of_the_devices_dropping_out_of_every_round_does_not_stop_it(tmp
         while True:
             await fleet.reach(step + 1)
             step = fleet.daemon.replica.step
-            sim.heal()
-            sim.partition(entropy.sample(fleet.hosts, 3), ["front"])
+            await asyncio.sleep(1.0)  # in mid-round
+            for number in entropy.sample(range(10), 3):
+                fleet.restart_device(number)
 
     async def main() -> None:
         fleet.start_gateway()
-        fleet.start_devices(10)
+        fleet.start_devices(10, flops_per_s=5e5)
         dropping = asyncio.create_task(drop())
         result = await fleet.work
         dropping.cancel()
@@ -130,7 +130,7 @@ def test_late_answers_count_in_the_next_update_unless_they_are_too_late(tmp_path
     async def main() -> None:
         fleet.start_gateway()
         fleet.start_devices(3)
-        fleet.start_devices(1, flops_per_s=1e7)  # its round takes longer than the others'
+        fleet.start_devices(1, flops_per_s=3e7)  # its round takes longer than the others'
         await fleet.work
         await asyncio.gather(*fleet.lives)
 
