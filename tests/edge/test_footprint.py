@@ -1,0 +1,126 @@
+"""What an idle device costs: measured on the daemon itself, attending at a gateway that asks for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from gossamer.algorithms.forward import BaffleOptions, mlp
+from gossamer.edge.folder import DeviceFolder
+from gossamer.edge.network import Gateway
+from gossamer.peer.network.front import Front
+from gossamer.protocol import devices
+from gossamer.protocol.edge_pb2 import Downlink, RunCard
+from gossamer.protocol.identity import Identity, PeerId
+
+RUN_ID = "0" * 32
+IDLE_MB_MAX = 60.0
+IMPORT_S_MAX = 0.15
+OVER_LIBRARIES = 1.5
+"""On a busy machine even the libraries alone take longer than the limit: then this many times what they take."""
+HEAVY = ("torch", "hivemind", "pydantic", "typer", "rich", "scipy", "numba", "sklearn", "onnxruntime")
+LIBRARIES = (
+    "numpy, grpc.aio, google.protobuf.message, cryptography.x509, cryptography.hazmat.primitives.asymmetric.ed25519"
+)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def cpu_seconds(modules: str, tmp_path: Path) -> float:
+    """Processor time of an import in a fresh interpreter: the best of some, with compiled modules at hand."""
+    code = f"import time; a = time.process_time(); import {modules}; print(time.process_time() - a)"
+    env = {**environment(), "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, env=env, check=True)
+        for _ in range(4)
+    ]
+    return min(float(run.stdout) for run in runs)
+
+
+def test_daemon_imports_quickly(tmp_path: Path) -> None:
+    libraries = cpu_seconds(LIBRARIES, tmp_path)
+
+    ours = cpu_seconds("gossamer.edge.commands.run", tmp_path)
+
+    assert ours <= max(IMPORT_S_MAX, OVER_LIBRARIES * libraries), f"{ours:.3f} s, the libraries alone {libraries:.3f} s"
+
+
+def test_daemon_loads_nothing_of_a_peers() -> None:
+    code = f"import sys, gossamer.cli, gossamer.edge.commands.run; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True)
+
+    assert done.stdout.split() == []
+
+
+async def test_idle_daemon_takes_little_memory(tmp_path: Path) -> None:
+    gateway, device = Identity(b"gateway".ljust(32)), Identity(b"device".ljust(32))
+    front = await Front.open(gateway, run_id=RUN_ID, folder=tmp_path / "gateway", host="127.0.0.1", port=0)
+    card = RunCard(
+        run_id=RUN_ID,
+        task="digits",
+        network=json.dumps(mlp(64, 32, 10).to_dict()),
+        options=json.dumps(asdict(BaffleOptions())),
+        steps=10,
+        heartbeat_s=60.0,
+    )
+    here = asyncio.Event()
+
+    async def hand_card(peer: PeerId, request: bytes) -> bytes:
+        return devices.sign_card(gateway, card)
+
+    async def attend(peer: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for _ in chunks:
+            yield Downlink(heartbeat=True).SerializeToString()
+            here.set()
+
+    front.serve(devices.CARD, hand_card)
+    front.serve_stream(devices.ATTEND, attend)
+    front.set_gate(lambda peer: peer == device.peer_id)
+    folder = DeviceFolder(tmp_path / "device")
+    device.save(folder.key)
+    folder.keep_gateway(
+        Gateway(
+            peer=gateway.peer_id,
+            run_id=RUN_ID,
+            host="127.0.0.1",
+            port=front.port,
+            certificate=front.certificate.der,
+        )
+    )
+    np.savez(folder.path / "data.npz", inputs=np.zeros((10, 64), np.float32), labels=np.arange(10))
+
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gossamer.cli", "edge", "run", "--folder", str(folder.path)),
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(50):
+            await here.wait()
+        rss_mb = resident_mb(process.pid)
+    finally:
+        process.terminate()
+        code = await process.wait()
+        await front.close()
+
+    assert code == 0
+    assert rss_mb <= IDLE_MB_MAX, f"{rss_mb:.1f} MB"
+
+
+def resident_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("no VmRSS")
