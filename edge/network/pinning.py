@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ...protocol.errors import BadSignature, PeerUnreachable, UsageError
 from ...protocol.identity import PeerId
-from ...protocol.transport.tls import SERVER_NAME, check_vouched
+from ...protocol.transport.tls import SERVER_NAME
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,8 @@ async def pin_by_hash(host: str, port: int, *, expected_hash: bytes, gateway: Pe
 
     Raises: PeerUnreachable, BadSignature, InvalidMessage.
     """
+    from ...protocol.transport.certificates import check_vouched  # takes memory, and is seldom needed
+
     der = await fetch_certificate(host, port, timeout_s=timeout_s)
     if hashlib.sha256(der).digest() != expected_hash:
         check_vouched(der, gateway)
@@ -80,6 +82,8 @@ async def follow_rotation(gateway: Gateway, *, timeout_s: float) -> Gateway | No
     der = await fetch_certificate(gateway.host, gateway.port, timeout_s=timeout_s)
     if der == gateway.certificate:
         return None
+    from ...protocol.transport.certificates import check_vouched  # takes memory, and is seldom needed
+
     try:
         check_vouched(der, gateway.peer)
     except BadSignature:

@@ -13,7 +13,7 @@ import numpy as np
 from ...protocol.enrolment import Token
 from ...protocol.errors import UsageError
 from ...protocol.identity import Identity
-from ...protocol.transport.tls import kept_certificate, renew_certificate
+from ...protocol.transport.certificates import kept_certificate, renew_certificate
 from ...tasks.classification import Classification
 from ..folder import PeerFolder
 from ..gateway.book import Book, issue_token, revoke

@@ -8,8 +8,9 @@ from pathlib import Path
 from ...protocol.errors import UsageError
 from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Gate, Handler, Server, StreamHandler, Traffic
+from ...protocol.transport.certificates import kept_certificate
 from ...protocol.transport.session import Ends
-from ...protocol.transport.tls import Certificate, kept_certificate
+from ...protocol.transport.tls import Certificate
 from .addresses import check_port_free
 from .grpc_server import GrpcServer
 from .handlers import MethodTable, Served

@@ -13,11 +13,11 @@ from typing import TypeVar
 from ...protocol.errors import GossamerError, NetworkClosed, NetworkError, PeerTimeout, PeerUnreachable
 from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Cost, Gate, Handler, Network, Record, StreamHandler, Traffic
+from ...protocol.transport.certificates import create_certificate
 from ...protocol.transport.link import SessionLost
 from ...protocol.transport.messages import CHUNK_OVERHEAD_BYTES, check_chunk, check_message, message_bytes
 from ...protocol.transport.progress import Progress
 from ...protocol.transport.session import Ends
-from ...protocol.transport.tls import create_certificate
 from .addresses import Address, check_port_free, is_unspecified, parse_address
 from .bootstrap import Bootstrap
 from .config import NetworkConfig, NetworkHealth

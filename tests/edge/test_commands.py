@@ -12,7 +12,7 @@ from gossamer.edge.folder import DeviceFolder
 from gossamer.edge.network import Gateway
 from gossamer.protocol.errors import UsageError
 from gossamer.protocol.identity import Identity
-from gossamer.protocol.transport.tls import create_certificate
+from gossamer.protocol.transport.certificates import create_certificate
 
 
 def enrolled(path: Path) -> DeviceFolder:

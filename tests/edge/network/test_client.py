@@ -12,7 +12,7 @@ from gossamer.edge.network.pinning import parse_target, pin_by_hash
 from gossamer.peer.network.front import Front, parse_listen
 from gossamer.protocol.errors import BadSignature, InvalidMessage, PeerUnreachable, UsageError
 from gossamer.protocol.identity import Identity, PeerId
-from gossamer.protocol.transport.tls import create_certificate, renew_certificate
+from gossamer.protocol.transport.certificates import create_certificate, renew_certificate
 
 RUN_ID = "0" * 32
 GATEWAY, DEVICE, IMPOSTOR = (Identity(name.ljust(32)) for name in (b"gateway", b"device", b"impostor"))
