@@ -66,6 +66,7 @@ class Device:
 
     Args:
         entropy: for the backoff, so that a thousand devices do not come back in one second.
+        on_idle: called whenever there is nothing to do any more.
     """
 
     def __init__(
@@ -81,10 +82,11 @@ class Device:
         sensors: Sensors,
         entropy: random.Random,
         engine: BuildEngine = build_engine,
+        on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         self._client, self._identity, self._gateway, self._run_id = client, identity, gateway, run_id
         self._folder, self._data, self._rules, self._sensors = folder, data, rules, sensors
-        self._entropy, self._build_engine = entropy, engine
+        self._entropy, self._build_engine, self._on_idle = entropy, engine, on_idle
         self._outbox = Outbox(folder.outbox, identity.peer_id)
         self._card: RunCard | None = None
         self._model: DeviceModel
@@ -340,6 +342,8 @@ class Device:
         """Remember what this device is doing; it gets to the status file once a second at most."""
         changed = state != self._state
         self._state, self._last_error = state, why or self._last_error
+        if changed and state == "waiting":
+            self._on_idle()
         now_s = asyncio.get_running_loop().time()
         if (
             at_once

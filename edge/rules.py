@@ -14,10 +14,8 @@ round under way is given up.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import re
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -72,8 +70,12 @@ class Rules:
 
 def load_rules(path: Path) -> Rules:
     """The rules of a file; the defaults if there is none. Raises UsageError."""
+    if not path.exists():
+        return Rules()
+    import tomllib  # memory that a device without a file need not spend
+
     try:
-        table = tomllib.loads(path.read_text()) if path.exists() else {}
+        table = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"the rules {path} cannot be read: {error}") from None
     return rules_of(table, where=str(path))
@@ -85,6 +87,8 @@ def rules_of(table: dict[str, Any], *, where: str) -> Rules:
     values: dict[str, Any] = {}
     for name, value in table.items():
         if name not in defaults:
+            import difflib
+
             near = difflib.get_close_matches(name, defaults, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise UsageError(f"{where}: unknown rule {name!r}: {hint}Known: {', '.join(defaults)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import random
 import signal
@@ -48,6 +49,7 @@ async def _run(folder: DeviceFolder, data: DeviceData, lifeline: bool) -> dict[s
         rules=load_rules(folder.rules),
         sensors=LinuxSensors(_minute_of_day),
         entropy=random.Random(),
+        on_idle=_give_memory_back,
     )
     work = asyncio.create_task(device.run())
     loop = asyncio.get_running_loop()
@@ -70,6 +72,12 @@ def _data(folder: DeviceFolder, source: str | None) -> DeviceData:
         if path.exists():
             return load_data(str(path))
     raise UsageError(f"no samples: put inputs.npy and labels.npy into {folder.path / 'data'}, or name them with --data")
+
+
+def _give_memory_back() -> None:
+    """Let the C library return what was freed to the system, where it can (glibc)."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _minute_of_day() -> int:

@@ -14,7 +14,7 @@ FINE = Reading(on_mains=True, interface="wlan0", temperature_c=50.0, rss_bytes=6
 
 
 def changed(**fields: object) -> Reading:
-    return Reading(**{**FINE.__dict__, **fields})  # type: ignore[arg-type]
+    return Reading(**{**FINE.__dict__, **fields})
 
 
 @pytest.mark.parametrize(
