@@ -41,7 +41,7 @@ demo: install
 	@$(BIN)/gossamer demo
 
 test: check
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadgroup
 
 check: install .as/gossamer
 	@$(BIN)/ruff check .

@@ -18,9 +18,10 @@ def main() -> None:
     try:
         code = _run()
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in PEER_EXTRA:
+        library = (error.name or "").partition(".")[0]
+        if library not in PEER_EXTRA:
             raise
-        _fail(MissingExtra(f"{error.name} is not installed: pip install 'gossamer[peer]'"))
+        _fail(MissingExtra(f"{library} is not installed: pip install 'gossamer[peer]'"))
     except GossamerError as error:
         _fail(error)
     except OSError as error:

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from .demo_optimizer import DeMo
     from .errors import BadGradient, BadPayload, NoSuchMethod, TooFewContributions
     from .method import Exchange, Method, Slots
     from .options import BadOption, OptionError, OptionValue, UnknownOption
@@ -20,6 +21,7 @@ __all__ = [
     "BadGradient",
     "BadOption",
     "BadPayload",
+    "DeMo",
     "Exchange",
     "Method",
     "NoSuchMethod",
@@ -39,6 +41,7 @@ _HOME: Final = {
     "BadGradient": "errors",
     "BadOption": "options",
     "BadPayload": "errors",
+    "DeMo": "demo_optimizer",
     "Exchange": "method",
     "Method": "method",
     "NoSuchMethod": "errors",

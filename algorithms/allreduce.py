@@ -7,6 +7,12 @@
 Since sums travel and not means, n peers with b samples each make the step that one peer with n * b samples makes, up
 to rounding; how far apart rounding drives two such runs depends on the optimizer. The defaults are stable in that
 sense: Adam divides by sqrt(square) + eps, so a tiny eps turns noise in tiny gradients into full steps.
+
+With a robust rule (`aggregate`, see `robust`) each peer sends the mean over its samples instead, and every contributor
+counts once: how many samples a peer claims to have is then no lever, since it is not even said. What that costs is
+the weight of an honest peer that brings samples of several rounds. A peer without samples brings zeros. Where peers
+may lie, they must not reduce parts on behalf of others either, so whole vectors go to everybody: n / 2 times the
+traffic. `exchange = "reduce"` spares that for rules that act by coordinate, and then only *contributions* may be bad.
 """
 
 from __future__ import annotations
@@ -18,14 +24,19 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from .clipping import GRADIENT_ABS_MAX, clip_by_global_norm, refuse_unusable
-from .errors import BadPayload
-from .layout import Layout
+from .clipping import GRADIENT_ABS_MAX, refuse_unusable
+from .descent import Descent
+from .errors import BadPayload, TooFewContributions
 from .method import F32, Exchange, Method, Slots
 from .optimizers import OptimizerOptions
-from .options import describe_options
+from .options import BadOption, describe_options, require
+from .robust import DENSE_RULES, Aggregated, Rule, build_rule
+from .robust.choice import refuse_sparse_rule
 from .schedule import Schedule
 
+AGGREGATES: Final = ("mean", *DENSE_RULES)
+EXCHANGES: Final = ("auto", "reduce", "gather")
+N_LIARS_MAX: Final = 15
 N_SAMPLES_MAX: Final = 2**24
 """Above this float32 cannot count one by one."""
 
@@ -34,23 +45,61 @@ N_SAMPLES_MAX: Final = 2**24
 class AllReduceOptions(OptimizerOptions):
     """Options of `allreduce`."""
 
+    aggregate: str = "mean"
+    """mean, or a robust rule: trimmed, median, krum, multikrum, clip, centered."""
+    n_liars: int = 1
+    """Arbitrary contributions that a robust rule must withstand."""
+    radius: float = 0.0
+    """centered only: the longest step one contribution can ask for; 0: the median of their distances."""
+    repeats: int = 1
+    """centered only: steps a round."""
+    exchange: str = "auto"
+    """auto: reduce for mean, gather for robust rules; reduce: part by part, where the reducers are trusted; gather."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_sparse_rule(self.aggregate)
+        require(self.aggregate in AGGREGATES, "aggregate", f"one of {', '.join(AGGREGATES)}", self.aggregate)
+        require(1 <= self.n_liars <= N_LIARS_MAX, "n_liars", f"between 1 and {N_LIARS_MAX}", self.n_liars)
+        require(0 <= self.radius <= 1e6, "radius", "between 0 and 1e6", self.radius)
+        require(1 <= self.repeats <= 10, "repeats", "between 1 and 10", self.repeats)
+        require(self.exchange in EXCHANGES, "exchange", f"one of {', '.join(EXCHANGES)}", self.exchange)
+        self._check_exchange()
+
+    def _check_exchange(self) -> None:
+        rule = self.rule()
+        if rule is None and self.exchange == "gather":
+            raise BadOption("option 'exchange' cannot be 'gather' for the mean, which is reduced: leave it out")
+        if rule is not None and self.exchange == "reduce" and not rule.per_coordinate:
+            raise BadOption(
+                f"option 'exchange' cannot be 'reduce': {self.aggregate!r} needs whole vectors, so 'gather'"
+            )
+
+    def rule(self) -> Rule | None:
+        """The robust rule; None for the mean."""
+        if self.aggregate == "mean":
+            return None
+        return build_rule(self.aggregate, n_liars=self.n_liars, radius=self.radius, n_repeats=self.repeats)
+
 
 class AllReduce(Method):
     """Dense averaging of gradients."""
 
     name = "allreduce"
-    exchange = Exchange.REDUCE
     default_lr = 3e-4
     options_type = AllReduceOptions
 
     def __init__(self, parameters: Mapping[str, torch.Tensor], options: AllReduceOptions, schedule: Schedule) -> None:
-        self._parameters = dict(parameters)
         self._options = options
-        self._schedule = schedule
-        self._layout = Layout.of(parameters)
-        self._optimizer = options.build(self._layout.dim)
-        # Sum of sample gradients, and behind it the number of samples: the payload as it stands.
+        self._descent = Descent(parameters, options, schedule)
+        self._layout = self._descent.layout
+        self._rule = options.rule()
+        reduced = options.exchange == "reduce" or self._rule is None
+        self.exchange = Exchange.REDUCE if reduced else Exchange.GATHER
+        # Sum of sample gradients, and behind it the number of samples: without a rule the payload as it stands.
         self._pending = torch.zeros(self._layout.dim + 1)
+        keeps_reference = self._rule is not None and self._rule.keeps_reference
+        self._reference = torch.zeros(self._layout.dim if keeps_reference else 0)
 
     def accumulate(self, gradients: Mapping[str, torch.Tensor | None], n_samples: int) -> None:
         pending = self._pending.clone()
@@ -60,17 +109,41 @@ class AllReduce(Method):
         self._pending.copy_(pending)
 
     def encode(self, agreed: F32) -> bytes:
-        return bytes(self._pending.numpy().astype("<f4", copy=False).tobytes())
+        payload = self._pending if self._rule is None else _mean_of_samples(self._pending)
+        return bytes(payload.numpy().astype("<f4", copy=False).tobytes())
+
+    def reduce(self, parts: Sequence[F32]) -> F32:
+        if self._rule is None:
+            return super().reduce(parts)
+        if len(parts) < self._rule.n_min:
+            return np.zeros_like(parts[0])  # `combine` refuses this round
+        return self._rule.aggregate(parts, self._reference.numpy()).vector
+
+    def suffices(self, slots: Slots) -> bool:
+        return self._rule is None or len(slots.contributors) >= self._rule.n_min
 
     def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int, slots: Slots) -> tuple[int, ...]:
-        (reduced,) = payloads
-        vector = torch.from_numpy(np.frombuffer(reduced, "<f4").astype(np.float32))
-        mean = vector[:-1] / vector[-1].clamp(min=1)
-        clip_by_global_norm(mean, self._options.clip)
-        self._descend(self._optimizer.direction(mean), self._schedule.rate(step))
+        if not self.suffices(slots):
+            raise TooFewContributions(
+                f"{len(slots.contributors)} contributions: {self._options.aggregate} with n_liars = "
+                f"{self._options.n_liars} needs {self._rule.n_min if self._rule else 1}"
+            )
+        aggregated = self._aggregate([np.frombuffer(payload, "<f4") for payload in payloads])
+        self._descent.update(torch.from_numpy(aggregated.vector), step)
         if mine is not None:
             self._pending.zero_()
-        return ()
+        return aggregated.dropped
+
+    def _aggregate(self, vectors: Sequence[F32]) -> Aggregated:
+        if self._rule is not None and self.exchange is Exchange.GATHER:
+            aggregated = self._rule.aggregate(vectors, self._reference.numpy())
+            if self._rule.keeps_reference:
+                self._reference.copy_(torch.from_numpy(aggregated.vector))
+            return aggregated
+        (reduced,) = vectors
+        if self._rule is not None:
+            return Aggregated(vector=reduced.astype(np.float32))
+        return Aggregated(vector=np.divide(reduced[:-1], max(reduced[-1], np.float32(1)), dtype=np.float32))
 
     def check(self, payload: bytes) -> None:
         if len(payload) != self.payload_bytes_max():
@@ -79,15 +152,18 @@ class AllReduce(Method):
         # NaN makes the comparison false.
         if not float(np.abs(vector).max()) <= GRADIENT_ABS_MAX:
             raise BadPayload("payload holds NaN, infinity or values above 2^100")
+        if self._rule is not None:
+            return
         n_samples = float(vector[-1])
         if not (0 <= n_samples <= N_SAMPLES_MAX and n_samples.is_integer()):
             raise BadPayload(f"payload counts {n_samples} samples, expected an integer of at most {N_SAMPLES_MAX}")
 
     def payload_bytes_max(self) -> int:
-        return 4 * (self._layout.dim + 1)
+        return 4 * (self._layout.dim + (1 if self._rule is None else 0))
 
     def shared_state(self) -> dict[str, torch.Tensor]:
-        return self._optimizer.state()
+        reference = {"reference": self._reference} if len(self._reference) else {}
+        return {**self._descent.state(), **reference}
 
     def local_state(self) -> dict[str, torch.Tensor]:
         return {"pending": self._pending}
@@ -95,8 +171,7 @@ class AllReduce(Method):
     def describe(self) -> dict[str, Any]:
         return {"method": self.name, **describe_options(self._options)}
 
-    @torch.no_grad()
-    def _descend(self, direction: torch.Tensor, lr: float) -> None:
-        for parameter, part in zip(self._parameters.values(), self._layout.views(direction), strict=True):
-            parameter.mul_(1 - lr * self._options.weight_decay)
-            parameter.sub_(part.to(parameter.device), alpha=lr)
+
+def _mean_of_samples(vector: torch.Tensor) -> torch.Tensor:
+    """Of a sum with the number of samples behind it; zeros if there are none."""
+    return vector[:-1] / vector[-1].clamp(min=1)

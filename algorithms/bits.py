@@ -1,14 +1,11 @@
-"""Packing of small integers: 12-bit numbers two to three bytes, single bits eight to one. Least significant first."""
+"""Packing of 12-bit numbers, two to three bytes, least significant first."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-U8 = npt.NDArray[np.uint8]
-Bool = npt.NDArray[np.bool_]
+I64 = npt.NDArray[np.int64]
 
 
 def bytes_of_12_bit(n: int) -> int:
@@ -16,53 +13,26 @@ def bytes_of_12_bit(n: int) -> int:
     return (3 * n + 1) // 2
 
 
-def pack_12_bit(numbers: npt.NDArray[Any]) -> bytes:
+def pack_12_bit(numbers: I64) -> bytes:
     """Pack integers in [0, 4096); an odd one out takes two bytes whose last four bits are zero."""
-    pairs = np.zeros((len(numbers) + 1) // 2 * 2, np.uint16)
-    pairs[: len(numbers)] = numbers
-    first, second = pairs[0::2], pairs[1::2]
-    packed = np.empty((len(first), 3), np.uint8)
-    packed[:, 0] = first & 0xFF
-    packed[:, 1] = (first >> 8) | ((second & 0xF) << 4)
-    packed[:, 2] = second >> 4
-    return packed.tobytes()[: bytes_of_12_bit(len(numbers))]
+    from .kernels.pack import pack_12_bit as kernel
+
+    packed = np.empty(bytes_of_12_bit(len(numbers)), np.uint8)
+    kernel(numbers, packed)
+    return packed.tobytes()
 
 
-def unpack_12_bit(packed: bytes, n: int) -> npt.NDArray[np.int64]:
+def unpack_12_bit(packed: bytes, n: int) -> I64:
     """The `n` numbers again.
 
     Raises: ValueError if the length is not theirs, or a padding bit is set.
     """
+    from .kernels.pack import unpack_12_bit as kernel
+
     if len(packed) != bytes_of_12_bit(n):
         raise ValueError(f"{len(packed)} bytes cannot hold {n} 12-bit numbers")
-    triples = np.frombuffer(packed + b"\0" * (-len(packed) % 3), np.uint8).reshape(-1, 3).astype(np.int64)
-    numbers = np.empty((len(triples), 2), np.int64)
-    numbers[:, 0] = triples[:, 0] | (triples[:, 1] & 0xF) << 8
-    numbers[:, 1] = triples[:, 1] >> 4 | triples[:, 2] << 4
-    flat = numbers.reshape(-1)
-    if flat[n:].any():
+    if n % 2 and packed[-1] >> 4:
         raise ValueError("padding bits of the indices are set")
-    return flat[:n]
-
-
-def bytes_of_bits(n: int) -> int:
-    """Length of `n` packed bits."""
-    return (n + 7) // 8
-
-
-def pack_bits(bits: Bool) -> bytes:
-    """Pack booleans, padded with zeros to whole bytes."""
-    return np.packbits(bits, bitorder="little").tobytes()
-
-
-def unpack_bits(packed: bytes, n: int) -> Bool:
-    """The `n` booleans again.
-
-    Raises: ValueError if the length is not theirs, or a padding bit is set.
-    """
-    if len(packed) != bytes_of_bits(n):
-        raise ValueError(f"{len(packed)} bytes cannot hold {n} bits")
-    bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
-    if bits[n:].any():
-        raise ValueError("padding bits are set")
-    return bits[:n].astype(np.bool_)
+    numbers = np.empty(n, np.int64)
+    kernel(np.frombuffer(packed, np.uint8), numbers)
+    return numbers

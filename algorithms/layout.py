@@ -30,17 +30,24 @@ class Layout:
         Raises: ValueError for a name that is not in the layout, or a tensor of another shape.
         """
         flat = torch.zeros(self.dim)
+        for tensor, view in zip(self.in_order(tensors), self.views(flat), strict=True):
+            if tensor is not None:
+                view.copy_(tensor.detach())
+        return flat
+
+    def in_order(self, tensors: Mapping[str, torch.Tensor | None]) -> list[torch.Tensor | None]:
+        """The tensors in wire order; None for those that are missing.
+
+        Raises: ValueError for a name that is not in the layout, or a tensor of another shape.
+        """
         for name in tensors:
             if name not in self.names:
                 raise ValueError(f"no parameter is called {name!r}")
-        for name, view in zip(self.names, self.views(flat), strict=True):
-            tensor = tensors.get(name)
-            if tensor is None:
-                continue
-            if tensor.shape != view.shape:
-                raise ValueError(f"gradient of {name!r} has shape {tuple(tensor.shape)}, not {tuple(view.shape)}")
-            view.copy_(tensor.detach())
-        return flat
+        found = [tensors.get(name) for name in self.names]
+        for name, shape, tensor in zip(self.names, self.shapes, found, strict=True):
+            if tensor is not None and tuple(tensor.shape) != shape:
+                raise ValueError(f"gradient of {name!r} has shape {tuple(tensor.shape)}, not {shape}")
+        return found
 
     def views(self, flat: torch.Tensor) -> Iterator[torch.Tensor]:
         """The flat vector's parts in the tensors' shapes, sharing its memory."""

@@ -141,6 +141,14 @@ class Method(ABC):
         """The slots whose samples this replica works through in a round, its own among them."""
         return (slot,)
 
+    def n_shares(self, slots: Slots) -> int:
+        """Of how many members' samples an update is made to which these contribute."""
+        return len(slots.contributors)
+
+    def suffices(self, slots: Slots) -> bool:
+        """Whether these contributions determine an update; if not, `combine` raises TooFewContributions."""
+        return True
+
     @contextmanager
     def working(self) -> Iterator[None]:
         """Local steps happen in here; before and after, the parameters hold the agreed state."""

@@ -10,11 +10,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
 
 from .options import require
 
 OPTIMIZERS: Final = ("adamw", "sgd")
+BLOCK: Final = 1 << 16
+"""Elements that go through all of an update's operations at once, while they are in the processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +77,14 @@ class AdamW(Optimizer):
     def direction(self, gradient: torch.Tensor) -> torch.Tensor:
         self._n_updates += 1
         t = int(self._n_updates)
-        self._mean.mul_(self._beta1).add_(gradient, alpha=1 - self._beta1)
-        self._square.mul_(self._beta2).addcmul_(gradient, gradient, value=1 - self._beta2)
-        denominator = (self._square / (1 - self._beta2**t)).sqrt_().add_(self._eps)
-        return (self._mean / (1 - self._beta1**t)).div_(denominator)
+        direction = empty(len(gradient))
+        pieces = zip(*(torch.split(v, BLOCK) for v in (self._mean, self._square, gradient, direction)), strict=True)
+        for mean, square, g, to in pieces:
+            mean.mul_(self._beta1).add_(g, alpha=1 - self._beta1)
+            square.mul_(self._beta2).addcmul_(g, g, value=1 - self._beta2)
+            torch.div(square, 1 - self._beta2**t, out=to).sqrt_().add_(self._eps)
+            torch.div(mean / (1 - self._beta1**t), to, out=to)
+        return direction
 
     def state(self) -> dict[str, torch.Tensor]:
         return {"adam_mean": self._mean, "adam_square": self._square, "adam_n_updates": self._n_updates}
@@ -96,3 +103,8 @@ class SGD(Optimizer):
 
     def state(self) -> dict[str, torch.Tensor]:
         return {"sgd_velocity": self._velocity}
+
+
+def empty(dim: int) -> torch.Tensor:
+    """float32 [dim] of any values. From numpy, which asks for huge pages: fresh memory is most of a large update."""
+    return torch.from_numpy(np.empty(dim, np.float32))

@@ -1,10 +1,10 @@
-"""DeMo's payload: the k largest coefficients of every tile, checked to the last bit when it is read.
+"""A sparse payload: the k largest coefficients of every tile, checked to the last bit when it is read.
 
     header    version u8, value bits u8, exponent i16, n_tensors u32, n_indexed u32, n_values u32
     counts    u16 for each indexed tile: how many of its coefficients follow
     indices   12 bits each, ascending within a tile
     mask      1 bit values only: a bit for each coefficient of the dense tiles, set where it is not zero
-    values    see `quantize`: the indexed coefficients, then the dense ones
+    values    see `quantize`
 
 Everything is little-endian and in the order of the tiled vector. A tile of area A may send min(A, ceil(k * A / size^2))
 coefficients. Where indices would not save bytes all tiles of that shape are *dense*: sent whole, without indices.
@@ -18,18 +18,16 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from .bits import bytes_of_12_bit, bytes_of_bits, pack_12_bit, pack_bits, unpack_12_bit, unpack_bits
+from .bits import bytes_of_12_bit, pack_12_bit, unpack_12_bit
 from .errors import BadPayload
 from .method import F32
 from .quantize import bytes_of_values, decode_values, encode_values
 from .selection import largest
-from .tiles import Group, Tiling
+from .single_bits import bytes_of_bits, pack_bits, unpack_bits
+from .tiles import I64, Tiling
 
-I64 = npt.NDArray[np.int64]
-
-VERSION: Final = 1
+VERSION: Final = 2
 HEADER: Final = struct.Struct("<BBhIII")
 
 
@@ -38,7 +36,7 @@ class Coefficients:
     """What one payload says: a sparse tiled vector in which each position stands once. All arrays are [n]."""
 
     positions: I64
-    """Indices into the tiled vector."""
+    """Indices into the tiled vector, ascending."""
     values: F32
     tensors: I64
     """The tensor that each belongs to."""
@@ -48,38 +46,28 @@ class PayloadFormat:
     """Encodes and decodes tiled vectors for one model and one set of options."""
 
     def __init__(self, tiling: Tiling, *, size: int, k: int, value_bits: int) -> None:
+        self._tiling = tiling
         self._value_bits = value_bits
         self._n_tensors = len(tiling.matrices)
-        self._groups = [(group, tile_quota(group.area, size, k)) for group in tiling.groups]
-        per_tile = np.array([group.n_tiles for group in tiling.groups], np.int64)
-        self._area = np.repeat(np.array([group.area for group in tiling.groups], np.int64), per_tile)
-        self._quota = np.repeat(np.array([quota for _, quota in self._groups], np.int64), per_tile)
-        dense = [is_dense(group.area, quota, value_bits) for group, quota in self._groups]
-        self._is_dense = np.repeat(np.array(dense, np.bool_), per_tile)
-        self._start = np.cumsum(self._area) - self._area
-        self._tensor = tiling.tensor_of_tile()
-        self._indexed_tiles = np.flatnonzero(~self._is_dense)
-        self._dense_positions, self._dense_tile = self._all_of(np.flatnonzero(self._is_dense))
+        by_area = {int(area): tile_quota(int(area), size, k) for area in np.unique(tiling.areas)}
+        dense_areas = [area for area, quota in by_area.items() if is_dense(area, quota, value_bits)]
+        quotas = [by_area[area] if area not in dense_areas else area for area in tiling.areas.tolist()]
+        self._quotas: I64 = np.array(quotas, np.int64)
+        self._is_dense = np.isin(tiling.areas, dense_areas)
+        self._n_dense = int(tiling.areas[self._is_dense].sum())
 
     def bytes_max(self) -> int:
         """Length of a payload in which every tile sends as many coefficients as it may."""
-        n_indexed = int(self._quota[self._indexed_tiles].sum())
-        return self._length(n_indexed, n_indexed + len(self._dense_tile))
+        n_indexed = int(self._quotas[~self._is_dense].sum())
+        return self._length(n_indexed, n_indexed + self._n_dense)
 
     def encode(self, tiled: F32) -> bytes:
         """The payload for a tiled vector of finite values; equal vectors give equal bytes."""
-        tile, index = self._select(tiled)
-        counts = np.bincount(tile, minlength=len(self._area))[self._indexed_tiles].astype("<u2")
-        positions, tiles, mask = self._start[tile] + index, tile, b""
-        dense_positions, dense_tile = self._dense_positions, self._dense_tile
-        if self._value_bits == 1:
-            present = tiled[dense_positions] != 0
-            mask, dense_positions, dense_tile = pack_bits(present), dense_positions[present], dense_tile[present]
-        positions = np.concatenate([positions, dense_positions])
-        tiles = np.concatenate([tiles, dense_tile])
-        exponent, values = encode_values(tiled[positions], tiles, len(self._area), self._value_bits)
-        header = HEADER.pack(VERSION, self._value_bits, exponent, self._n_tensors, len(tile), len(positions))
-        return header + counts.tobytes() + pack_12_bit(index) + mask + values
+        counts, positions = largest(tiled, self._tiling, self._quotas, skips_zeros=self._value_bits == 1)
+        indices, counts_indexed = self._indices(counts, positions), counts[~self._is_dense].astype("<u2")
+        exponent, values = encode_values(tiled[positions], self._grouped(counts), self._value_bits)
+        header = HEADER.pack(VERSION, self._value_bits, exponent, self._n_tensors, len(indices), len(positions))
+        return header + counts_indexed.tobytes() + pack_12_bit(indices) + self._mask(tiled) + values
 
     def decode(self, payload: bytes) -> Coefficients:
         """What the payload says; zeros are left out.
@@ -88,28 +76,39 @@ class PayloadFormat:
         """
         exponent, n_indexed, n_values = self._read_header(payload)
         at_counts = HEADER.size
-        at_indices = at_counts + 2 * len(self._indexed_tiles)
+        at_indices = at_counts + 2 * int(np.count_nonzero(~self._is_dense))
         at_mask = at_indices + bytes_of_12_bit(n_indexed)
         at_values = at_mask + self._mask_bytes()
-        tile = self._read_counts(payload[at_counts:at_indices], n_indexed)
-        index = self._read_indices(payload[at_indices:at_mask], tile)
-        dense_positions, dense_tile = self._read_mask(payload[at_mask:at_values], n_values - n_indexed)
-        positions = np.concatenate([self._start[tile] + index, dense_positions])
-        tiles = np.concatenate([tile, dense_tile])
-        values = decode_values(payload[at_values:], tiles, len(self._area), self._value_bits, exponent)
+        counts = self._read_counts(payload[at_counts:at_indices], n_indexed)
+        indexed = self._read_indices(payload[at_indices:at_mask], counts)
+        positions = self._merge(indexed, payload[at_mask:at_values], counts, n_values - n_indexed)
+        values = decode_values(payload[at_values:], self._grouped(counts), self._value_bits, exponent)
+        tensors = np.repeat(self._tiling.tensors, counts)
         sent = values != 0
-        return Coefficients(positions=positions[sent], values=values[sent], tensors=self._tensor[tiles[sent]])
+        if not sent.all():
+            positions, values, tensors = positions[sent], values[sent], tensors[sent]
+        return Coefficients(positions=positions, values=values, tensors=tensors)
 
-    def _select(self, tiled: F32) -> tuple[I64, I64]:
-        """(tile, index within it) of the indexed coefficients, in the order of the tiled vector."""
-        tiles, indices, first = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
-        for group, quota in self._groups:
-            if not is_dense(group.area, quota, self._value_bits):
-                tile, index = largest(_flat_tiles(group, tiled), quota)
-                tiles.append(first + tile)
-                indices.append(index)
-            first += group.n_tiles
-        return np.concatenate(tiles), np.concatenate(indices)
+    def _grouped(self, counts: I64) -> I64:
+        """How many values share a scale, or levels: those of a tile, or for 2 bits of a tensor."""
+        if self._value_bits != 2:
+            return counts
+        return np.bincount(self._tiling.tensors, weights=counts, minlength=self._n_tensors).astype(np.int64)
+
+    def _indices(self, counts: I64, positions: I64) -> I64:
+        """Of the indexed coefficients within their tiles."""
+        indices: I64 = positions - np.repeat(self._tiling.starts, counts)
+        return indices[np.repeat(~self._is_dense, counts)] if self._n_dense else indices
+
+    def _mask(self, tiled: F32) -> bytes:
+        if self._value_bits != 1:
+            return b""
+        return pack_bits(tiled[self._dense_positions()] != 0)
+
+    def _dense_positions(self) -> I64:
+        """Of every coefficient of the dense tiles, ascending."""
+        areas, starts = self._tiling.areas[self._is_dense], self._tiling.starts[self._is_dense]
+        return np.arange(self._n_dense) + np.repeat(starts - np.cumsum(areas) + areas, areas)
 
     def _read_header(self, payload: bytes) -> tuple[int, int, int]:
         if len(payload) < HEADER.size:
@@ -120,61 +119,71 @@ class PayloadFormat:
             theirs = (version, value_bits, n_tensors)
             raise BadPayload(f"payload has (version, value bits, tensors) = {theirs}, expected {ours}")
         n_dense = n_values - n_indexed
-        n_dense_max = len(self._dense_tile)
         # With 1 bit the mask leaves zeros out.
-        n_dense_min = 0 if self._value_bits == 1 else n_dense_max
-        if not n_dense_min <= n_dense <= n_dense_max:
-            raise BadPayload(f"payload has {n_dense} dense values, expected {n_dense_max}")
+        n_dense_min = 0 if self._value_bits == 1 else self._n_dense
+        if not n_dense_min <= n_dense <= self._n_dense:
+            raise BadPayload(f"payload has {n_dense} dense values, expected {self._n_dense}")
         expected = self._length(n_indexed, n_values)
         if len(payload) != expected:
             raise BadPayload(f"payload of {len(payload)} bytes, expected {expected} for {n_values} values")
         return exponent, n_indexed, n_values
 
     def _read_counts(self, counts_bytes: bytes, n_indexed: int) -> I64:
-        """The tile of each indexed coefficient."""
-        counts = np.frombuffer(counts_bytes, "<u2").astype(np.int64)
-        if (counts > self._quota[self._indexed_tiles]).any():
+        """How many coefficients of each tile there are; of dense tiles all of them."""
+        counts = self._quotas.copy()
+        indexed = np.frombuffer(counts_bytes, "<u2").astype(np.int64)
+        if (indexed > counts[~self._is_dense]).any():
             raise BadPayload("a tile sends more coefficients than it may")
-        if counts.sum() != n_indexed:
-            raise BadPayload(f"the tiles' counts add up to {counts.sum()}, expected {n_indexed}")
-        return np.repeat(self._indexed_tiles, counts)
+        if indexed.sum() != n_indexed:
+            raise BadPayload(f"the tiles' counts add up to {indexed.sum()}, expected {n_indexed}")
+        counts[~self._is_dense] = indexed
+        return counts
 
-    def _read_indices(self, packed: bytes, tile: I64) -> I64:
+    def _read_indices(self, packed: bytes, counts: I64) -> I64:
+        """The positions of the indexed coefficients."""
+        counts = counts[~self._is_dense]
         try:
-            index = unpack_12_bit(packed, len(tile))
+            index = unpack_12_bit(packed, int(counts.sum()))
         except ValueError as error:
             raise BadPayload(str(error)) from error
-        if (index >= self._area[tile]).any():
+        if (index >= np.repeat(self._tiling.areas[~self._is_dense], counts)).any():
             raise BadPayload("an index is outside its tile")
-        if (np.diff(self._start[tile] + index) <= 0).any():
+        positions: I64 = index + np.repeat(self._tiling.starts[~self._is_dense], counts)
+        if (np.diff(positions) <= 0).any():
             raise BadPayload("the indices of a tile are not strictly ascending")
-        return index
+        return positions
 
-    def _read_mask(self, packed: bytes, n_dense: int) -> tuple[I64, I64]:
-        """(position, tile) of the dense coefficients that are sent."""
-        if self._value_bits != 1:
-            return self._dense_positions, self._dense_tile
+    def _merge(self, indexed: I64, mask: bytes, counts: I64, n_dense: int) -> I64:
+        """All positions in ascending order; `counts` of dense tiles become what the mask leaves of them."""
+        if self._n_dense == 0:
+            return indexed
+        dense = self._dense_positions()
+        if self._value_bits == 1:
+            present = self._read_mask(mask, n_dense)
+            ends = np.cumsum(self._tiling.areas[self._is_dense])
+            counts[self._is_dense] = np.diff(np.append(0, np.cumsum(present))[np.append(0, ends)])
+            dense = dense[present]
+        of_dense = np.repeat(self._is_dense, counts)
+        positions = np.empty(len(of_dense), np.int64)
+        positions[of_dense], positions[~of_dense] = dense, indexed
+        return positions
+
+    def _read_mask(self, packed: bytes, n_dense: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         try:
-            present = unpack_bits(packed, len(self._dense_tile))
+            present = unpack_bits(packed, self._n_dense)
         except ValueError as error:
             raise BadPayload(str(error)) from error
         if int(present.sum()) != n_dense:
             raise BadPayload(f"the mask has {int(present.sum())} bits set, expected {n_dense}")
-        return self._dense_positions[present], self._dense_tile[present]
+        return present
 
     def _length(self, n_indexed: int, n_values: int) -> int:
-        before = HEADER.size + 2 * len(self._indexed_tiles) + bytes_of_12_bit(n_indexed) + self._mask_bytes()
-        return before + bytes_of_values(n_values, len(self._area), self._value_bits)
+        n_groups = self._n_tensors if self._value_bits == 2 else self._tiling.n_tiles
+        before = HEADER.size + 2 * int(np.count_nonzero(~self._is_dense)) + bytes_of_12_bit(n_indexed)
+        return before + self._mask_bytes() + bytes_of_values(n_values, n_groups, self._value_bits)
 
     def _mask_bytes(self) -> int:
-        return bytes_of_bits(len(self._dense_tile)) if self._value_bits == 1 else 0
-
-    def _all_of(self, tiles: I64) -> tuple[I64, I64]:
-        """(position, tile) of every coefficient of some tiles."""
-        of_tile = np.repeat(tiles, self._area[tiles])
-        firsts = np.cumsum(self._area[tiles]) - self._area[tiles]
-        within = np.arange(len(of_tile)) - np.repeat(firsts, self._area[tiles])
-        return self._start[of_tile] + within, of_tile
+        return bytes_of_bits(self._n_dense) if self._value_bits == 1 else 0
 
 
 def tile_quota(area: int, size: int, k: int) -> int:
@@ -192,7 +201,3 @@ def is_dense(area: int, quota: int, value_bits: int) -> bool:
     # With 1 bit the mask says which are zero, and the values come on top.
     dense = 2 * bytes_of_bits(area) if value_bits == 1 else math.ceil(area * value_bits / 8)
     return indexed >= dense
-
-
-def _flat_tiles(group: Group, tiled: F32) -> F32:
-    return group.tiles(tiled).reshape(group.n_tiles, group.area)

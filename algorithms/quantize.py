@@ -1,4 +1,4 @@
-"""Coefficients as bytes: float32, 8 bit with a scale for each tile, or only their signs.
+"""Coefficients as bytes: float32, 8 bit with a scale for each tile, four levels for each tensor, or only their signs.
 
 8 bit: value = q * scale[tile] * 2^exponent with -127 <= q <= 127. Scales are float16, and the exponent, one for the
 whole payload, puts the largest of them just below float16's maximum: coefficients are learning rates times gradients,
@@ -13,13 +13,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from .bits import bytes_of_bits, pack_bits, unpack_bits
 from .errors import BadPayload
+from .four_levels import bytes_of_four_levels, decode_four_levels, encode_four_levels
 from .method import F32
+from .single_bits import bytes_of_bits, pack_bits, unpack_bits
 
 I64 = npt.NDArray[np.int64]
 
-VALUE_BITS: Final = (1, 8, 32)
+VALUE_BITS: Final = (1, 2, 8, 32)
 EXPONENT_MIN: Final = -180
 """The smallest float32 / 127 is about 2^-156, and 15 below that is its exponent."""
 EXPONENT_MAX: Final = 60
@@ -29,51 +30,63 @@ _SCALE_MAX: Final = 65504.0
 
 
 def bytes_of_values(n_values: int, n_tiles: int, value_bits: int) -> int:
-    """Length of the encoded values and scales."""
+    """Length of the encoded values and scales; for 2 bits `n_tiles` is the number of tensors."""
     if value_bits == 1:
         return bytes_of_bits(n_values)
+    if value_bits == 2:
+        return bytes_of_four_levels(n_values, n_tiles)
     return 2 * n_tiles + n_values if value_bits == 8 else 4 * n_values
 
 
-def encode_values(values: F32, tile: I64, n_tiles: int, value_bits: int) -> tuple[int, bytes]:
+def encode_values(values: F32, counts: I64, value_bits: int) -> tuple[int, bytes]:
     """The exponent (0 unless 8 bit) and the bytes.
 
     Args:
-        values: finite float32 [n]; not zero if 1 bit.
-        tile: int64 [n], the tile of each.
+        values: finite float32 [n], tile by tile; not zero if 1 bit.
+        counts: int64 [n_tiles], how many of each tile; for 2 bits of each tensor.
     """
     if value_bits == 1:
         return 0, pack_bits(values < 0)
+    if value_bits == 2:
+        return 0, encode_four_levels(np.clip(values, -VALUE_ABS_MAX, VALUE_ABS_MAX), counts)
     if value_bits == 32:
         return 0, np.clip(values, -VALUE_ABS_MAX, VALUE_ABS_MAX).astype("<f4").tobytes()
-    wanted = np.zeros(n_tiles)
-    np.maximum.at(wanted, tile, np.abs(values) / 127.0)
+    from .kernels.pack import peaks, to_steps
+
+    wanted = np.empty(len(counts))
+    peaks(values, counts, wanted)
+    wanted /= 127.0
     exponent = _exponent(float(wanted.max(initial=0.0)))
     relative = np.minimum(wanted * 2.0**-exponent, _SCALE_MAX).astype("<f2")
-    scale = relative.astype(np.float64)[tile] * 2.0**exponent
-    steps = np.divide(values, scale, out=np.zeros(len(values)), where=scale > 0)
-    return exponent, relative.tobytes() + np.clip(np.rint(steps), -127, 127).astype(np.int8).tobytes()
+    steps = np.empty(len(values), np.int8)
+    to_steps(values, counts, relative.astype(np.float64) * 2.0**exponent, steps)
+    return exponent, relative.tobytes() + steps.tobytes()
 
 
-def decode_values(encoded: bytes, tile: I64, n_tiles: int, value_bits: int, exponent: int) -> F32:
-    """The values, float32 [len(tile)]; for 1 bit they are -1 and 1. `encoded` has the right length.
+def decode_values(encoded: bytes, counts: I64, value_bits: int, exponent: int) -> F32:
+    """The values, float32 [sum of counts]; for 1 bit they are -1 and 1. `encoded` has the right length.
 
     Raises: BadPayload for NaN, infinity and whatever else `encode_values` cannot have written.
     """
     if value_bits != 8:
         if exponent != 0:
             raise BadPayload(f"exponent {exponent} without scales, expected 0")
-        return _decode_signs(encoded, len(tile)) if value_bits == 1 else _decode_floats(encoded)
+        if value_bits == 2:
+            return decode_four_levels(encoded, counts, abs_max=VALUE_ABS_MAX)
+        return _decode_signs(encoded, int(counts.sum())) if value_bits == 1 else _decode_floats(encoded)
     if not EXPONENT_MIN <= exponent <= EXPONENT_MAX:
         raise BadPayload(f"exponent {exponent} is outside [{EXPONENT_MIN}, {EXPONENT_MAX}]")
-    relative = np.frombuffer(encoded, "<f2", n_tiles)
+    relative = np.frombuffer(encoded, "<f2", len(counts))
     if not np.isfinite(relative).all() or np.signbit(relative).any():
         raise BadPayload("a scale is NaN, infinite or negative")
-    steps = np.frombuffer(encoded, np.int8, offset=2 * n_tiles)
+    steps = np.frombuffer(encoded, np.int8, offset=2 * len(counts))
     if (steps == -128).any():
         raise BadPayload("a value of -128 is outside [-127, 127]")
-    scale = relative.astype(np.float64) * 2.0**exponent
-    return (steps * scale[tile]).astype(np.float32)
+    from .kernels.pack import from_steps
+
+    values = np.empty(len(steps), np.float32)
+    from_steps(steps, counts, relative.astype(np.float64) * 2.0**exponent, values)
+    return values
 
 
 def _exponent(scale_max: float) -> int:

@@ -11,20 +11,24 @@ import torch
 
 from .allreduce import AllReduce
 from .baffle import Baffle
-from .demo import DeMo
+from .coded import Coded
+from .demo import DecoupledMomentum
 from .diloco import DiLoCo
 from .errors import NoSuchMethod
 from .local import Local
 from .method import Method
 from .options import OptionValue, nearest, read_options
 from .schedule import Schedule
+from .sparseloco import SparseLoCo
 
 METHODS: Final[Mapping[str, type[Method]]] = {
     "allreduce": AllReduce,
     "baffle": Baffle,
-    "demo": DeMo,
+    "coded": Coded,
+    "demo": DecoupledMomentum,
     "diloco": DiLoCo,
     "local": Local,
+    "sparseloco": SparseLoCo,
 }
 
 

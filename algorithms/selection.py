@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from .method import F32
+from .tiles import I64, Tiling
 
-I64 = npt.NDArray[np.int64]
 
+def largest(tiled: F32, tiling: Tiling, quotas: I64, *, skips_zeros: bool) -> tuple[I64, I64]:
+    """Where the `quotas[t]` largest |coefficients| of each tile stand, exact zeros left out.
 
-def largest(tiles: F32, k: int) -> tuple[I64, I64]:
-    """Where the k largest |coefficients| of each row stand, exact zeros left out.
-
-    Among equal magnitudes the lowest index wins.
+    Among equal magnitudes the lowest index wins. A tile whose quota is its area is taken whole, with its zeros
+    unless `skips_zeros`.
 
     Args:
-        tiles: finite float32 [n_tiles, area].
-        k: 1 <= k <= area.
-    Returns: (tile, index), int64 [n] each, sorted by tile, then index; at most k for each tile.
+        tiled: finite float32 [dim].
+        quotas: int64 [n_tiles], 1 <= quota <= area.
+    Returns: (counts, positions): how many of each tile, int64 [n_tiles]; indices into `tiled`, int64 [n], ascending.
     """
-    n_tiles, area = tiles.shape
-    magnitude = np.abs(tiles)
-    threshold = np.partition(magnitude, area - k, axis=1)[:, area - k]
-    wanted = magnitude >= np.maximum(threshold, np.finfo(np.float32).smallest_subnormal)[:, None]
-    tile, index = np.divmod(np.flatnonzero(wanted), area)
-    keep = _without_surplus_ties(tile, magnitude[tile, index] == threshold[tile], n_tiles, k)
-    return tile[keep], index[keep]
+    from .kernels.choose import choose
 
-
-def _without_surplus_ties(tile: I64, is_tie: npt.NDArray[np.bool_], n_tiles: int, k: int) -> npt.NDArray[np.bool_]:
-    """Keep what is above its tile's threshold, and of those that equal it only the first that still fit."""
-    n_above = np.bincount(tile[~is_tie], minlength=n_tiles)
-    n_ties = np.bincount(tile[is_tie], minlength=n_tiles)
-    ties_before = np.cumsum(n_ties) - n_ties
-    rank_among_ties = np.cumsum(is_tie) - 1 - ties_before[tile]
-    keep: npt.NDArray[np.bool_] = ~is_tie | (rank_among_ties < (k - n_above)[tile])
-    return keep
+    counts, positions = np.empty(tiling.n_tiles, np.int64), np.empty(int(quotas.sum()), np.int64)
+    n = choose(tiled.view(np.uint32), tiling.starts, tiling.areas, quotas, skips_zeros, counts, positions)
+    return counts, positions[:n]

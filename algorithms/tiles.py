@@ -1,8 +1,9 @@
-"""Tensors cut into tiles, and tiles of one shape put behind each other so that all can be transformed at once.
+"""Tensors cut into tiles.
 
 A tensor is viewed as a matrix: (shape[0], rest), 1-D as (n, 1), a scalar as (1, 1). Its tiles are `size` x `size`;
-what remains at the right and lower edge makes smaller tiles of its own, without padding. The *tiled vector* is float32
-[dim]: all tiles of the first shape, each in C order, then all of the next shape, and so on.
+what remains at the right and lower edge makes smaller tiles of its own, without padding. Tiles of one shape within one
+tensor form a *block*. The *tiled vector* is float32 [dim]: tensor by tensor, block by block, tile by tile, each tile
+in C order.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """The tiles of one shape within one tensor: a grid of `down` x `across` tiles."""
+    """A grid of `down` x `across` tiles of one shape within one tensor."""
 
     tensor: int
     top: int
@@ -31,28 +32,9 @@ class Block:
     across: int
     height: int
     width: int
-
-    @property
-    def n_tiles(self) -> int:
-        return self.down * self.across
-
-    def view(self, matrix: F32) -> F32:
-        """The block's elements as [down, across, height, width], sharing the matrix's memory."""
-        rows, columns = self.down * self.height, self.across * self.width
-        part = matrix[self.top : self.top + rows, self.left : self.left + columns]
-        grid = part.reshape(self.down, self.height, self.across, self.width)
-        return grid.transpose(0, 2, 1, 3)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """All tiles of one shape."""
-
-    height: int
-    width: int
-    blocks: tuple[Block, ...]
     start: int
-    """Where the group begins in the tiled vector."""
+    """Where it begins in the tiled vector."""
+    first_tile: int
 
     @property
     def area(self) -> int:
@@ -60,20 +42,18 @@ class Group:
 
     @property
     def n_tiles(self) -> int:
-        return sum(block.n_tiles for block in self.blocks)
+        return self.down * self.across
 
     def tiles(self, tiled: F32) -> F32:
-        """The group's part of a tiled vector as [n_tiles, height, width], sharing its memory."""
+        """The block's part of a tiled vector as [down, across, height, width], sharing its memory."""
         part = tiled[self.start : self.start + self.n_tiles * self.area]
-        return part.reshape(self.n_tiles, self.height, self.width)
+        return part.reshape(self.down, self.across, self.height, self.width)
 
-    def by_block(self, tiled: F32) -> Iterator[tuple[Block, F32]]:
-        """Each block with its tiles as [down, across, height, width], sharing memory."""
-        tiles, first = self.tiles(tiled), 0
-        for block in self.blocks:
-            part = tiles[first : first + block.n_tiles]
-            yield block, part.reshape(block.down, block.across, block.height, block.width)
-            first += block.n_tiles
+    def of_matrix(self, matrix: F32) -> F32:
+        """The block's elements of the matrix as [down, across, height, width], sharing its memory."""
+        rows, columns = self.down * self.height, self.across * self.width
+        part = matrix[self.top : self.top + rows, self.left : self.left + columns]
+        return part.reshape(self.down, self.height, self.across, self.width).transpose(0, 2, 1, 3)
 
 
 class Tiling:
@@ -81,33 +61,42 @@ class Tiling:
 
     def __init__(self, shapes: Sequence[Shape], size: int) -> None:
         self.matrices = [matrix_shape(shape) for shape in shapes]
-        self.groups = _grouped(self.matrices, size)
+        self.blocks = tuple(_blocks(self.matrices, size))
         self.dim = sum(rows * columns for rows, columns in self.matrices)
+        n_tiles = np.array([block.n_tiles for block in self.blocks], np.int64)
+        self.areas: I64 = np.repeat(np.array([block.area for block in self.blocks], np.int64), n_tiles)
+        """Of each tile, int64 [n_tiles]."""
+        self.starts: I64 = np.cumsum(self.areas) - self.areas
+        """Where each tile begins in the tiled vector, int64 [n_tiles]."""
+        self.tensors: I64 = np.repeat(np.array([block.tensor for block in self.blocks], np.int64), n_tiles)
+        """The tensor that each tile belongs to, int64 [n_tiles]."""
+
+    @property
+    def n_tiles(self) -> int:
+        return len(self.areas)
+
+    def blocks_of(self, tensor: int) -> list[Block]:
+        return [block for block in self.blocks if block.tensor == tensor]
+
+    def parts(self, tiled: F32) -> list[F32]:
+        """Each tensor's part of a tiled vector, sharing its memory."""
+        edges = np.cumsum([rows * columns for rows, columns in self.matrices])
+        return np.split(tiled, edges[:-1]) if self.matrices else []
 
     def gather(self, matrices: Sequence[F32]) -> F32:
         """The tiled vector, fresh, of one matrix (or any array of as many elements) for each tensor."""
         tiled = np.empty(self.dim, np.float32)
         shaped = [m.reshape(shape) for m, shape in zip(matrices, self.matrices, strict=True)]
-        for group in self.groups:
-            for block, tiles in group.by_block(tiled):
-                tiles[...] = block.view(shaped[block.tensor])
+        for block in self.blocks:
+            block.tiles(tiled)[...] = block.of_matrix(shaped[block.tensor])
         return tiled
 
     def scatter(self, tiled: F32) -> list[F32]:
         """The matrices again, fresh."""
         matrices = [np.empty(shape, np.float32) for shape in self.matrices]
-        for group in self.groups:
-            for block, tiles in group.by_block(tiled):
-                block.view(matrices[block.tensor])[...] = tiles
+        for block in self.blocks:
+            block.of_matrix(matrices[block.tensor])[...] = block.tiles(tiled)
         return matrices
-
-    def tensor_of_tile(self) -> I64:
-        """The tensor that each tile belongs to, int64 [n_tiles]."""
-        blocks = [block for group in self.groups for block in group.blocks]
-        return np.repeat(
-            np.array([block.tensor for block in blocks], np.int64),
-            np.array([block.n_tiles for block in blocks], np.int64),
-        )
 
 
 def matrix_shape(shape: Shape) -> tuple[int, int]:
@@ -119,23 +108,25 @@ def matrix_shape(shape: Shape) -> tuple[int, int]:
     return (shape[0] if shape else 1, math.prod(shape[1:]))
 
 
-def _grouped(matrices: Sequence[tuple[int, int]], size: int) -> tuple[Group, ...]:
-    by_shape: dict[tuple[int, int], list[Block]] = {}
+def _blocks(matrices: Sequence[tuple[int, int]], size: int) -> Iterator[Block]:
+    start, first_tile = 0, 0
     for tensor, (rows, columns) in enumerate(matrices):
-        for block in _blocks(tensor, rows, columns, size):
-            by_shape.setdefault((block.height, block.width), []).append(block)
-    groups, start = [], 0
-    for (height, width), blocks in by_shape.items():
-        group = Group(height=height, width=width, blocks=tuple(blocks), start=start)
-        groups.append(group)
-        start += group.n_tiles * group.area
-    return tuple(groups)
-
-
-def _blocks(tensor: int, rows: int, columns: int, size: int) -> Iterator[Block]:
-    for top, down, height in _spans(rows, size):
-        for left, across, width in _spans(columns, size):
-            yield Block(tensor=tensor, top=top, left=left, down=down, across=across, height=height, width=width)
+        for top, down, height in _spans(rows, size):
+            for left, across, width in _spans(columns, size):
+                block = Block(
+                    tensor=tensor,
+                    top=top,
+                    left=left,
+                    down=down,
+                    across=across,
+                    height=height,
+                    width=width,
+                    start=start,
+                    first_tile=first_tile,
+                )
+                yield block
+                start += block.n_tiles * block.area
+                first_tile += block.n_tiles
 
 
 def _spans(length: int, size: int) -> Iterator[tuple[int, int, int]]:

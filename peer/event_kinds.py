@@ -76,6 +76,10 @@ class RoundEnded:
     leader: str
     digest: str
     """Of the state after the round, hex; empty if unknown."""
+    exchange_s: float = 0.0
+    """From this peer's contribution being ready until the decided ones were here."""
+    update_s: float = 0.0
+    """From then until the state was updated and hashed."""
 
 
 @dataclass(frozen=True, kw_only=True)

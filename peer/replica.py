@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import torch
 from ..algorithms import Exchange, Schedule, Slots, build_method
 from ..protocol.manifest import Manifest
 from ..protocol.network import Cost
-from ..protocol.state import decode_state, encode_state, state_bytes
+from ..protocol.state import decode_state, encode_state, state_bytes, state_digest
 from ..tasks import Evaluation, Indices, Task, round_batches
 from .buffers import Buffers
 
@@ -124,17 +124,20 @@ class Replica:
         """The contribution, given what the group agreed on."""
         return self.method.encode(agreed)
 
-    def apply(self, payloads: Sequence[bytes], mine: int | None, slots: Slots) -> Applied:
+    def apply(self, payloads: Sequence[bytes | memoryview], mine: int | None, slots: Slots) -> Applied:
         """Apply a committed round. Raises TooFewContributions, and changes nothing then."""
         n_steps = self.steps
-        dropped = self.method.combine(payloads, mine=mine, step=self.step, slots=slots)
-        n_samples = n_steps * len(slots.contributors) * self.manifest.data.batch_size
+        # Methods read payloads as buffers, so that a view of a large one need not be copied.
+        views = cast(Sequence[bytes], payloads)
+        dropped = self.method.combine(views, mine=mine, step=self.step, slots=slots)
+        n_samples = n_steps * self.method.n_shares(slots) * self.manifest.data.batch_size
         self._progress += torch.tensor([n_steps, n_samples])
         return Applied(digest=self.digest(), dropped=dropped)
 
-    def work_cost(self) -> Cost:
+    def work_cost(self, n_members: int, slot: int) -> Cost:
         """Of a round's local steps."""
-        n_steps, n_samples = self.steps, self.manifest.data.batch_size
+        n_steps, n_shares = self.steps, len(self.method.shares(slot, n_members))
+        n_samples = n_shares * self.manifest.data.batch_size
         flops = self.task.flops_per_sample() * n_samples
         return Cost(flops=n_steps * flops, memory_bytes=n_steps * 16.0 * self.n_params)
 
@@ -181,10 +184,14 @@ class Replica:
         return {**{f"model/{name}": tensor.detach() for name, tensor in self.parameters.items()}, **self.shared()}
 
     def snapshot(self) -> bytes:
-        return encode_state({name: tensor.numpy() for name, tensor in self._everything().items()})
+        return encode_state(self._arrays())
 
     def digest(self) -> bytes:
-        return hashlib.sha256(self.snapshot()).digest()
+        """The SHA-256 of `snapshot`."""
+        return state_digest(self._arrays())
+
+    def _arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        return {name: tensor.numpy() for name, tensor in self._everything().items()}
 
     def snapshot_bytes(self) -> int:
         """The exact length of `snapshot`."""

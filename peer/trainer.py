@@ -95,7 +95,7 @@ class Trainer(Delegate):
         if self.gateway is not None:
             work = await self.gateway.work(round_index)
         else:
-            work = await self.network.compute(compute, self.replica.work_cost())
+            work = await self.network.compute(compute, self.replica.work_cost(len(roster), slot))
         seconds = asyncio.get_running_loop().time() - started_s
         if work.samples:
             self.emit(Trained(step=self.replica.step, loss=finite(work.loss), samples=work.samples, seconds=seconds))
@@ -139,6 +139,8 @@ class Trainer(Delegate):
                 payload_bytes=outcome.payload_bytes,
                 duration_s=outcome.duration_s,
                 overhead_s=outcome.overhead_s,
+                exchange_s=outcome.exchange_s,
+                update_s=outcome.update_s,
                 ballots=outcome.ballots,
                 leader=short_id(outcome.leader),
                 digest=outcome.digest.hex(),

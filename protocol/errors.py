@@ -187,9 +187,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
 
 
 def disk_error(error: OSError, doing: str) -> StateError:
-    """What the operating system said about a file, as an error of ours. `doing`: "cannot write the manifest"."""
-    where = f" {error.filename}" if error.filename is not None else ""
-    cause = f"{doing}:{where}: {error.strerror or error}"
+    """What the operating system said about a file, as an error of ours. `doing`: "cannot write runs/a/ticket"."""
+    name = None if error.filename is None or str(error.filename) in doing else str(error.filename)
+    cause = ": ".join(part for part in (doing, name, error.strerror or str(error)) if part)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiskFull(f"{cause}; make room there, or choose a folder on another disk")
     return StateError(f"{cause}; check that path and its permissions, or choose another")

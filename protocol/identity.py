@@ -15,7 +15,7 @@ import base58
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from .errors import BadSignature, InsecureKeyFile, InvalidMessage, StateError
+from .errors import BadSignature, InsecureKeyFile, InvalidMessage, StateError, disk_error
 
 PeerId = NewType("PeerId", str)
 
@@ -93,14 +93,19 @@ class Identity:
         return identity
 
     def save(self, path: Path) -> None:
-        """Write the key file, mode 0600; never over an existing file (FileExistsError)."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            seed = self._key.private_bytes_raw()
-            file.write(_KEY_PREFIX + seed + self.public_key)
-            file.flush()
-            os.fsync(file.fileno())
+        """Write the key file, mode 0600. Raises StateError, DiskFull; FileExistsError rather than overwrite one."""
+        seed = self._key.private_bytes_raw()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(_KEY_PREFIX + seed + self.public_key)
+                file.flush()
+                os.fsync(file.fileno())
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise disk_error(error, f"cannot write the identity {path}") from None
 
     def sign(self, domain: str, payload: bytes) -> bytes:
         """A 64-byte signature over (domain, payload)."""

@@ -127,7 +127,7 @@ class Offer(_message.Message):
     def __init__(self, header: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Hold(_message.Message):
-    __slots__ = ("lineage", "round", "ballot", "base", "items", "ready", "attempt", "leaving", "refused")
+    __slots__ = ("lineage", "round", "ballot", "base", "items", "ready", "attempt", "leaving", "refused", "lost")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BALLOT_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +137,7 @@ class Hold(_message.Message):
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     ballot: int
@@ -146,7 +147,8 @@ class Hold(_message.Message):
     attempt: int
     leaving: bool
     refused: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., ballot: _Optional[int] = ..., base: _Optional[bytes] = ..., items: _Optional[_Iterable[_Union[HeldItem, _Mapping]]] = ..., ready: _Optional[bool] = ..., attempt: _Optional[int] = ..., leaving: _Optional[bool] = ..., refused: _Optional[_Iterable[int]] = ...) -> None: ...
+    lost: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., ballot: _Optional[int] = ..., base: _Optional[bytes] = ..., items: _Optional[_Iterable[_Union[HeldItem, _Mapping]]] = ..., ready: _Optional[bool] = ..., attempt: _Optional[int] = ..., leaving: _Optional[bool] = ..., refused: _Optional[_Iterable[int]] = ..., lost: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class HeldItem(_message.Message):
     __slots__ = ("key", "item")
@@ -193,22 +195,20 @@ class Part(_message.Message):
     def __init__(self, reducer: _Optional[int] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ...) -> None: ...
 
 class PartHeader(_message.Message):
-    __slots__ = ("lineage", "round", "attempt", "part", "reduced", "item", "payload")
+    __slots__ = ("lineage", "round", "attempt", "part", "contributes", "offset")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
-    REDUCED_FIELD_NUMBER: _ClassVar[int]
-    ITEM_FIELD_NUMBER: _ClassVar[int]
-    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     attempt: int
     part: int
-    reduced: bool
-    item: Item
-    payload: bytes
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., part: _Optional[int] = ..., reduced: _Optional[bool] = ..., item: _Optional[_Union[Item, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    contributes: bool
+    offset: int
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., part: _Optional[int] = ..., contributes: _Optional[bool] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class Prepare(_message.Message):
     __slots__ = ("lineage", "round", "ballot")

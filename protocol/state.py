@@ -10,6 +10,7 @@ of interpreting it: nothing in the bytes decides what is allocated.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import struct
 from collections.abc import Iterator, Mapping
@@ -38,12 +39,23 @@ def encode_state(arrays: Mapping[str, Array]) -> bytes:
 
     Raises: BadTensor for a dtype or name that the layout does not have.
     """
-    parts: list[bytes | memoryview] = [_head({name: (array.dtype, array.shape) for name, array in arrays.items()})]
+    return b"".join(_pieces(arrays))
+
+
+def state_digest(arrays: Mapping[str, Array]) -> bytes:
+    """The SHA-256 of `encode_state(arrays)`, without a copy of them. Raises BadTensor."""
+    digest = hashlib.sha256()
+    for piece in _pieces(arrays):
+        digest.update(piece)
+    return digest.digest()
+
+
+def _pieces(arrays: Mapping[str, Array]) -> Iterator[bytes | memoryview]:
+    yield _head({name: (array.dtype, array.shape) for name, array in arrays.items()})
     for name in sorted(arrays):
         array = arrays[name]
-        parts.append(_raw(array))
-        parts.append(bytes(_padding(array.nbytes)))
-    return b"".join(parts)
+        yield _raw(array)
+        yield bytes(_padding(array.nbytes))
 
 
 def state_bytes(expect: Mapping[str, Spec]) -> int:

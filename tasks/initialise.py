@@ -12,16 +12,15 @@ Draw = Callable[[nn.Module, torch.Generator], None]
 
 
 def build_initialised(build: Callable[[], nn.Module], seed: int, *, draw: Draw | None = None) -> nn.Module:
-    """Build a model without drawing from the global generator, then draw its weights from one of its own.
+    """Build a model, leaving the global generator as it was, then draw its weights from one of its own.
 
     Args:
-        build: constructs the model from torch's modules; runs on the meta device, where nothing is drawn.
+        build: constructs the model from torch's modules; what it draws is overwritten.
         seed: 0 <= seed < 2^63.
         draw: sets every parameter of one module that owns some; default: `draw_fan_in`.
     """
-    with torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):  # the meta device would load sympy and torch's compiler, 80 MB and seconds
         model = build()
-    model.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from ..errors import BadPayload, TooFewContributions
+
+__all__ = ["BadCoordinate", "BadNetwork", "BadPayload", "BadPlan", "TooFewContributions"]
+
 
 class BadNetwork(ValueError):
     """A network description that cannot be built, or weights and samples that do not fit it."""
@@ -13,7 +17,3 @@ class BadCoordinate(ValueError):
 
 class BadPlan(ValueError):
     """Fixed-point constants that could overflow, or weights outside the fixed-point range."""
-
-
-class TooFewContributions(ValueError):
-    """Fewer contributions (or shares) than the rule needs: nothing is revealed, nothing is changed."""

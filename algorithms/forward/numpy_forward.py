@@ -129,12 +129,7 @@ def _apply(layer: Layer, x: F32, tensors: Iterator[F32]) -> F32:
 
 def _linear(x: F32, weight: F32, bias: F32) -> F32:
     """x W^T + b: [e or 1, b, n_in], [e, n_out, n_in], [e, n_out] -> [e, b, n_out]."""
-    product: F32
-    e, n_out, n_in = weight.shape
-    if len(x) == 1 and e > 1:
-        product = (x[0] @ weight.reshape(e * n_out, n_in).T).reshape(-1, e, n_out).transpose(1, 0, 2)
-    else:
-        product = np.matmul(x, weight.transpose(0, 2, 1))
+    product: F32 = np.matmul(x, weight.transpose(0, 2, 1))
     product += bias[:, None, :]
     return product
 

@@ -19,7 +19,10 @@ INT32: Final = 6
 _IR_VERSION: Final = 8
 _OPSET: Final = 17
 _ATTRIBUTE_INT: Final = 2
+_ATTRIBUTE_STRING: Final = 3
 _ATTRIBUTE_INTS: Final = 7
+
+Attribute = int | str | tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +36,14 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """One operator of the default domain."""
+    """One operator."""
 
     operator: str
     inputs: tuple[str, ...]
     output: str
-    attributes: dict[str, int | tuple[int, ...]] = field(default_factory=dict)
+    attributes: dict[str, Attribute] = field(default_factory=dict)
+    domain: str = ""
+    """Empty for ONNX's own operators; others are taken in version 1."""
 
 
 def model_bytes(nodes: Sequence[Node], inputs: Sequence[Value], outputs: Sequence[Value]) -> bytes:
@@ -46,19 +51,22 @@ def model_bytes(nodes: Sequence[Node], inputs: Sequence[Value], outputs: Sequenc
     graph = b"".join(_message(1, _node(node)) for node in nodes) + _text(2, "gossamer")
     graph += b"".join(_message(11, _value(value)) for value in inputs)
     graph += b"".join(_message(12, _value(value)) for value in outputs)
-    opset = _text(1, "") + _integer(2, _OPSET)
-    return _integer(1, _IR_VERSION) + _text(2, "gossamer") + _message(7, graph) + _message(8, opset)
+    versions = {"": _OPSET} | {node.domain: 1 for node in nodes if node.domain}
+    opsets = b"".join(_message(8, _text(1, domain) + _integer(2, version)) for domain, version in versions.items())
+    return _integer(1, _IR_VERSION) + _text(2, "gossamer") + _message(7, graph) + opsets
 
 
 def _node(node: Node) -> bytes:
     names = b"".join(_text(1, name) for name in node.inputs) + _text(2, node.output)
     attributes = b"".join(_message(5, _attribute(name, value)) for name, value in node.attributes.items())
-    return names + _text(3, node.output) + _text(4, node.operator) + attributes
+    return names + _text(3, node.output) + _text(4, node.operator) + attributes + _text(7, node.domain)
 
 
-def _attribute(name: str, value: int | tuple[int, ...]) -> bytes:
+def _attribute(name: str, value: Attribute) -> bytes:
     if isinstance(value, int):
         return _text(1, name) + _integer(3, value) + _integer(20, _ATTRIBUTE_INT)
+    if isinstance(value, str):
+        return _text(1, name) + _text(4, value) + _integer(20, _ATTRIBUTE_STRING)
     return _text(1, name) + b"".join(_integer(8, item) for item in value) + _integer(20, _ATTRIBUTE_INTS)
 
 

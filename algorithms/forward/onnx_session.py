@@ -24,6 +24,16 @@ class Session:
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
+    @classmethod
+    def if_possible(cls, model: bytes) -> Session | None:
+        """The session, or None if this build of onnxruntime does not know an operator of the model."""
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+        try:
+            return cls(model)
+        except (state.Fail, state.NotImplemented, state.InvalidGraph, state.InvalidArgument):
+            return None
+
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> Any:
         """The output for these inputs, contiguous arrays."""
         return self._session.run(None, feeds)[0]

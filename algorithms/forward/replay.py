@@ -19,8 +19,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ..bits import bytes_of_bits, pack_bits, unpack_bits
 from ..errors import BadPayload
+from ..single_bits import bytes_of_bits, pack_bits, unpack_bits
 from .stream import PERTURBATIONS_MAX, ROUNDS_MAX, SEED_BYTES, SLOTS_MAX
 
 F32 = npt.NDArray[np.float32]

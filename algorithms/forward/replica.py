@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ..errors import BadPayload
 from .baffle import BaffleOptions
 from .replay import Replay
-from .stream import BLOCK, PerturbationStream, unpack_signs
+from .stream import Directions, PerturbationStream
 
 F32 = npt.NDArray[np.float32]
 
@@ -125,18 +125,22 @@ class Replica:
 def gradient_of(replay: Replay, run_id: bytes, n: int) -> F32:
     """The gradient that a replay stands for, float32 [n]: g += s * z in slot, then k order, bit for bit."""
     gradient = np.zeros(n, np.float32)
-    scaled = np.empty(min(n, BLOCK), np.float32)
     for part in replay.parts:
         stream = PerturbationStream(part.round_seed, run_id)
         for slot, scalars in zip(part.slots, part.scalars, strict=True):
-            for k, scalar in enumerate(scalars):
-                blocks = stream.blocks(round_index=part.round_index, slot=slot, k=k, n=n)
-                for start, packed in blocks:
-                    here = gradient[start : start + BLOCK]
-                    term = scaled[: len(here)]
-                    np.multiply(unpack_signs(packed, len(here)), scalar, out=term, dtype=np.float32)
-                    np.add(here, term, out=here)
+            _add_scaled(gradient, scalars, stream.at(round_index=part.round_index, slot=slot, n=n))
     return gradient
+
+
+def _add_scaled(gradient: F32, scalars: F32, directions: Directions) -> None:
+    """gradient += s_k * z_k, k by k."""
+    for rows, start, signs in directions.tiles(range(len(scalars))):
+        # Products of some perturbations at once, sums one after another: their order is the result's.
+        terms = signs.astype(np.float32)
+        np.multiply(terms, scalars[rows.start : rows.stop, None], out=terms)
+        here = gradient[start : start + terms.shape[1]]
+        for term in terms:
+            np.add(here, term, out=here)
 
 
 def weights_digest(weights: F32) -> str:

@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ..bits import bytes_of_bits, pack_bits, unpack_bits
 from ..errors import BadPayload
+from ..single_bits import bytes_of_bits, pack_bits, unpack_bits
 
 F32 = npt.NDArray[np.float32]
 

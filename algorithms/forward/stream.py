@@ -118,20 +118,26 @@ class Directions:
             weights: float32 [n], unchanged.
             out: float32 [len(ks), n].
         """
-        together = max(1, BLOCK // max(1, self.n))
-        if self.n > BLOCK:
-            for k, row in zip(ks, out, strict=True):
-                # Block by block, so that one perturbation at a time needs no second copy of the weights.
-                for start, signs in self._blocks(k):
-                    stop = start + len(signs)
-                    _step_from(weights[start:stop], signs, step, row[start:stop])
-        else:
-            for start in range(0, len(ks), together):
-                _step_from(weights, self.signs(ks[start : start + together]), step, out[start : start + together])
+        for rows, start, signs in self.tiles(ks):
+            stop = start + signs.shape[1]
+            _step_from(weights[start:stop], signs, step, out[rows.start : rows.stop, start:stop])
 
-    def _blocks(self, k: int) -> Iterator[tuple[int, I8]]:
-        for start, packed in self.stream.blocks(round_index=self.round_index, slot=self.slot, k=k, n=self.n):
-            yield start, unpack_signs(packed, min(BLOCK, self.n - start))
+    def tiles(self, ks: range) -> Iterator[tuple[range, int, I8]]:
+        """The signs in pieces that stay in the cache, k by k: positions in ks, first weight, int8 [positions, weights].
+
+        Many perturbations of a small network at once, or a part of one of a large network: one perturbation at a time
+        needs no second copy of the weights.
+        """
+        if self.n > BLOCK:
+            for row, k in enumerate(ks):
+                for start, packed in self.stream.blocks(round_index=self.round_index, slot=self.slot, k=k, n=self.n):
+                    signs = unpack_signs(packed, min(BLOCK, self.n - start))
+                    yield range(row, row + 1), start, signs[None]
+            return
+        together = max(1, BLOCK // max(1, self.n))
+        for first in range(0, len(ks), together):
+            chosen = ks[first : first + together]
+            yield range(first, first + len(chosen)), 0, self.signs(chosen)
 
 
 def _step_from(weights: F32, signs: I8, step: float, out: F32) -> None:

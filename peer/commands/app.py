@@ -250,7 +250,7 @@ def run_show(
 def run_invite(
     folder: Annotated[Path, typer.Argument(help="The folder of the run, of its owner's peer, or of `gossamer up`.")],
     owner_key: Annotated[Path | None, typer.Option(help="The run's owner's key.")] = None,
-    days: Annotated[float, typer.Option(help="How long the invite holds.", min=0.001)] = 7.0,
+    days: Annotated[float, typer.Option(help="How long the invite holds.", min=0.001, max=3650)] = 7.0,
 ) -> None:
     """Print one line that is all a newcomer needs. It admits one peer, once."""
     from . import run as command

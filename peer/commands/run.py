@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +21,7 @@ from ...protocol.manifest import compose, parse
 from ..folder import PeerFolder
 from .order import Order, manifest_for, now_text
 from .places import peer_folders
+from .status import daemon_status
 
 __all__ = ["Order", "invite", "new", "show"]
 
@@ -83,9 +85,17 @@ def invite(folder: Path, owner_key: Path | None, days: float) -> None:
     book.issue(made, now_s=now_s, expires_at_s=now_s + days * 86400, role="peer", ticket_lifetime_s=TICKET_LIFETIME_S)
     write_atomically(home.invites, book.to_json().encode(), mode=0o600)
     print(made.line())
+    for note in _doubts(path, made):
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _doubts(path: Path, made: Invite) -> Iterator[str]:
+    """Why the newcomer may not get in."""
+    told = daemon_status(path)
+    if told is not None and told["state"] not in ("training", "waiting"):
+        yield f"the daemon in {path} is not running ({told['state']}): start it, and make the invite then"
     if all("/ip4/127." in address or "/ip6/::1/" in address for address in made.addresses):
-        print(
-            "note: it serves on this machine only, as the owner's peer listens on 127.0.0.1; for others start that "
-            "with --listen 0.0.0.0 --announce YOUR.HOST",
-            file=sys.stderr,
+        yield (
+            "it serves on this machine only, as that daemon listens on 127.0.0.1: for others start it with "
+            "--listen 0.0.0.0 --announce YOUR.HOST"
         )

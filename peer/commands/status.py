@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.console import Console
-from rich.table import Table
 
 from ...protocol.errors import StateError, UsageError
 from ..folder import PeerFolder
@@ -18,30 +16,35 @@ from .places import peer_folders
 
 STALE_S = 15.0
 TAIL_BYTES = 64 << 10
+HEADINGS = ("FOLDER", "PEER", "STATE", "STEP", "ROUND", "GROUP OF", "SENT MB", "RECEIVED MB")
 
 
 def status(folder: Path, *, json_output: bool) -> None:
     """Read what every daemon in or below a folder has last told of itself."""
-    rows = [row for path in peer_folders(folder) if (row := _read(path)) is not None]
+    rows = [row for path in peer_folders(folder) if (row := daemon_status(path)) is not None]
     if not rows:
         raise UsageError(f"no daemon in {folder} has told its status yet: try again in a second")
     if json_output:
         print(json.dumps(rows))
         return
-    table = Table("folder", "peer", "state", "step", "round", "in its group", "sent MB", "received MB")
-    for row in rows:
-        megabytes = [f"{row[key] / 1e6:.2f}" for key in ("sent_bytes", "received_bytes")]
-        steps = f"{row['step']} of {row['steps']}" if row["steps"] else str(row["step"])
-        table.add_row(
-            row["folder"], row["peer"][-8:], row["state"], steps, str(row["round"]), str(len(row["roster"])), *megabytes
-        )
-    Console(soft_wrap=True).print(table)
+    lines = [HEADINGS, *map(_cells, rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     for row in rows:
         if row["message"]:
             print(f"{row['folder']}: {row['message']}")
 
 
-def _read(folder: Path) -> dict[str, Any] | None:
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    steps = f"{row['step']} of {row['steps']}" if row["steps"] else str(row["step"])
+    group = str(len(row["roster"])) if row["roster"] else "-"
+    sent, received = (f"{row[key] / 1e6:.2f}" for key in ("sent_bytes", "received_bytes"))
+    return row["folder"], row["peer"][-8:], row["state"], steps, str(row["round"]), group, sent, received
+
+
+def daemon_status(folder: Path) -> dict[str, Any] | None:
+    """What the daemon of a folder last told of itself, and its `state`; None if it has told nothing yet."""
     path = folder / "status.json"
     if not path.exists():
         return None

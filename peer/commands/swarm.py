@@ -43,6 +43,15 @@ def parse_kill(text: str, n_peers: int, n_steps: int) -> Kill:
     return Kill(peer=peer, step=int(match["step"]), restart=match["restart"] is not None)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a daemon runs: on this machine as it is, or in a network of its own on it."""
+
+    prefix: tuple[str, ...] = ()
+    """What goes before its command, such as `ip netns exec NAME`."""
+    listen: str = "127.0.0.1"
+
+
 @dataclass
 class Child:
     """One daemon's process and its log."""
@@ -50,6 +59,7 @@ class Child:
     number: int
     folder: Path
     peer_id: str
+    place: Place = Place()
     process: subprocess.Popen[bytes] | None = None
     extra: list[str] = field(default_factory=list)
     """Arguments of this daemon alone."""
@@ -131,8 +141,8 @@ class Swarm:
 
     def _spawn(self, child: Child, join: list[str]) -> None:
         child.folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "gossamer.cli", "peer", "--run", str(self._manifest)]
-        command += ["--folder", str(child.folder), "--lifeline", *self._extra, *child.extra]
+        command = [*child.place.prefix, sys.executable, "-m", "gossamer.cli", "peer", "--run", str(self._manifest)]
+        command += ["--folder", str(child.folder), "--listen", child.place.listen, "--lifeline", *self._extra, *child.extra]
         for address in join:
             command += ["--join", address]
         if child.number == 0:

@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from ..report import write_report
 from . import order as orders
 from .fleet import Fleet, settle_devices, summarise_devices
 from .summary import summarise
-from .swarm import Child, Kill, Swarm, parse_kill
+from .swarm import Child, Kill, Place, Swarm, parse_kill
 
 TICKET_LIFETIME_S = 365 * 86400.0
 POLL_S = 0.2
@@ -63,9 +63,17 @@ class Plan:
     """Updates after which the daemons end."""
 
 
-def up(order: Order, *, out: Path | None, resume: Path | None, json_output: bool) -> dict[str, Any]:
-    """Start daemons, watch them to the end, report. Raises GossamerError if any of them failed."""
+def up(
+    order: Order, *, out: Path | None, resume: Path | None, json_output: bool, places: Sequence[Place] = ()
+) -> dict[str, Any]:
+    """Start daemons, watch them to the end, report. Raises GossamerError if any of them failed.
+
+    Args:
+        places: where the daemons run, in order; those without one run on this machine as it is.
+    """
     plan = _reopen(order, resume) if resume is not None else _prepare(order, out)
+    for child, place in zip(plan.children, places, strict=False):
+        child.place = place
     extra = ["--data", str(order.data)] if order.data is not None else []
     extra += ["--stop-at", str(order.stop_at)] if order.stop_at is not None else []
     swarm = _swarm(order, plan, extra)
@@ -236,7 +244,7 @@ def _note(swarm: Swarm) -> str:
     ]
     living = sum(child.running for child in swarm.children)
     loss = f"held-out loss {max(losses)[1]:.3f} at step {max(losses)[0]}, " if losses else ""
-    return f"{loss}{living} daemons"
+    return f"{loss}{living} daemon{'' if living == 1 else 's'} running"
 
 
 @contextmanager

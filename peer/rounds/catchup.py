@@ -15,6 +15,7 @@ from ...protocol.wire import parse
 from .decision import Item
 from .ledger import Committed, verified
 from .outcome import Ending
+from .transfer import Data
 
 if TYPE_CHECKING:
     from .group import Group
@@ -167,17 +168,18 @@ class CatchUp:
 
     # -- payloads --------------------------------------------------------------------------------
 
-    async def collect(self, committed: Committed) -> list[bytes] | None:
+    async def collect(self, committed: Committed) -> list[Data] | None:
         """The bytes of a decision's items, in order; None if nobody has them any more."""
 
-        async def get(position: int, item: Item) -> bytes | None:
-            return self._held(item) or await self._fetch(committed, position, item)
+        async def get(position: int, item: Item) -> Data | None:
+            held = self._held(item)
+            return held if held is not None else await self._fetch(committed, position, item)
 
         items = await asyncio.gather(*(get(position, item) for position, item in enumerate(committed.decision.items)))
         found = [item for item in items if item is not None]
         return found if len(found) == len(items) else None
 
-    def _held(self, item: Item) -> bytes | None:
+    def _held(self, item: Item) -> Data | None:
         return self._group.round.transfer.bytes_of(item.hash) if self._group.round is not None else None
 
     async def _fetch(self, committed: Committed, position: int, item: Item) -> bytes | None:

@@ -21,7 +21,7 @@ from ...protocol.network import MAX_CHUNK_BYTES
 from ...protocol.wire import parse
 from .decision import Item
 from .place import Report
-from .transfer import Proposal, Transfer
+from .transfer import Data, Proposal, Transfer
 
 if TYPE_CHECKING:
     from .round import Round
@@ -136,7 +136,7 @@ class Gather(Transfer):
     def held(self) -> dict[int, Item]:
         return self._held
 
-    def bytes_of(self, item_hash: bytes) -> bytes | None:
+    def bytes_of(self, item_hash: bytes) -> Data | None:
         return self._bytes.get(item_hash)
 
     def last_arrival_s(self) -> float | None:

@@ -29,7 +29,7 @@ from .reduce import Reduce
 from .roster import Member, Roster
 from .round import Round
 from .snapshots import Shelf, Standing
-from .transfer import Proposal
+from .transfer import Data, Proposal
 
 FAREWELL_S = 4.0
 
@@ -181,12 +181,14 @@ class Group:
             return None
         if isinstance(committed, Ending):
             return committed
-        transfer_round, self_slot = self.round, self.slot
+        round_, slot = self.round, self.slot
+        if round_ is not None and slot == round_.place.leader_of(committed.certificate.ballot):
+            self._spread(committed)
         items = await self.catch_up.collect(committed)
         if items is None:
             return Ending.LOST
         try:
-            await self._apply(committed, items, transfer_round, self_slot)
+            await self._apply(committed, items, round_, slot)
         except Diverged as error:
             self.delegate.warned(str(error))
             return Ending.LOST
@@ -249,20 +251,16 @@ class Group:
 
     # -- after a decision ------------------------------------------------------------------------
 
-    async def _apply(
-        self, committed: Committed, items: Sequence[bytes], round_: Round | None, slot: int | None
-    ) -> None:
+    async def _apply(self, committed: Committed, items: Sequence[Data], round_: Round | None, slot: int | None) -> None:
         decision = committed.decision
         if decision.base != self.digest:
             raise Diverged(
                 f"round {self.index} starts from {decision.base.hex()[:12]}, but this peer's state is "
                 f"{self.digest.hex()[:12]}: resynchronising"
             )
-        n_steps = self.replica.steps
+        n_steps, collected_s = self.replica.steps, asyncio.get_running_loop().time()
         applied = await self._combine(decision, items, slot) if decision.contributors else None
-        outcome = self._outcome(committed, applied, round_)
-        if round_ is not None and round_.place.slot == round_.place.leader_of(committed.certificate.ballot):
-            self._spread(committed)
+        outcome = self._outcome(committed, applied, round_, collected_s)
         self.ledger.append(committed, {item.hash: data for item, data in zip(decision.items, items, strict=True)})
         self.patience.record(outcome.duration_s if outcome.committed else 2 * outcome.duration_s, n_steps)
         self._advance(decision)
@@ -270,11 +268,11 @@ class Group:
             await self._take_snapshot()
         await self.delegate.concluded(outcome, self.roster)
 
-    async def _combine(self, decision: Decision, items: Sequence[bytes], slot: int | None) -> Applied | None:
+    async def _combine(self, decision: Decision, items: Sequence[Data], slot: int | None) -> Applied | None:
         """Update the replica; None if the method cannot make an update of these contributions, on no replica then."""
         mine = decision.contributors.index(slot) if slot in decision.contributors else None
         slots = Slots(contributors=decision.contributors, n_members=len(self.roster))
-        payloads = list(items) if self.replica.exchange is Exchange.GATHER else [b"".join(items)]
+        payloads = list(items) if self.replica.exchange is Exchange.GATHER else [self._joined(decision, items)]
 
         def work() -> Applied:
             return self.replica.apply(payloads, mine, slots)
@@ -286,6 +284,10 @@ class Group:
             return None
         self.digest = applied.digest
         return applied
+
+    def _joined(self, decision: Decision, items: Sequence[Data]) -> Data:
+        whole = self.round.transfer.whole(decision.items) if self.round is not None else None
+        return whole if whole is not None else b"".join(items)
 
     def _advance(self, decision: Decision) -> None:
         self.roster = decision.next_roster(self.roster)
@@ -310,7 +312,9 @@ class Group:
             if peer != self.network.peer_id:
                 self.spawn(self.catch_up.tell(peer, message))
 
-    def _outcome(self, committed: Committed, applied: Applied | None, round_: Round | None) -> Outcome:
+    def _outcome(
+        self, committed: Committed, applied: Applied | None, round_: Round | None, collected_s: float
+    ) -> Outcome:
         decision, roster = committed.decision, committed.roster
         now = asyncio.get_running_loop().time()
         decided_s = round_.decided_s if round_ is not None and round_.decided_s is not None else now
@@ -330,6 +334,8 @@ class Group:
             payload_bytes=offered.length if offered is not None else 0,
             duration_s=now - round_.started_s if round_ is not None else 0.0,
             overhead_s=max(0.0, decided_s - arrived_s),
+            exchange_s=collected_s - round_.offered_s if round_ is not None and round_.offered_s is not None else 0.0,
+            update_s=now - collected_s,
             ballots=committed.certificate.ballot + 1,
             leader=roster.members[leader].peer,
             digest=self.digest,

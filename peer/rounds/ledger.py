@@ -10,6 +10,7 @@ from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage
 from .decision import Certificate, Decision
 from .roster import Roster
+from .transfer import Data
 
 ROUNDS_MAX = 64
 BYTES_MAX = 64 << 20
@@ -44,10 +45,10 @@ class Ledger:
     """The last committed rounds with their payloads: at most 64 rounds or 64 MB, at least 2 rounds."""
 
     def __init__(self) -> None:
-        self._entries: deque[tuple[Committed, dict[bytes, bytes]]] = deque()
+        self._entries: deque[tuple[Committed, dict[bytes, Data]]] = deque()
         self._bytes = 0
 
-    def append(self, committed: Committed, items: Mapping[bytes, bytes]) -> None:
+    def append(self, committed: Committed, items: Mapping[bytes, Data]) -> None:
         self._entries.append((committed, dict(items)))
         self._bytes += sum(len(item) for item in items.values())
         while len(self._entries) > ROUNDS_MIN and (self._bytes > BYTES_MAX or len(self._entries) > ROUNDS_MAX):
@@ -71,7 +72,7 @@ class Ledger:
                 return committed.decision.base
         return None
 
-    def item(self, item_hash: bytes) -> bytes | None:
+    def item(self, item_hash: bytes) -> Data | None:
         for _, items in reversed(self._entries):
             if item_hash in items:
                 return items[item_hash]

@@ -27,6 +27,10 @@ class Outcome:
     duration_s: float
     overhead_s: float
     """From the moment that the last contribution was here until the round was decided here."""
+    exchange_s: float
+    """From my contribution being ready until what was decided was here; 0 if I offered none."""
+    update_s: float
+    """From then until the state was updated and hashed."""
     ballots: int
     leader: PeerId
     digest: bytes

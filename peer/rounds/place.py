@@ -65,6 +65,8 @@ class Report:
     attempt: int
     leaving: bool
     refused: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
+    """Contributors of the plan that it cannot reach (reduce)."""
 
     @classmethod
     def from_wire(cls, message: pb.Hold) -> Report:
@@ -81,4 +83,5 @@ class Report:
             attempt=message.attempt,
             leaving=message.leaving,
             refused=tuple(message.refused[:PEERS_MAX]),
+            lost=tuple(message.lost[:PEERS_MAX]),
         )

@@ -1,68 +1,39 @@
-"""Reduce-scatter and all-gather, for dense methods: every peer sends each part of its vector to that part's reducer.
+"""Reduce-scatter and all-gather, for dense methods: every part of the vector has a reducer, with whom all talk.
+
+A member opens one stream to each reducer. Its slice of the part goes up, and the reduced part comes back, each as it
+becomes ready; who does not contribute only listens. So everybody is in touch with every reducer until it has what it
+needs of it, and a reducer's death is seen at once, by all who still needed it.
 
 The leader plans who contributes and who reduces what. A plan is a hint: only the committed hashes of the reduced parts
-count, so a plan that a crash spoils is replaced by another, for which contributors send again what they kept.
+count, so a plan that a crash spoils is mended by another, for which slices that have arrived need not be sent again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from ...protocol import rounds_pb2 as pb
-from ...protocol.errors import BadContribution, ChecksumMismatch, InvalidMessage, StaleRound
-from ...protocol.network import MAX_CHUNK_BYTES, Cost
+from ...protocol.errors import BadContribution, InvalidMessage, StaleRound
+from ...protocol.network import MAX_CHUNK_BYTES
 from .decision import Item
+from .pieces import F32, ReducedPart, Slice, raw
 from .place import Report
-from .transfer import Proposal, Transfer
+from .plan import Plan
+from .reducing import HEARTBEAT_S, NotFinite, Reducing, Reduction
+from .replanning import Replanning
+from .transfer import Data, Proposal, Transfer, close_iterator
 
 if TYPE_CHECKING:
     from .round import Round
 
-F32 = npt.NDArray[np.float32]
-Reduction = Callable[[Sequence[F32]], F32]
-
-PLANS_PER_BALLOT = 256
-REPLAN_PATIENCE_MIN_S = 2.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Who contributes and who reduces which elements."""
-
-    attempt: int
-    contributors: tuple[int, ...]
-    parts: tuple[tuple[int, int, int], ...]
-    """(reducer's slot, first element, end)."""
-
-    @classmethod
-    def equal_parts(cls, attempt: int, contributors: Sequence[int], length: int) -> Plan:
-        edges = np.linspace(0, length, len(contributors) + 1).astype(int).tolist()
-        parts = [(slot, edges[i], edges[i + 1]) for i, slot in enumerate(contributors)]
-        return cls(attempt=attempt, contributors=tuple(contributors), parts=tuple(p for p in parts if p[1] < p[2]))
-
-    @classmethod
-    def from_wire(cls, message: pb.Plan, n_members: int, length: int) -> Plan:
-        """Raises InvalidMessage unless the parts tile the vector and all slots exist."""
-        contributors, parts = tuple(message.contributors), tuple((p.reducer, p.start, p.stop) for p in message.parts)
-        edges = [0, *(stop for _, _, stop in parts)]
-        tiled = all(start == edge and stop > start for (_, start, stop), edge in zip(parts, edges, strict=False))
-        slots = [*contributors, *(reducer for reducer, _, _ in parts)]
-        if list(contributors) != sorted(set(contributors)) or any(slot >= n_members for slot in slots):
-            raise InvalidMessage("a plan names slots that are not in the roster, or not in order: refused")
-        if not contributors or not tiled or edges[-1] != length:
-            raise InvalidMessage(f"a plan whose parts do not tile the {length} elements of the vector: refused")
-        return cls(attempt=message.attempt, contributors=contributors, parts=parts)
-
-    def to_wire(self, lineage: bytes, index: int) -> pb.Plan:
-        parts = [pb.Part(reducer=reducer, start=start, stop=stop) for reducer, start, stop in self.parts]
-        return pb.Plan(lineage=lineage, round=index, attempt=self.attempt, contributors=self.contributors, parts=parts)
+PLAN_WAIT_S = 2.0
+STILL_MIN_S = 4 * HEARTBEAT_S
+"""A reducer that says nothing for so long is lost."""
 
 
 class Reduce(Transfer):
@@ -70,7 +41,7 @@ class Reduce(Transfer):
 
     Args:
         length: elements of the vector.
-        reduction: float32 [n][part] -> float32 [part], in roster order.
+        reduction: float32 [n][part] -> float32 [part], each element by itself, in roster order.
     """
 
     def __init__(self, round_: Round, length: int, reduction: Reduction) -> None:
@@ -79,10 +50,15 @@ class Reduce(Transfer):
         self._reduction = reduction
         self._vector: F32 | None = None
         self._plan: Plan | None = None
-        self._planned_s = 0.0
-        self._slices: dict[tuple[int, int], dict[int, F32]] = {}
+        self._news = asyncio.Event()
+        self._replanning = Replanning(round_, length)
+        self._result: F32 = np.empty(0, np.float32)
+        self._whole: list[tuple[tuple[Item, ...], memoryview]] = []
+        self._slices: dict[tuple[int, int], dict[int, Slice]] = {}
+        self._reducing: dict[int, Reducing] = {}
+        self._sent: dict[tuple[int, int, int], int] = {}
         self._parts: dict[int, Item] = {}
-        self._bytes: dict[bytes, bytes] = {}
+        self._bytes: dict[bytes, memoryview] = {}
         self._refused: list[int] = []
         self._last_arrival_s: float | None = None
 
@@ -90,7 +66,8 @@ class Reduce(Transfer):
 
     def offer(self, payload: bytes) -> None:
         self._vector = np.frombuffer(payload, np.float32)
-        self._send_slices()
+        if self._plan is not None and self._round.place.slot in self._plan.contributors:
+            self._begin(self._plan)
 
     @property
     def offered(self) -> Item | None:
@@ -100,130 +77,186 @@ class Reduce(Transfer):
         """Take up the plan of the ballot's leader, unless a later one is known."""
         if self._plan is not None and plan.attempt <= self._plan.attempt:
             return
-        self._plan, self._planned_s = plan, asyncio.get_running_loop().time()
-        self._parts = {}
-        self._slices = {key: value for key, value in self._slices.items() if key[0] >= plan.attempt}
-        self._send_slices()
-        for index in range(len(plan.parts)):
-            self._reduce_when_complete(index)
+        for reducing in self._reducing.values():
+            reducing.abandon()
+        self._plan, self._parts, self._reducing = plan, {}, {}
+        self._result = np.empty(self.length, np.float32)
+        ranges = [(start, stop) for _, start, stop in plan.parts]
+        self._slices = {place: slices for place, slices in self._slices.items() if place in ranges}
+        self._news.set()
+        self._news = asyncio.Event()
+        if self._vector is not None or self._round.place.slot not in plan.contributors:
+            self._begin(plan)
         self._round.wake()
 
-    def _send_slices(self) -> None:
-        plan, me = self._plan, self._round.place.slot
-        if plan is None or self._vector is None or me not in plan.contributors:
-            return
-        for index, (reducer, start, stop) in enumerate(plan.parts):
-            part = self._vector[start:stop]
-            if reducer == me:
-                self.take_slice(me, plan.attempt, index, part)
+    def _begin(self, plan: Plan) -> None:
+        for index, (reducer, _, _) in enumerate(plan.parts):
+            if reducer == self._round.place.slot:
+                self._round.spawn(self._reduce(plan, index, self._reducer_of(plan, index)))
             else:
-                self._round.spawn(self._send(reducer, plan, index, Item(b"\0" * 32, part.nbytes), part, reduced=False))
+                self._round.spawn(self._exchange(plan, index))
 
-    async def _send(self, slot: int, plan: Plan, part: int, item: Item, data: F32, *, reduced: bool) -> None:
-        place = self._round.place
-        header = pb.PartHeader(
+    async def _exchange(self, plan: Plan, index: int) -> None:
+        """Bring my slice to a part's reducer and take home the reduced part."""
+        n_tries = 0
+        while plan is self._plan and index not in self._parts:
+            with self._round.noting(plan.parts[index][0]):
+                await self._exchange_once(plan, index)
+            if plan is not self._plan or index in self._parts:
+                return
+            self._sent.pop(plan.parts[index], None)  # it may not have arrived
+            await self._round.pause(n_tries)
+            n_tries += 1
+
+    async def _exchange_once(self, plan: Plan, index: int) -> None:
+        reducer, start, stop = plan.parts[index]
+        peer = self._round.place.roster.members[reducer].peer
+        part, still_s = ReducedPart(self._result[start:stop]), max(STILL_MIN_S, self._round.patience_s)
+        answer = self._round.network.stream(peer, "round/part-stream", self._outgoing(plan, index), timeout_s=still_s)
+        try:
+            async for chunk in answer:
+                if plan is not self._plan:
+                    return
+                item = None
+                with self._round.refusing(reducer):
+                    item = part.take(chunk)
+                if item is not None:
+                    return self._keep(plan, index, item)
+                if reducer in self._round.suspects:
+                    return None
+        finally:
+            await close_iterator(answer)
+
+    async def _outgoing(self, plan: Plan, index: int) -> AsyncIterator[bytes]:
+        """A stream's head, then as much of my slice as this reducer may not have."""
+        place, (reducer, start, stop) = self._round.place, plan.parts[index]
+        contributes = place.slot in plan.contributors
+        offset = self._sent.get((reducer, start, stop), 0) if contributes else 0
+        yield pb.PartHeader(
             lineage=place.lineage,
             round=place.index,
             attempt=plan.attempt,
-            part=part,
-            reduced=reduced,
-            item=item.to_wire(),
-        )
-        await self._round.send_bulk(slot, "round/part", header, memoryview(data.data).cast("B"))
+            part=index,
+            contributes=contributes,
+            offset=offset,
+        ).SerializeToString()
+        if not contributes:
+            return
+        assert self._vector is not None
+        view = raw(self._vector[start:stop])
+        for begin in range(offset, len(view), MAX_CHUNK_BYTES):
+            if plan is not self._plan:
+                return
+            yield bytes(view[begin : begin + MAX_CHUNK_BYTES])
+        self._sent[reducer, start, stop] = len(view)
 
-    # -- receiving and reducing ------------------------------------------------------------------
+    # -- reducing --------------------------------------------------------------------------------
 
-    def expect(self, slot: int, header: pb.PartHeader) -> int:
-        """Check what a stream announces; the number of bytes to read. Raises InvalidMessage, StaleRound."""
+    async def answer(self, slot: int, header: pb.PartHeader, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Serve one member's stream. Raises InvalidMessage, StaleRound, BadContribution."""
+        await self._awaiting(header.attempt)
         plan = self._plan
         if plan is None or header.attempt != plan.attempt:
-            raise StaleRound(f"a part of plan {header.attempt}, which is not the one that this peer follows: refused")
-        if header.part >= len(plan.parts):
-            raise InvalidMessage(f"part {header.part} of a plan with {len(plan.parts)}: refused")
-        reducer, start, stop = plan.parts[header.part]
-        sender_fits = slot == reducer if header.reduced else slot in plan.contributors
-        if not sender_fits or header.item.length != 4 * (stop - start):
-            raise InvalidMessage(f"slot {slot} sends a part that the plan does not ask of it: refused")
-        return 4 * (stop - start)
+            raise StaleRound(f"a stream of plan {header.attempt}, which is not the one that this peer follows: refused")
+        if header.part >= len(plan.parts) or plan.parts[header.part][0] != self._round.place.slot:
+            raise InvalidMessage(f"part {header.part} is not for this peer to reduce: refused")
+        if header.contributes != (slot in plan.contributors):
+            raise InvalidMessage(f"the plan and slot {slot} do not agree on whether it contributes: refused")
+        if slot in self._refused:
+            raise BadContribution("your contribution was refused before: it holds NaN or infinity")
+        reducing = self._reducer_of(plan, header.part)
+        reading = asyncio.create_task(self._read(slot, plan, header, reducing, chunks))
+        try:
+            async for chunk in reducing.stream(reading):
+                yield chunk
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            if plan is self._plan and not reducing.done:
+                self._round.spawn(self._round.look_for(slot))
 
-    async def awaiting(self, attempt: int) -> None:
-        """Wait a moment for a plan that its leader has told others already."""
-        deadline_s = asyncio.get_running_loop().time() + 2.0
-        while (self._plan is None or self._plan.attempt < attempt) and not self._round.decided.done():
-            if asyncio.get_running_loop().time() >= deadline_s:
+    async def _read(
+        self, slot: int, plan: Plan, header: pb.PartHeader, reducing: Reducing, chunks: AsyncIterator[bytes]
+    ) -> None:
+        if not header.contributes:
+            return
+        _, start, stop = plan.parts[header.part]
+        slice_, offset = self._slices[start, stop][slot], header.offset
+        try:
+            while not slice_.complete and (chunk := await anext(chunks, b"")):
+                offset = slice_.take(offset, chunk)
+                self._last_arrival_s = asyncio.get_running_loop().time()
+                reducing.wake()
+            if not slice_.complete:
+                raise StaleRound(
+                    f"a slice broke off after {slice_.n_bytes} of {4 * (stop - start)} bytes: send it anew"
+                )
+        finally:
+            reducing.wake()
+
+    def _reducer_of(self, plan: Plan, index: int) -> Reducing:
+        """What reduces a part of mine; slices of the same elements that came in under an earlier plan are used."""
+        if index not in self._reducing:
+            me, (_, start, stop) = self._round.place.slot, plan.parts[index]
+            slices = self._slices.setdefault((start, stop), {})
+            if me in plan.contributors and me not in slices and self._vector is not None:
+                slices[me] = Slice.whole(self._vector[start:stop])
+            for slot in plan.contributors:
+                slices.setdefault(slot, Slice(stop - start))
+            own = plan.contributors.index(me) if me in plan.contributors else None
+            ordered = [slices[slot] for slot in plan.contributors]
+            self._reducing[index] = Reducing(ordered, own, self._result[start:stop], self._reduction)
+        return self._reducing[index]
+
+    async def _reduce(self, plan: Plan, index: int, reducing: Reducing) -> None:
+        while (stop := await reducing.ready()) is not None:
+            try:
+                await self._round.network.compute(partial(reducing.advance, stop), reducing.cost(stop))
+            except NotFinite as error:
+                self._refuse(plan.contributors[error.position])
                 return
-            await asyncio.sleep(0.005)
+            reducing.wake()
+        if reducing.done:
+            self._keep(plan, index, reducing.item)
 
-    def take(self, slot: int, header: pb.PartHeader, data: bytes) -> None:
-        """A slice or a reduced part has come in. Raises BadContribution, ChecksumMismatch, StaleRound."""
-        self.expect(slot, header)
-        vector = np.frombuffer(data, np.float32)
-        if not header.reduced:
-            if not np.isfinite(vector).all():
-                self._refused.append(slot)
-                peer = self._round.place.roster.members[slot].peer
-                self._round.refused(peer, "contribution refused: NaN or infinity")
-                self._round.wake()
-                raise BadContribution(f"the vector of {peer} holds NaN or infinity: refused")
-            self.take_slice(slot, header.attempt, header.part, vector)
+    def _refuse(self, slot: int) -> None:
+        """A contributor's slice is not to be used; the leader has to plan without it."""
+        self._refused.append(slot)
+        self._round.refused(self._round.place.roster.members[slot].peer, "contribution refused: NaN or infinity")
+        self._round.wake()
+
+    async def _awaiting(self, attempt: int) -> None:
+        """Wait a moment for a plan that its leader has told others already."""
+        try:
+            async with asyncio.timeout(PLAN_WAIT_S):
+                while (self._plan is None or self._plan.attempt < attempt) and not self._round.decided.done():
+                    await self._news.wait()
+        except TimeoutError:
             return
-        if hashlib.sha256(data).digest() != header.item.hash:
-            raise ChecksumMismatch("a reduced part that does not match its announced hash: refused")
-        self._keep(header.part, Item.from_wire(header.item), data)
 
-    def take_slice(self, slot: int, attempt: int, part: int, data: F32) -> None:
-        self._slices.setdefault((attempt, part), {})[slot] = data
-        self._last_arrival_s = asyncio.get_running_loop().time()
-        self._reduce_when_complete(part)
-
-    def _reduce_when_complete(self, part: int) -> None:
-        plan = self._plan
-        if plan is None or plan.parts[part][0] != self._round.place.slot or part in self._parts:
-            return
-        slices = self._slices.get((plan.attempt, part), {})
-        if len(slices) == len(plan.contributors):
-            self._round.spawn(self._reduce(plan, part, [slices[slot] for slot in plan.contributors]))
-
-    async def _reduce(self, plan: Plan, part: int, slices: list[F32]) -> None:
-        def work() -> tuple[F32, Item]:
-            reduced = self._reduction(slices)
-            return reduced, Item.of(memoryview(reduced.data).cast("B"))
-
-        traffic = sum(data.nbytes for data in slices)
-        reduced, item = await self._round.network.compute(work, Cost(flops=traffic / 4, memory_bytes=traffic))
+    def _keep(self, plan: Plan, index: int, item: Item) -> None:
         if plan is not self._plan:
             return
-        self._keep(part, item, reduced.tobytes())
-        for slot in self._round.place.others:
-            self._round.spawn(self._send(slot, plan, part, item, reduced, reduced=True))
-
-    def _keep(self, part: int, item: Item, data: bytes) -> None:
-        self._parts[part] = item
-        self._bytes[item.hash] = data
+        _, start, stop = plan.parts[index]
+        self._parts[index] = item
+        self._bytes[item.hash] = raw(self._result[start:stop])
         self._last_arrival_s = asyncio.get_running_loop().time()
+        if len(self._parts) == len(plan.parts):
+            items = tuple(self._parts[number] for number in range(len(plan.parts)))
+            self._whole.append((items, raw(self._result)))
         self._round.wake()
+
+    def close(self) -> None:
+        for reducing in self._reducing.values():
+            reducing.abandon()
+        self._news.set()
 
     # -- leading ---------------------------------------------------------------------------------
 
     def lead(self, reports: Mapping[int, Report], awaited: Sequence[int], *, late: bool) -> None:
-        ready = [slot for slot in awaited if slot in reports and reports[slot].ready]
-        refused = {slot for report in reports.values() for slot in report.refused}
-        usable = [slot for slot in ready if slot not in refused]
-        ballot_start = self._round.ballot * PLANS_PER_BALLOT
-        plan = self._plan
-        stale = plan is None or plan.attempt < ballot_start
-        if stale and usable and (len(ready) == len(awaited) or late):
-            self._announce(ballot_start, usable)
-        elif plan is not None and not stale and self._is_spoilt(plan, usable):
-            self._announce(plan.attempt + 1, usable)
-
-    def _is_spoilt(self, plan: Plan, usable: Sequence[int]) -> bool:
-        lost = any(slot not in usable for slot in plan.contributors)
-        old = asyncio.get_running_loop().time() - self._planned_s > max(REPLAN_PATIENCE_MIN_S, self._round.patience_s)
-        return bool(usable) and (lost or old) and len(self._parts) < len(plan.parts)
-
-    def _announce(self, attempt: int, contributors: Sequence[int]) -> None:
-        plan = Plan.equal_parts(attempt, contributors, self.length)
+        plan = self._replanning.next_plan(self._plan, self._parts, reports, awaited, late=late)
+        if plan is None:
+            return
         place = self._round.place
         message = plan.to_wire(place.lineage, place.index).SerializeToString()
         for slot in place.others:
@@ -232,6 +265,18 @@ class Reduce(Transfer):
 
     async def _tell(self, slot: int, message: bytes) -> None:
         await self._round.ask(slot, "round/plan", message)
+
+    def proposal(
+        self, reports: Mapping[int, Report], live: Sequence[int], quorum: int, *, late: bool
+    ) -> Proposal | None:
+        plan = self._plan
+        if plan is None or len(self._parts) < len(plan.parts) or plan.ballot != self._round.ballot:
+            return None
+        holders = [slot for slot in sorted(reports) if reports[slot].items == self._parts]
+        cut_off = [slot for slot in reports if reports[slot].attempt == plan.attempt and reports[slot].lost]
+        if len(holders) < quorum or not (late or all(slot in holders or slot in cut_off for slot in live)):
+            return None
+        return plan.contributors, tuple(self._parts[index] for index in range(len(plan.parts)))
 
     # -- what is here ----------------------------------------------------------------------------
 
@@ -243,11 +288,19 @@ class Reduce(Transfer):
     def refused(self) -> Sequence[int]:
         return self._refused
 
+    @property
+    def lost(self) -> Sequence[int]:
+        plan = self._plan
+        return [slot for slot in plan.contributors if slot in self._round.suspects] if plan is not None else []
+
     def held(self) -> dict[int, Item]:
         return self._parts
 
-    def bytes_of(self, item_hash: bytes) -> bytes | None:
+    def bytes_of(self, item_hash: bytes) -> Data | None:
         return self._bytes.get(item_hash)
+
+    def whole(self, items: Sequence[Item]) -> Data | None:
+        return next((data for held, data in self._whole if held == tuple(items)), None)
 
     def last_arrival_s(self) -> float | None:
         return self._last_arrival_s
@@ -255,22 +308,4 @@ class Reduce(Transfer):
     def complete(self, live: Sequence[int]) -> bool:
         if self._plan is None:
             return self._vector is not None
-        return len(self._parts) == len(self._plan.parts) or bool(self._refused)
-
-    def proposal(
-        self, reports: Mapping[int, Report], live: Sequence[int], quorum: int, *, late: bool
-    ) -> Proposal | None:
-        plan = self._plan
-        if plan is None or len(self._parts) < len(plan.parts) or plan.attempt // PLANS_PER_BALLOT != self._round.ballot:
-            return None
-        holders = [slot for slot in sorted(reports) if reports[slot].items == self._parts]
-        if len(holders) < quorum or not (late or all(slot in holders for slot in live)):
-            return None
-        return plan.contributors, tuple(self._parts[index] for index in range(len(plan.parts)))
-
-
-async def chunked(head: bytes, data: memoryview) -> AsyncIterator[bytes]:
-    """A stream: its head, then its bytes."""
-    yield head
-    for start in range(0, len(data), MAX_CHUNK_BYTES):
-        yield bytes(data[start : start + MAX_CHUNK_BYTES])
+        return len(self._parts) == len(self._plan.parts) or bool(self._refused) or bool(self.lost)

@@ -30,16 +30,12 @@ from .decision import Decision, sign_vote
 from .leading import Leadership
 from .ledger import Committed
 from .place import Place, Report, Rules
-from .reduce import chunked
 from .transfer import Proposal, Transfer
 
 BALLOT_PATIENCE = 6.0
 """A leader that answers but does not lead is given up after this many deadlines."""
 BACKOFF_MAX_S = 15.0
 RETRY_S = 0.2
-UNARY_BYTES_MAX = 512 << 10
-"""Longer payloads go as a stream of chunks."""
-
 Draft = Callable[["Round", Proposal | None, Leadership], Decision]
 """Completes a proposal (None: a failed round) with roster changes, stop and snapshot."""
 
@@ -76,6 +72,7 @@ class Round:
         self.transfer: Transfer
         self.agreement = Agreement(self)
         self.decided_s: float | None = None
+        self.offered_s: float | None = None
         self.note_stale = note_stale
         self.unadmitted = unadmitted
         self.refused = refused
@@ -123,6 +120,7 @@ class Round:
 
     def offer(self, payload: bytes) -> None:
         """Put my contribution into the round."""
+        self.offered_s = self._clock()
         self.transfer.offer(payload)
         self.wake()
 
@@ -137,6 +135,7 @@ class Round:
         self.suspects.pop(slot, None)
 
     def suspect(self, slot: int, reason: str) -> None:
+        """A member is out of reach, or not to be trusted in this round."""
         self.suspects[slot] = reason
         self.wake()
 
@@ -153,7 +152,8 @@ class Round:
         task.add_done_callback(self._tasks.remove)
 
     def close(self) -> None:
-        """Drop what was never begun."""
+        """Drop what was never begun, and what others still wait for."""
+        self.transfer.close()
         for work in self._early:
             work.close()
         self._early = []
@@ -244,11 +244,14 @@ class Round:
             attempt=self.transfer.attempt,
             leaving=self.is_leaving(),
             refused=self.transfer.refused,
+            lost=self.transfer.lost,
         )
 
     def _report(self) -> None:
         ready = self.transfer.offered is not None
-        news = (self.ballot, self.transfer.attempt, ready, tuple(self.transfer.held()), self.is_leaving())
+        transfer = self.transfer
+        told = (tuple(transfer.held()), tuple(transfer.refused), tuple(transfer.lost))
+        news = (self.ballot, transfer.attempt, ready, *told, self.is_leaving())
         overdue = self._clock() >= self._report_due_s
         worth = self.is_leaving() or self.transfer.complete(self.live()) or self.elapsed_s >= self.patience_s
         if self._reporting or not (overdue or (worth and news != self._reported)):
@@ -288,18 +291,9 @@ class Round:
             self.refused(self.place.roster.members[slot].peer, str(error))
             self.suspect(slot, error.code)
 
-    async def send_bulk(self, slot: int, method: str, header: pb.PartHeader, data: memoryview) -> None:
-        """Send bytes that may be long: in one message if they are short, else as a stream."""
-        if len(data) <= UNARY_BYTES_MAX:
-            header.payload = bytes(data)
-            await self.ask(slot, method, header.SerializeToString())
-            return
-        peer = self.place.roster.members[slot].peer
-        timeout_s = max(5.0, 2 * self.patience_s)
-        with self.noting(slot):
-            chunks = chunked(header.SerializeToString(), data)
-            async for _ in self.network.stream(peer, f"{method}-stream", chunks, timeout_s=timeout_s):
-                pass
+    async def look_for(self, slot: int) -> None:
+        """See whether a member is still there."""
+        await self.ask(slot, "round/hold", self.hold().SerializeToString())
 
     @contextlib.contextmanager
     def noting(self, slot: int) -> Iterator[None]:

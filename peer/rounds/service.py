@@ -17,9 +17,11 @@ from .decision import LINEAGE_BYTES
 from .gather import Gather, read_payload
 from .group import Group
 from .place import Report
-from .reduce import Plan, Reduce
+from .plan import Plan
+from .reduce import Reduce
 from .roster import Member
 from .round import Round
+from .transfer import close_iterator
 
 M = TypeVar("M", bound=Message)
 WAIT_S = 5.0
@@ -46,7 +48,6 @@ class GroupService:
             "round/accept": self.accept,
             "round/commit": self.commit,
             "round/plan": self.plan,
-            "round/part": self.part,
             "round/log": self.log,
             "group/join": self.join,
             "group/fork": self.fork,
@@ -147,32 +148,21 @@ class GroupService:
         message = self._parse(pb.Plan, request)
         round_, slot = await self._round(peer, message.lineage, message.round)
         reduce = self._reduce(peer, round_)
-        if round_.place.leader_of(message.attempt // 256) != slot:
+        plan = Plan.from_wire(message, len(round_.place.roster), reduce.length)
+        if round_.place.leader_of(plan.ballot) != slot:
             raise InvalidMessage(f"{peer} plans for a ballot that it does not lead: refused")
-        reduce.follow(Plan.from_wire(message, len(round_.place.roster), reduce.length))
-        return b""
-
-    async def part(self, peer: PeerId, request: bytes) -> bytes:
-        header = self._parse(pb.PartHeader, request)
-        round_, slot = await self._round(peer, header.lineage, header.round)
-        reduce = self._reduce(peer, round_)
-        await reduce.awaiting(header.attempt)
-        if reduce.expect(slot, header) != len(header.payload):
-            raise InvalidMessage(f"{peer} sends a part of {len(header.payload)} bytes, not what it announced: refused")
-        reduce.take(slot, header, header.payload)
+        reduce.follow(plan)
         return b""
 
     async def part_stream(self, peer: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         header = self._parse(pb.PartHeader, await anext(chunks, b""))
         round_, slot = await self._round(peer, header.lineage, header.round)
-        reduce = self._reduce(peer, round_)
-        await reduce.awaiting(header.attempt)
-        length = reduce.expect(slot, header)
-        data = await read_payload(chunks, length)
-        if len(data) != length:
-            raise InvalidMessage(f"{peer} broke off after {len(data)} of {length} bytes: refused")
-        reduce.take(slot, header, data)
-        yield b""
+        answer = self._reduce(peer, round_).answer(slot, header, chunks)
+        try:
+            async for chunk in answer:
+                yield chunk
+        finally:
+            await close_iterator(answer)
 
     def _reduce(self, peer: PeerId, round_: Round) -> Reduce:
         if not isinstance(round_.transfer, Reduce):
@@ -198,7 +188,7 @@ class GroupService:
         if data is None:
             raise StaleRound(f"{self._network.peer_id} does not hold that payload: ask another member")
         for start in range(0, len(data), MAX_CHUNK_BYTES):
-            yield data[start : start + MAX_CHUNK_BYTES]
+            yield bytes(data[start : start + MAX_CHUNK_BYTES])
 
     async def join(self, peer: PeerId, request: bytes) -> bytes:
         message, group = self._parse(pb.JoinRequest, request), self._group()

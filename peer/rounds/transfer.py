@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 from .decision import Item
 from .place import Report
 
 Proposal = tuple[tuple[int, ...], tuple[Item, ...]]
 """Contributors' slots in order, and the items that make up the result."""
+
+Data = bytes | memoryview
+"""An item's bytes."""
 
 
 class Transfer(ABC):
@@ -49,8 +52,12 @@ class Transfer(ABC):
         """
 
     @abstractmethod
-    def bytes_of(self, item_hash: bytes) -> bytes | None:
+    def bytes_of(self, item_hash: bytes) -> Data | None:
         """A held item's bytes."""
+
+    def whole(self, items: Sequence[Item]) -> Data | None:
+        """All of these items' bytes one after the other, if they lie here so."""
+        return None
 
     def lead(self, reports: Mapping[int, Report], awaited: Sequence[int], *, late: bool) -> None:
         """What the leader must do before there is anything to propose."""
@@ -61,6 +68,21 @@ class Transfer(ABC):
         """Contributors whose bytes I refused."""
         return ()
 
+    @property
+    def lost(self) -> Sequence[int]:
+        """Members whom I need and cannot reach: the leader wants to know."""
+        return ()
+
+    def close(self) -> None:
+        """The round is over."""
+        return
+
     def last_arrival_s(self) -> float | None:
         """Loop time at which the last payload came in."""
         return None
+
+
+async def close_iterator(iterator: AsyncIterator[bytes]) -> None:
+    """Run the clean-up of a stream that is not read to its end."""
+    if isinstance(iterator, AsyncGenerator):
+        await iterator.aclose()

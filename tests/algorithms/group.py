@@ -50,8 +50,11 @@ class Replica:
                 tensor.copy_(theirs[name])
 
 
-def exchange(members: Sequence[Replica], contributors: Sequence[int], *, step: int) -> None:
-    """One committed round: the payloads of `contributors` (ascending slots) reach all members."""
+def exchange(members: Sequence[Replica], contributors: Sequence[int], *, step: int) -> tuple[int, ...]:
+    """One committed round: the payloads of `contributors` (ascending slots) reach all members.
+
+    Returns: whom a robust rule dropped, which must be the same on all.
+    """
     payloads = [members[i].encode() for i in contributors]
     for payload in payloads:
         members[0].method.check(payload)
@@ -59,6 +62,9 @@ def exchange(members: Sequence[Replica], contributors: Sequence[int], *, step: i
         parts = [np.frombuffer(payload, np.float32) for payload in payloads]
         payloads = [members[0].method.reduce(parts).tobytes()]
     slots = Slots(contributors=tuple(contributors), n_members=len(members))
+    told = []
     for slot, member in enumerate(members):
         mine = contributors.index(slot) if slot in contributors else None
-        member.method.combine(payloads, mine=mine, step=step, slots=slots)
+        told.append(member.method.combine(payloads, mine=mine, step=step, slots=slots))
+    assert len(set(told)) == 1
+    return told[0]

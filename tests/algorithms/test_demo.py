@@ -29,7 +29,7 @@ def _momentum(replica: Replica) -> torch.Tensor:
 def _plain_momentum(replica: Replica, shapes: Sequence[Shape]) -> torch.Tensor:
     """The momentum outside of the DCT domain, as one flat vector in the order of the parameters."""
     tiling = Tiling(shapes, 64)
-    matrices = tiling.scatter(dct.inverse(_momentum(replica).numpy().copy(), tiling))
+    matrices = dct.inverse(_momentum(replica).numpy(), tiling)
     return torch.cat([torch.from_numpy(matrix).flatten() for matrix in matrices])
 
 
@@ -54,7 +54,7 @@ def test_what_was_sent_and_what_stayed_add_up_to_the_plain_momentum(value_bits: 
         # 1 bit: the kept coefficients leave entirely; else what the others decoded.
         removed = np.zeros_like(in_dct_domain)
         removed[sent.positions] = in_dct_domain[sent.positions] if value_bits == 1 else sent.values
-        parts = [torch.from_numpy(m).flatten() for m in tiling.scatter(dct.inverse(removed, tiling))]
+        parts = [torch.from_numpy(m).flatten() for m in dct.inverse(removed, tiling)]
         expected = 0.9 * before + 0.1 * _flat(gradients)
         after = _plain_momentum(replica, SHAPES)
         assert (after + torch.cat(parts) - expected).norm() <= 1e-6 * expected.norm()
@@ -254,11 +254,11 @@ def test_momentum_in_the_dct_domain_equals_the_plain_form_over_many_steps() -> N
         replica.method.accumulate(gradients, 8)
         plain = 0.9 * plain + 0.1 * _flat(gradients)
         views = [plain[: 70 * 66].numpy(), plain[70 * 66 :].numpy()]
-        coefficients = dct.forward(tiling.gather(views), tiling)
+        coefficients = dct.forward(views, tiling)
         sent = form.decode(form.encode(coefficients))
         removed = np.zeros_like(coefficients)
         removed[sent.positions] = sent.values
-        plain -= torch.cat([torch.from_numpy(m).flatten() for m in tiling.scatter(dct.inverse(removed, tiling))])
+        plain -= torch.cat([torch.from_numpy(m).flatten() for m in dct.inverse(removed, tiling)])
         exchange([replica], [0], step=step)
 
     assert (_plain_momentum(replica, shapes) - plain).norm() <= 5e-6 * plain.norm()

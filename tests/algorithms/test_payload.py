@@ -70,7 +70,7 @@ def test_the_length_is_known_beforehand(value_bits: int) -> None:
 )
 def test_no_tensor_takes_more_than_its_dense_form(shape: Shape, value_bits: int, k: int) -> None:
     form, area = _format([shape], value_bits, k), math.prod(shape)
-    n_tiles = sum(group.n_tiles for group in Tiling([shape], 64).groups)
+    n_tiles = Tiling([shape], 64).n_tiles
 
     body = form.bytes_max() - HEADER.size
 
@@ -139,7 +139,7 @@ def _one_tile(counts: int, indices: list[int], area_shape: Shape = (60, 60)) -> 
     """A hand-made payload for one indexed tile whose quota is 2."""
     form = _format([area_shape], 32, k=2)
     packed = struct.unpack("<I", struct.pack("<I", indices[0] | indices[1] << 12))[0].to_bytes(4, "little")[:3]
-    header = HEADER.pack(1, 32, 0, 1, 2, 2)
+    header = HEADER.pack(2, 32, 0, 1, 2, 2)
     return form, header + struct.pack("<H", counts) + packed + struct.pack("<ff", 1.0, 2.0)
 
 
@@ -169,13 +169,13 @@ def test_indices_and_counts_that_break_a_rule_are_refused(counts: int, indices: 
 @pytest.mark.parametrize(
     "header",
     [
-        (2, 32, 0, 1, 2, 2),
-        (1, 8, 0, 1, 2, 2),
-        (1, 32, 0, 2, 2, 2),
-        (1, 32, 0, 1, 2**32 - 1, 2**32 - 1),
-        (1, 32, 0, 1, 2, 1),
-        (1, 32, 0, 1, 2, 3),
-        (1, 32, 7, 1, 2, 2),
+        (1, 32, 0, 1, 2, 2),
+        (2, 8, 0, 1, 2, 2),
+        (2, 32, 0, 2, 2, 2),
+        (2, 32, 0, 1, 2**32 - 1, 2**32 - 1),
+        (2, 32, 0, 1, 2, 1),
+        (2, 32, 0, 1, 2, 3),
+        (2, 32, 7, 1, 2, 2),
     ],
 )
 def test_a_header_that_is_not_ours_is_refused(header: tuple[int, ...]) -> None:

@@ -8,15 +8,15 @@ import pytest
 from gossamer.algorithms import BadPayload
 from gossamer.algorithms.quantize import EXPONENT_MAX, VALUE_ABS_MAX, bytes_of_values, decode_values, encode_values
 
-TILE = np.array([0, 0, 1, 1, 1], np.int64)
+COUNTS = np.array([2, 3], np.int64)
 VALUES = np.array([1.27, -0.635, 1e-6, -3e-7, 0.0], np.float32)
 
 
 def _round_trip(values: np.ndarray[tuple[int], np.dtype[np.float32]], value_bits: int) -> list[float]:
-    tile = TILE[: len(values)]
-    exponent, encoded = encode_values(values, tile, 2, value_bits)
+    counts = np.array([min(len(values), 2), max(len(values) - 2, 0)], np.int64)
+    exponent, encoded = encode_values(values, counts, value_bits)
     assert len(encoded) == bytes_of_values(len(values), 2, value_bits)
-    decoded: list[float] = decode_values(encoded, tile, 2, value_bits, exponent).tolist()
+    decoded: list[float] = decode_values(encoded, counts, value_bits, exponent).tolist()
     return decoded
 
 
@@ -61,21 +61,21 @@ def test_a_scale_that_is_not_finite_or_negative_is_refused(scale: float) -> None
     encoded = np.array([1.0, scale], "<f2").tobytes() + b"\1" * 5
 
     with pytest.raises(BadPayload, match="scale"):
-        decode_values(encoded, TILE, 2, 8, 0)
+        decode_values(encoded, COUNTS, 8, 0)
 
 
 def test_a_step_of_minus_128_is_refused() -> None:
     encoded = np.array([1.0, 1.0], "<f2").tobytes() + b"\x80" * 5
 
     with pytest.raises(BadPayload, match="-128"):
-        decode_values(encoded, TILE, 2, 8, 0)
+        decode_values(encoded, COUNTS, 8, 0)
 
 
 def test_an_exponent_out_of_bounds_or_without_scales_is_refused() -> None:
     with pytest.raises(BadPayload, match="exponent"):
-        decode_values(bytes(9), TILE, 2, 8, EXPONENT_MAX + 1)
+        decode_values(bytes(9), COUNTS, 8, EXPONENT_MAX + 1)
     with pytest.raises(BadPayload, match="exponent"):
-        decode_values(bytes(20), TILE, 2, 32, 1)
+        decode_values(bytes(20), COUNTS, 32, 1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 2e25])
@@ -83,4 +83,4 @@ def test_a_float_that_is_not_finite_or_too_large_is_refused(value: float) -> Non
     encoded = np.array([1.0, value], "<f4").tobytes()
 
     with pytest.raises(BadPayload, match="NaN"):
-        decode_values(encoded, TILE[:2], 2, 32, 0)
+        decode_values(encoded, COUNTS[:1], 32, 0)

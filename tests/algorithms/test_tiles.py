@@ -1,12 +1,10 @@
-"""Cutting tensors into tiles, and the transform of the tiles."""
+"""Cutting tensors into tiles."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.fft
 
-from gossamer.algorithms import dct
 from gossamer.algorithms.tiles import Shape, Tiling, matrix_shape
 
 SHAPES: list[Shape] = [(130, 67), (7,), (), (0, 5), (5, 0), (64, 64), (6, 3, 5, 5), (97, 1), (128,), (3, 200)]
@@ -28,7 +26,7 @@ def test_tensors_are_viewed_as_matrices(shape: Shape, matrix: tuple[int, int]) -
 def test_remainders_make_tiles_of_their_own_size() -> None:
     tiling = Tiling([(130, 67)], 64)
 
-    shapes = [(group.height, group.width, group.n_tiles) for group in tiling.groups]
+    shapes = [(block.height, block.width, block.n_tiles) for block in tiling.blocks]
 
     assert shapes == [(64, 64, 2), (64, 3, 2), (2, 64, 1), (2, 3, 1)]
 
@@ -54,36 +52,5 @@ def test_scatter_undoes_gather_for_every_shape(size: int) -> None:
 def test_each_tile_knows_its_tensor() -> None:
     tiling = Tiling(SHAPES, 64)
     ones = [np.full(shape, i, np.float32) for i, shape in enumerate(tiling.matrices)]
-    areas = np.repeat([g.area for g in tiling.groups], [g.n_tiles for g in tiling.groups])
 
-    assert np.array_equal(np.repeat(tiling.tensor_of_tile(), areas), tiling.gather(ones))
-
-
-def test_the_transform_keeps_norms_and_comes_back() -> None:
-    tiling = Tiling(SHAPES, 64)
-    tiled = tiling.gather(_matrices(tiling))
-
-    coefficients = dct.forward(tiled.copy(), tiling)
-    back = dct.inverse(coefficients.copy(), tiling)
-
-    assert np.linalg.norm(coefficients) == pytest.approx(float(np.linalg.norm(tiled)), rel=1e-5)
-    assert np.abs(back - tiled).max() <= 1e-5
-
-
-def test_each_tile_is_transformed_alone_at_its_own_size() -> None:
-    tiling = Tiling([(70, 3)], 64)
-    (matrix,) = _matrices(tiling)
-
-    coefficients = dct.forward(tiling.gather([matrix]), tiling)
-
-    top, bottom = (scipy.fft.dctn(part, norm="ortho").ravel() for part in (matrix[:64], matrix[64:]))
-    assert np.allclose(coefficients, np.concatenate([top, bottom]), atol=1e-6)
-
-
-def test_a_constant_tile_has_one_coefficient() -> None:
-    tiling = Tiling([(4, 4)], 4)
-
-    coefficients = dct.forward(np.full(16, 0.5, np.float32), tiling)
-
-    assert coefficients[0] == pytest.approx(2.0)
-    assert np.abs(coefficients[1:]).max() < 1e-7
+    assert np.array_equal(np.repeat(tiling.tensors, tiling.areas), tiling.gather(ones))

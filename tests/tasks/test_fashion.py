@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from gossamer.tasks import BadData, MissingData, build_task, shard
+from gossamer.tasks.fashion import DEBIAN_DIR
 from gossamer.tasks.idx import read_idx
 
 
@@ -117,3 +119,23 @@ def test_a_damaged_gzip_file_is_refused(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(BadData, match="fetch it again"):
             read_idx(path)
+
+
+@pytest.mark.skipif(not DEBIAN_DIR.is_dir(), reason="the Debian package dataset-fashion-mnist is not installed")
+def test_it_learns_from_the_files_of_the_debian_package() -> None:
+    task = build_task("fashion", {"channels": 4})
+    model = task.build_model(0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = task.evaluate(model)
+
+    for round_index in range(30):
+        batch = shard(seed=0, round_index=round_index, n_members=1, slot=0, batch_size=32, n_train=task.n_train)
+        optimizer.zero_grad()
+        task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    after = task.evaluate(model)
+
+    assert task.n_train == 60_000
+    assert before.accuracy is not None
+    assert after.accuracy is not None
+    assert after.accuracy > 0.4 > before.accuracy

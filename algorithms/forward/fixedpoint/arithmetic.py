@@ -61,7 +61,8 @@ def average(activations: U8) -> U8:
     """Mean over the second and third of four axes, rounded half up: [n, h, w, c] -> [n, c]."""
     n_pixels = activations.shape[1] * activations.shape[2]
     total: I64 = activations.sum(axis=(1, 2), dtype=np.int64)
-    return ((2 * total + n_pixels) // (2 * n_pixels)).astype(np.uint8)
+    averages: U8 = ((2 * total + n_pixels) // (2 * n_pixels)).astype(np.uint8)
+    return averages
 
 
 def pixels_to_activations(pixels: U8) -> U8:

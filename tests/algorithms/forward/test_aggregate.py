@@ -97,20 +97,20 @@ def _train(n_rounds: int, **changes: object) -> tuple[float, float]:
 
 
 def test_ten_devices_learn_digits_without_a_gradient() -> None:
-    before, after = _train(40)
+    before, after = _train(30)
 
     assert before > 2.2
     assert after < 0.8
 
 
 def test_they_learn_from_labels_that_are_spread_unevenly() -> None:
-    before, after = _train(40, non_iid=True)
+    before, after = _train(30, non_iid=True)
 
     assert after < 0.6 * before
 
 
 def test_they_learn_though_three_of_ten_drop_out_of_every_round() -> None:
-    before, after = _train(40, present=lambda round_index, slot: (slot + 3 * round_index) % 10 >= 3)
+    before, after = _train(30, present=lambda round_index, slot: (slot + 3 * round_index) % 10 >= 3)
 
     assert after < 0.6 * before
 
@@ -120,6 +120,6 @@ def test_they_learn_though_two_of_ten_send_a_million() -> None:
         signs = np.where(np.arange(len(differences)) % 2, 1e6, -1e6).astype(np.float32)
         return signs if slot < 2 else differences
 
-    before, after = _train(40, lie=lie)
+    before, after = _train(30, lie=lie)
 
     assert after < 0.6 * before

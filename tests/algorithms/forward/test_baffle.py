@@ -22,6 +22,7 @@ from gossamer.algorithms.forward import (
     mlp,
 )
 from gossamer.algorithms.forward.aggregate import Contribution, aggregate
+from gossamer.algorithms.forward.cross_entropy import cross_entropy
 from gossamer.algorithms.forward.initialise import initial_weights
 from gossamer.algorithms.options import BadOption
 
@@ -138,6 +139,21 @@ def test_batched_evaluation_stays_within_its_budget() -> None:
 
     assert engine.evaluations_at_once(32) > 10
     assert peak <= 1.1 * budget
+
+
+@pytest.mark.parametrize("scale", [1.0, 200.0, 1e4, 1e30])
+def test_losses_are_exact_whatever_the_size_of_the_logits(scale: float) -> None:
+    logits = (scale * np.random.default_rng(0).standard_normal((3, 4, 5))).astype(np.float32)
+    labels = np.array([0, 4, 2, 2])
+
+    losses = cross_entropy(logits, labels)
+
+    for found, rows in zip(losses, logits.tolist(), strict=True):
+        exact = [
+            max(row) + math.log(math.fsum(math.exp(z - max(row)) for z in row)) - row[label]
+            for row, label in zip(rows, labels, strict=True)
+        ]
+        assert found == pytest.approx(math.fsum(exact) / 4, rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,19 @@ PADDED = Network(
     input_shape=(3, 9, 11),
     layers=(Conv(3, 4, 3, 1), ReLU(), MaxPool(3), Conv(4, 6, 2), Hardswish(), Flatten(), Linear(24, 5), ReLU()),
 )
+WIDE = Network(
+    input_shape=(2, 12, 12),
+    layers=(
+        Conv(2, 32, 3),
+        ReLU(),
+        Conv(32, 16, 3, 1),
+        MaxPool(2),
+        Hardswish(),
+        Conv(16, 5, 2),
+        Flatten(),
+        Linear(80, 3),
+    ),
+)
 NETWORKS = [mlp(7, 3), mlp(64, 32, 16, 10), lenet_b(), lenet_b(14), PADDED]
 
 
@@ -51,22 +64,29 @@ def test_samples_in_blocks_give_what_they_give_together(monkeypatch: pytest.Monk
     np.testing.assert_allclose(in_blocks, together, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_onnxruntime_computes_what_numpy_computes(network: Network) -> None:
-    onnx = pytest.importorskip("onnx")
+@pytest.mark.parametrize("blocked", [False, True])
+@pytest.mark.parametrize("network", [*NETWORKS, WIDE])
+def test_onnxruntime_computes_what_numpy_computes(network: Network, blocked: bool) -> None:
     pytest.importorskip("onnxruntime")
-    from gossamer.algorithms.forward.onnx_engine import OnnxEngine, network_model
+    from gossamer.algorithms.forward.onnx_engine import OnnxEngine
 
     weights, batch = initial_weights(network, np.random.default_rng(0)), random_batch(network, 5)
     directions = PerturbationStream(seed_of(0), RUN_ID).at(round_index=0, slot=0, n=len(weights))
-    engines = [OnnxEngine(network), NumpyEngine(network)]
+    engines = [OnnxEngine(network, blocked=blocked), NumpyEngine(network)]
 
-    onnx.checker.check_model(onnx.load_from_string(network_model(network)), full_check=True)
     logits, expected = (engine.logits(weights, batch.inputs) for engine in engines)
     losses = [engine.perturbed_losses(weights, batch, directions, ks=range(4), step=1e-3) for engine in engines]
 
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(losses[0], losses[1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_models_written_without_the_onnx_package_pass_its_checker(network: Network) -> None:
+    onnx = pytest.importorskip("onnx")
+    from gossamer.algorithms.forward.onnx_graph import plain_graph
+
+    onnx.checker.check_model(onnx.load_from_string(plain_graph(network).model), full_check=True)
 
 
 def test_lenet_b_has_26730_parameters_in_declared_order() -> None:

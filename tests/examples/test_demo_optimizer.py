@@ -1,0 +1,35 @@
+"""The example of DeMo in a training loop of one's own, with two real processes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "demo_optimizer.py"
+STEPS = 100
+
+
+def test_two_processes_learn_the_same_parameters(tmp_path: Path) -> None:
+    options = ["--ranks", "2", "--steps", str(STEPS), "--rendezvous", f"file://{tmp_path}/meet"]
+    command = [sys.executable, str(EXAMPLE), *options]
+
+    processes = [
+        subprocess.Popen([*command, "--rank", str(rank)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    try:
+        outcomes = [process.communicate(timeout=55) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+    assert [process.returncode for process in processes] == [0, 0], outcomes
+    told = [re.search(r"loss (\S+) -> (\S+), sent (\d+) bytes, parameters (\w{64})", out) for out, _ in outcomes]
+    assert told[0] is not None
+    assert told[1] is not None
+    assert told[0][4] == told[1][4]
+    assert float(told[0][2]) < 0.9 * float(told[0][1])
+    # The gradients alone would be 4 * 4482 bytes a step.
+    assert int(told[0][3]) < STEPS * 4482
