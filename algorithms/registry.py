@@ -20,6 +20,7 @@ from .method import Method
 from .options import OptionValue, nearest, read_options
 from .schedule import Schedule
 from .sparseloco import SparseLoCo
+from .terngrad import TernGrad
 
 METHODS: Final[Mapping[str, type[Method]]] = {
     "allreduce": AllReduce,
@@ -29,6 +30,7 @@ METHODS: Final[Mapping[str, type[Method]]] = {
     "diloco": DiLoCo,
     "local": Local,
     "sparseloco": SparseLoCo,
+    "terngrad": TernGrad,
 }
 
 

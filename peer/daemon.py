@@ -91,7 +91,7 @@ class Daemon:
         self.replica = build_replica(manifest, task, Replica if devices is None else GatewayReplica)
         self.stop_at = min(stop_at or self.manifest.run.steps, self.manifest.run.steps)
         self.rules = rules or rules_of(manifest, self.replica)
-        self.member = Member(identity.peer_id, folder.next_incarnation())
+        self.member = Member(identity.peer_id, folder.next_incarnation(network.unix_time_s()))
         self.group: Group | None = None
         loop = asyncio.get_running_loop()
         self.log = EventLog(folder.events, peer=identity.peer_id, clock=loop.time, unix=network.unix_time_s)
@@ -185,7 +185,7 @@ class Daemon:
             if ending in (Ending.STOPPED, Ending.LEFT):
                 return await self._end(ending)
             self.trainer.warned(f"out of step with the group ({ending.value}): resynchronising")
-            self.member = Member(self.identity.peer_id, self.folder.next_incarnation())
+            self.member = Member(self.identity.peer_id, self.folder.next_incarnation(self.network.unix_time_s()))
             self.group = None
             self.seeker.forget()
             standing = await self.seeker.seek(self.member)

@@ -23,6 +23,8 @@ class PeerFolder:
     def __init__(self, path: Path) -> None:
         """Raises StateError if it cannot be made."""
         self.path = path
+        self.lived_before = False
+        """Whether the life begun last was not the first in this folder."""
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -54,15 +56,20 @@ class PeerFolder:
     def keep_ticket(self, ticket: bytes) -> None:
         write_atomically(self.path / "ticket", ticket, mode=0o600)
 
-    def next_incarnation(self) -> int:
-        """Begin a new life: a number that was never used before, on disk before it is used."""
+    def next_incarnation(self, now_s: float) -> int:
+        """Begin a new life: a number that was never used before, on disk before it is used.
+
+        A folder without a number may be a new one, or one that was lost with its disk while the key was kept
+        elsewhere. Nobody may vote twice under one number, so the first is the time, and later ones count from there.
+        """
         path = self.path / "incarnation"
+        self.lived_before = path.exists()
         try:
-            last = int(path.read_text()) if path.exists() else 0
+            number = int(path.read_text()) + 1 if self.lived_before else max(1, int(now_s))
         except ValueError:
             raise StateError(f"{path} holds no number: write one larger than ever used, or use a new folder") from None
-        write_atomically(path, f"{last + 1}\n".encode())
-        return last + 1
+        write_atomically(path, f"{number}\n".encode())
+        return number
 
     def write_status(self, status: Mapping[str, Any]) -> None:
         """For `gossamer status` and for whoever starts daemons. Without room on the disk the old one stays."""

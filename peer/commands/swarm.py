@@ -142,7 +142,15 @@ class Swarm:
     def _spawn(self, child: Child, join: list[str]) -> None:
         child.folder.mkdir(parents=True, exist_ok=True)
         command = [*child.place.prefix, sys.executable, "-m", "gossamer.cli", "peer", "--run", str(self._manifest)]
-        command += ["--folder", str(child.folder), "--listen", child.place.listen, "--lifeline", *self._extra, *child.extra]
+        command += [
+            "--folder",
+            str(child.folder),
+            "--listen",
+            child.place.listen,
+            "--lifeline",
+            *self._extra,
+            *child.extra,
+        ]
         for address in join:
             command += ["--join", address]
         if child.number == 0:

@@ -22,6 +22,7 @@ from .forking import Forking
 from .gather import Gather
 from .leading import Leadership
 from .ledger import Committed, Ledger
+from .lines import Uplink
 from .outcome import Ending, Outcome
 from .patience import Patience
 from .place import Place, Rules
@@ -107,6 +108,7 @@ class Group:
         self.ledger = Ledger()
         self.shelf = Shelf()
         self.patience = Patience(floor_s=rules.patience_floor_s, initial_s=rules.patience_initial_s)
+        self.uplink = Uplink()
         self.joiners: dict[PeerId, Member] = {}
         self.heard: dict[PeerId, int] = {}
         """peer -> the last round in which it was heard of."""
@@ -231,7 +233,7 @@ class Group:
         if self.replica.exchange is Exchange.GATHER:
             round_.transfer = Gather(round_, self.replica.check)
         else:
-            round_.transfer = Reduce(round_, self.replica.vector_length, self.replica.reduce)
+            round_.transfer = Reduce(round_, self.replica.vector_length, self.replica.reduce, self.uplink)
         return round_
 
     async def _contribute(self, round_: Round) -> None:

@@ -52,6 +52,12 @@ class Leadership:
         for slot in self.round.place.others:
             self.round.spawn(self._seek_promise(slot))
         self._end_preparing()
+        self.watch()
+
+    def watch(self) -> None:
+        """Notice it when somebody dies for whom I wait, even if nobody has to do with it just then."""
+        for slot in self.round.place.others:
+            self.round.spawn(self.round.watch(slot, lambda: self.current))
 
     def act(self) -> None:
         """Propose as soon as there is something to propose."""

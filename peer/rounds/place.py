@@ -10,6 +10,9 @@ from ...protocol.errors import InvalidMessage
 from .decision import HASH_BYTES, LINEAGE_BYTES, PARTS_MAX, Item
 from .roster import PEERS_MAX, Roster
 
+RATE_MAX = 1e12
+"""Bytes per second; also keeps infinity and NaN out."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
@@ -67,6 +70,8 @@ class Report:
     refused: tuple[int, ...] = ()
     lost: tuple[int, ...] = ()
     """Contributors of the plan that it cannot reach (reduce)."""
+    bytes_per_s: float | None = None
+    """How fast it can send, if it knows (reduce)."""
 
     @classmethod
     def from_wire(cls, message: pb.Hold) -> Report:
@@ -84,4 +89,5 @@ class Report:
             leaving=message.leaving,
             refused=tuple(message.refused[:PEERS_MAX]),
             lost=tuple(message.lost[:PEERS_MAX]),
+            bytes_per_s=message.bytes_per_s if 1.0 <= message.bytes_per_s <= RATE_MAX else None,
         )

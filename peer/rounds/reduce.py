@@ -19,12 +19,12 @@ import numpy as np
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import BadContribution, InvalidMessage, StaleRound
-from ...protocol.network import MAX_CHUNK_BYTES
 from .decision import Item
+from .lines import SLICE_BYTES_MIN, Uplink
 from .pieces import F32, ReducedPart, Slice, raw
 from .place import Report
 from .plan import Plan
-from .reducing import HEARTBEAT_S, NotFinite, Reducing, Reduction
+from .reducing import HEARTBEAT_S, NotFinite, Reducing, Reduction, chunk_bytes
 from .replanning import Replanning
 from .transfer import Data, Proposal, Transfer, close_iterator
 
@@ -42,12 +42,15 @@ class Reduce(Transfer):
     Args:
         length: elements of the vector.
         reduction: float32 [n][part] -> float32 [part], each element by itself, in roster order.
+        uplink: learns from this round how fast it is.
     """
 
-    def __init__(self, round_: Round, length: int, reduction: Reduction) -> None:
+    def __init__(self, round_: Round, length: int, reduction: Reduction, uplink: Uplink) -> None:
         self._round = round_
         self.length = length
         self._reduction = reduction
+        self._uplink = uplink
+        self._rates: list[float] = []
         self._vector: F32 | None = None
         self._plan: Plan | None = None
         self._news = asyncio.Event()
@@ -143,12 +146,15 @@ class Reduce(Transfer):
         if not contributes:
             return
         assert self._vector is not None
-        view = raw(self._vector[start:stop])
-        for begin in range(offset, len(view), MAX_CHUNK_BYTES):
+        view, begun_s = raw(self._vector[start:stop]), self._round.elapsed_s
+        size = chunk_bytes(len(view))
+        for begin in range(offset, len(view), size):
             if plan is not self._plan:
                 return
-            yield bytes(view[begin : begin + MAX_CHUNK_BYTES])
+            yield bytes(view[begin : begin + size])
         self._sent[reducer, start, stop] = len(view)
+        if len(view) - offset >= SLICE_BYTES_MIN and self._round.elapsed_s > begun_s:
+            self._rates.append((len(view) - offset) / (self._round.elapsed_s - begun_s))
 
     # -- reducing --------------------------------------------------------------------------------
 
@@ -246,7 +252,12 @@ class Reduce(Transfer):
             self._whole.append((items, raw(self._result)))
         self._round.wake()
 
+    @property
+    def bytes_per_s(self) -> float | None:
+        return self._uplink.bytes_per_s
+
     def close(self) -> None:
+        self._uplink.note(self._rates)
         for reducing in self._reducing.values():
             reducing.abandon()
         self._news.set()

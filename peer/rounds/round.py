@@ -36,6 +36,9 @@ BALLOT_PATIENCE = 6.0
 """A leader that answers but does not lead is given up after this many deadlines."""
 BACKOFF_MAX_S = 15.0
 RETRY_S = 0.2
+WATCH_EVERY = 0.1
+"""A leader looks for members that it has not heard of for this part of a deadline."""
+WATCH_EVERY_MIN_S = 0.5
 Draft = Callable[["Round", Proposal | None, Leadership], Decision]
 """Completes a proposal (None: a failed round) with roster changes, stop and snapshot."""
 
@@ -68,6 +71,7 @@ class Round:
         self.acceptor = Acceptor()
         self.ballot = 0
         self.suspects: dict[int, str] = {}
+        self._heard_s: dict[int, float] = {}
         self.refusals: dict[int, str] = {}
         self.transfer: Transfer
         self.agreement = Agreement(self)
@@ -132,6 +136,8 @@ class Round:
         self.wake()
 
     def heard(self, slot: int) -> None:
+        """A member has spoken."""
+        self._heard_s[slot] = self._clock()
         self.suspects.pop(slot, None)
 
     def suspect(self, slot: int, reason: str) -> None:
@@ -167,6 +173,8 @@ class Round:
                 early, self._early = self._early, []
                 for work in early:
                     self.spawn(work)
+                if self.leadership is not None:
+                    self.leadership.watch()
                 while not self.decided.done():
                     self._act()
                     await self._wait()
@@ -245,6 +253,7 @@ class Round:
             leaving=self.is_leaving(),
             refused=self.transfer.refused,
             lost=self.transfer.lost,
+            bytes_per_s=self.transfer.bytes_per_s or 0.0,
         )
 
     def _report(self) -> None:
@@ -292,8 +301,24 @@ class Round:
             self.suspect(slot, error.code)
 
     async def look_for(self, slot: int) -> None:
-        """See whether a member is still there."""
-        await self.ask(slot, "round/hold", self.hold().SerializeToString())
+        """See whether a member is gone. One that is merely slow to answer keeps the time that it has anyway."""
+        peer, message = self.place.roster.members[slot].peer, self.hold().SerializeToString()
+        try:
+            await self.network.call(peer, "round/hold", message, timeout_s=max(2.0, self.patience_s))
+        except PeerUnreachable:
+            self.suspect(slot, "unreachable")
+        except NetworkClosed:
+            raise
+        except GossamerError:
+            return
+
+    async def watch(self, slot: int, while_true: Callable[[], bool]) -> None:
+        """Look for a member of whom nothing is heard, again and again: the dead do not say that they are dead."""
+        every_s = max(WATCH_EVERY_MIN_S, WATCH_EVERY * self.patience_s)
+        while while_true():
+            await asyncio.sleep(every_s)
+            if slot not in self.suspects and self._clock() - self._heard_s.get(slot, 0.0) >= every_s:
+                await self.look_for(slot)
 
     @contextlib.contextmanager
     def noting(self, slot: int) -> Iterator[None]:

@@ -73,6 +73,11 @@ class Transfer(ABC):
         """Members whom I need and cannot reach: the leader wants to know."""
         return ()
 
+    @property
+    def bytes_per_s(self) -> float | None:
+        """How fast I can send, if that matters and is known."""
+        return None
+
     def close(self) -> None:
         """The round is over."""
         return
