@@ -57,10 +57,10 @@ class GatewayReplica(Replica):
             self._device_digest = (self.step, hashlib.sha256(self.device_state()).digest())
         return self._device_digest
 
-    def apply(self, payloads: Sequence[bytes], mine: int | None, slots: Slots) -> Applied:
+    def apply(self, payloads: Sequence[bytes | memoryview], mine: int | None, slots: Slots) -> Applied:
         before, rate = self.device_standing(), self.baffle.learning_rate(self.step)
         applied = super().apply(payloads, mine, slots)
-        step = Step(learning_rate=rate, payloads=list(payloads))
+        step = Step(learning_rate=rate, payloads=[bytes(payload) for payload in payloads])
         kept = Kept(before=before, after=self.device_standing(), step=step)
         self.unpublished.append(Unpublished(kept=kept, slots=slots))
         return applied
