@@ -77,6 +77,7 @@ class Baffle(Method):
         return encode_dense(Dense(samples=samples, gradient=mean))
 
     def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int, slots: Slots) -> tuple[int, ...]:
+        payloads = [bytes(payload) for payload in payloads]  # they may be views
         gradient = combined_gradient(payloads, self.options, self._run_id, self._layout.dim)
         replica = self._replica
         replica.step = step
