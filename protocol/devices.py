@@ -25,6 +25,7 @@ SNAPSHOT = "edge/snapshot"
 ROSTER = "edge/roster"
 
 DIGEST_BYTES = 32
+ROSTER_HASH_BYTES = 16
 ROUNDS_MAX = 2**32
 SLOTS_MAX = 2**16
 SCALARS_BYTES_MAX = 4 * 2**16
@@ -76,8 +77,8 @@ def round_seed(run_id: str, gateway: PeerId, round_index: int, base: bytes) -> b
 
 
 def roster_hash(round_index: int, devices: Sequence[PeerId]) -> bytes:
-    """SHA-256 of a round's devices in the order of their slots."""
-    return hashlib.sha256(roster_message(round_index, devices)).digest()
+    """The first half of the SHA-256 of a round's devices in the order of their slots."""
+    return _hash_of_roster(roster_message(round_index, devices))
 
 
 def roster_message(round_index: int, devices: Sequence[PeerId]) -> bytes:
@@ -89,7 +90,7 @@ def roster_message(round_index: int, devices: Sequence[PeerId]) -> bytes:
 def read_roster(data: bytes, expected_hash: bytes) -> list[PeerId]:
     """The devices of a round. Raises InvalidMessage if it is not the roster that was signed."""
     message = parse(DeviceRoster, data, bytes_max=MAX_MESSAGE_BYTES, what="a roster of devices")
-    if hashlib.sha256(data).digest() != expected_hash or any(len(key) != 32 for key in message.devices):
+    if _hash_of_roster(data) != expected_hash or any(len(key) != 32 for key in message.devices):
         raise InvalidMessage("a roster of devices is not the one that was signed: discard it")
     return [peer_id_of(key) for key in message.devices]
 
@@ -133,7 +134,7 @@ def read_task(signed: Signed, *, run_id: str, gateway: PeerId, device: PeerId) -
     """What the gateway wants `device` to do. Raises InvalidMessage, BadSignature."""
     verify(gateway, _ASSIGNMENT_DOMAIN, _addressed(run_id, device, signed.body), signed.signature)
     message = parse(AssignmentBody, signed.body, bytes_max=1024, what="an assignment")
-    if len(message.base) != DIGEST_BYTES or len(message.roster_hash) != DIGEST_BYTES:
+    if (len(message.base), len(message.roster_hash)) != (DIGEST_BYTES, ROSTER_HASH_BYTES):
         raise InvalidMessage(f"{gateway} assigns a round without a base or a roster: discard it")
     if message.slot >= SLOTS_MAX or not 0 < message.deadline_s <= 1e6:
         raise InvalidMessage(f"{gateway} assigns slot {message.slot} until {message.deadline_s} s: discard it")
@@ -179,6 +180,10 @@ def read_submission_body(body: bytes, device: PeerId) -> Submission:
         loss=message.loss,
         scalars=message.scalars,
     )
+
+
+def _hash_of_roster(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()[:ROSTER_HASH_BYTES]
 
 
 def _signed(identity: Identity, domain: str, body: bytes) -> Signed:

@@ -15,7 +15,7 @@ from gossamer.protocol.identity import Identity
 RUN_ID = "0123456789abcdef" * 2
 GATEWAY, DEVICE, OTHER = (Identity(name.ljust(32)) for name in (b"gateway", b"device", b"other"))
 BASE = bytes(range(32))
-TASK = devices.Task(round_index=7, step=6, base=BASE, slot=3, roster_hash=b"r" * 32, deadline_s=2.5)
+TASK = devices.Task(round_index=7, step=6, base=BASE, slot=3, roster_hash=b"r" * 16, deadline_s=2.5)
 SUBMISSION = devices.Submission(round_index=7, slot=3, base=BASE, loss=0.5, scalars=bytes(400))
 
 
