@@ -76,11 +76,17 @@ class Method(ABC):
     """Whether the next round's local steps are done while this round's contributions travel."""
     default_lr: ClassVar[float]
     """A peak learning rate that trains small models well."""
+    default_schedule: ClassVar[str] = "constant"
+    """How the learning rate goes on, unless the run says otherwise."""
     options_type: ClassVar[type[Any]]
     """The method's options: a frozen, keyword-only dataclass that validates itself."""
 
     @abstractmethod
     def __init__(self, parameters: Mapping[str, torch.Tensor], options: Any, schedule: Schedule) -> None: ...
+
+    def begin(self, run_id: bytes) -> None:
+        """Told once which run this is (32 bytes), before anything else. Most methods don't care."""
+        return
 
     @abstractmethod
     def accumulate(self, gradients: Mapping[str, torch.Tensor | None], n_samples: int) -> None:

@@ -19,8 +19,9 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from gossamer.peer.network.tls import SERVER_NAME, create_certificate, pinned_credentials, server_credentials
 from gossamer.protocol.network import MAX_CHUNK_BYTES
+from gossamer.protocol.transport.certificates import create_certificate
+from gossamer.protocol.transport.tls import SERVER_NAME, pinned_credentials, server_credentials
 
 BYTES = 40_000_000
 STREAMED_CHUNKS = 60
