@@ -17,14 +17,15 @@ PROGRESS := awk -v tty="$$([ -t 2 ] && echo 1 || echo 0)" '\
 	/^Installing collected/ { if (tty) printf "\r\033[K" > "/dev/stderr"; if (n) print "  unpacking " n " packages ..." > "/dev/stderr" } \
 	{ fflush("/dev/stderr") }'
 
-.PHONY: help install demo test check format bench proto clean distclean
+.PHONY: help install demo test check format bench bench-kernels storms proto clean distclean
 
 help:
 	@echo "make demo    install and train a small language model with four daemons on this machine"
 	@echo "make test    make check, then every test"
 	@echo "make check   ruff, mypy, import-linter"
 	@echo "make format  let ruff put the code in order"
-	@echo "make bench   run the benchmarks"
+	@echo "make bench   run the benchmarks; make bench-kernels only that of the mathematics"
+	@echo "make storms  a thousand simulated runs under random faults (SEEDS=A..B); for the night"
 	@echo "make proto   compile protocol/*.proto"
 	@echo "make clean   remove what tools left; make distclean removes .venv too"
 
@@ -35,6 +36,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -c constraints.txt -e '.[peer,dev]' 2>&1 | tee $(LOG) | $(PROGRESS) \
 		|| { echo "Installing failed; the end of $(LOG):" >&2; tail -n 15 $(LOG) >&2; exit 1; }
+	@echo "Compiling kernels ..." >&2
+	@$(BIN)/python -m gossamer.algorithms.kernels
 	@touch $@
 
 demo: install
@@ -55,6 +58,13 @@ format: install
 
 bench: install
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+bench-kernels: install
+	@$(BIN)/python benchmarks/bench_kernels.py
+
+SEEDS ?= 0..999
+storms: install
+	@$(BIN)/gossamer simulate examples/scenarios/storm.toml --seeds $(SEEDS) --jobs $$(nproc)
 
 proto: install
 	@PYTHON="$(CURDIR)/$(BIN)/python" sh protocol/compile.sh

@@ -11,6 +11,10 @@ class BadGradient(ValueError):
     """A gradient that is not finite, or too large to be averaged with others."""
 
 
+class BadVector(ValueError):
+    """A vector that a codec cannot hold: NaN or infinity."""
+
+
 class BadPayload(ValueError):
     """A payload that no honest replica with the same parameters and options could have sent."""
 

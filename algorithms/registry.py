@@ -10,6 +10,7 @@ from typing import Final
 import torch
 
 from .allreduce import AllReduce
+from .baffle import Baffle
 from .coded import Coded
 from .demo import DecoupledMomentum
 from .diloco import DiLoCo
@@ -19,14 +20,17 @@ from .method import Method
 from .options import OptionValue, nearest, read_options
 from .schedule import Schedule
 from .sparseloco import SparseLoCo
+from .terngrad import TernGrad
 
 METHODS: Final[Mapping[str, type[Method]]] = {
     "allreduce": AllReduce,
+    "baffle": Baffle,
     "coded": Coded,
     "demo": DecoupledMomentum,
     "diloco": DiLoCo,
     "local": Local,
     "sparseloco": SparseLoCo,
+    "terngrad": TernGrad,
 }
 
 

@@ -2,13 +2,15 @@
 
     python benchmarks/bench_kernels.py [--rounds 15] [--only demo|terngrad|codecs]
 
-Sides take turns, and medians are printed with the fastest in brackets: on a machine that does other work, look at the
-ratios.
+Sides take turns. Times are the thread's CPU time, which other work on the machine disturbs least; medians, with the
+fastest in brackets. Memory is shared all the same: on a busy machine look at the ratios.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import math
 import os
 import statistics
 import time
@@ -20,22 +22,23 @@ import numpy as np
 import scipy.fft
 import torch
 
-from gossamer.algorithms import Method, Schedule, Slots, build_method
+from gossamer.algorithms import Method, Schedule, Slots, build_method, ternary
 from gossamer.benchmarks.demo_reference import DemoReference
+from gossamer.peer.codecs import CODECS
 
 ROWS, COLUMNS = 4096, 2560
 DIM = ROWS * COLUMNS
 
 
 def alternate(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each side in each round; the sides take turns. The first round warms up and does not count."""
+    """CPU seconds of each side in each round; the sides take turns. The first round warms up and does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds + 1):
         for name, run in sides.items():
-            started_s = time.perf_counter()
+            started_s = time.thread_time()
             run()
             if turn > 0:
-                seconds[name].append(time.perf_counter() - started_s)
+                seconds[name].append(time.thread_time() - started_s)
     return seconds
 
 
@@ -78,7 +81,9 @@ def bench_demo(rounds: int) -> None:
                 "ours, 32 bit: accumulate + encode": lambda: encode(32),
                 "ours, 32 bit: combine": lambda: decode(32),
                 "floor: memcpy of the tensor": lambda: np.copyto(buffer, matrix.reshape(-1)),
-                "floor: scipy.fft.dctn of all tiles": lambda: scipy.fft.dctn(tiles, axes=(2, 3), norm="ortho"),
+                "floor: scipy.fft.dctn of all tiles": lambda: scipy.fft.dctn(
+                    tiles, axes=(2, 3), norm="ortho", overwrite_x=True
+                ),
             },
             rounds,
         )
@@ -110,12 +115,98 @@ def _bytes_of_demo(payloads: Mapping[int, bytes], sent: tuple[torch.Tensor, torc
 
 
 def _log2_binomial(n: int, k: int) -> float:
-    from math import lgamma, log
-
-    return (lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)) / log(2)
+    return (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(2)
 
 
-BENCHES: dict[str, Callable[[int], None]] = {"demo": bench_demo}
+def bench_terngrad(rounds: int) -> None:
+    """Encode one contribution of normal values, and add a decoded one to a sum."""
+    print(f"TernGrad, {DIM / 1e6:.1f} M normal values")
+    values = np.random.Generator(np.random.Philox(key=0)).standard_normal(DIM, dtype=np.float32)
+    torch_values, buffer, total = torch.from_numpy(values), np.empty_like(values), np.zeros_like(values)
+    scaler, bound = ternary.scaler_of(values)
+    payloads: dict[str, bytes] = {}
+
+    def encode(packing: str) -> None:
+        payloads[packing] = ternary.encode(values, bound=bound, scaler=scaler, packing=packing, key=(1, 2), stream=3)
+
+    def decode(packing: str) -> None:
+        ternary.add(total, [np.frombuffer(payloads[packing], np.uint8)], scaler=scaler, packing=packing)
+
+    def plain_encode() -> None:
+        clipped = torch_values.clamp(-bound, bound)
+        kept = torch.rand(DIM) < clipped.abs() / scaler
+        codes = torch.where(kept, clipped.sign(), 0).to(torch.uint8).view(-1, 4) & 3
+        payloads["plain"] = (codes * torch.tensor([1, 4, 16, 64], dtype=torch.uint8)).sum(1).byte().numpy().tobytes()
+
+    def plain_decode() -> None:
+        packed = torch.frombuffer(bytearray(payloads["plain"]), dtype=torch.uint8)
+        codes = (packed.unsqueeze(1) >> torch.tensor([0, 2, 4, 6], dtype=torch.uint8)) & 3
+        torch.from_numpy(total).add_(torch.where(codes == 3, -1.0, codes.float()).view(-1), alpha=scaler)
+
+    times = show(
+        alternate(
+            {
+                "floor: memcpy of the values": lambda: np.copyto(buffer, values),
+                "scaler and bound (2.5 rms, largest magnitude)": lambda: ternary.scaler_of(values),
+                "encode, 2 bit": lambda: encode("2bit"),
+                "encode, base 3": lambda: encode("base3"),
+                "decode and add, 2 bit": lambda: decode("2bit"),
+                "decode and add, base 3": lambda: decode("base3"),
+                "plain torch: encode, 2 bit": plain_encode,
+                "plain torch: decode and add": plain_decode,
+            },
+            rounds,
+        )
+    )
+    copy = times["floor: memcpy of the values"]
+    scaling = times["scaler and bound (2.5 rms, largest magnitude)"]
+    speeds = {name: copy / seconds for name, seconds in times.items() if name.startswith(("encode", "decode"))}
+    speeds["scaler + encode, base 3"] = copy / (scaling + times["encode, base 3"])
+    print("  fraction of memcpy's speed: " + ", ".join(f"{name} {speed:.2f}" for name, speed in speeds.items()))
+    magnitudes = np.minimum(np.abs(values), bound) / scaler
+    density = float(magnitudes.mean())
+    # Zero or not, and a sign for each that is not.
+    entropy = (-density * math.log2(density) - (1 - density) * math.log2(1 - density) + density) / 8
+    sizes = ", ".join(f"{name} {len(payload) / DIM:.3f}" for name, payload in payloads.items() if name != "plain")
+    print(f"  bytes per parameter: {sizes}; entropy of the codes {entropy:.3f} ({density:.0%} are not zero)")
+
+
+def bench_codecs(rounds: int) -> None:
+    """Speed of every codec beside memcpy, and its error on normal values beside the rate-distortion bound."""
+    print(f"Codecs, {DIM / 1e6:.1f} M normal values, GB/s of float32")
+    values = np.random.Generator(np.random.Philox(key=0)).standard_normal(DIM, dtype=np.float32)
+    buffer = np.empty_like(values)
+    payloads: dict[str, bytes] = {}
+    decoded: dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]] = {}
+
+    def encode(name: str) -> None:
+        payloads[name] = CODECS[name].encode(values)
+
+    def decode(name: str) -> None:
+        decoded[name] = CODECS[name].decode(payloads[name], DIM)
+
+    sides: dict[str, Callable[[], object]] = {"memcpy": lambda: np.copyto(buffer, values)}
+    for name in CODECS:
+        sides[f"{name}: encode"] = functools.partial(encode, name)
+        sides[f"{name}: decode"] = functools.partial(decode, name)
+    medians = {name: statistics.median(times) for name, times in alternate(sides, rounds).items()}
+    print(f"  memcpy {values.nbytes / medians['memcpy'] / 1e9:.1f}")
+    for name in CODECS:
+        speeds = [values.nbytes / medians[f"{name}: {way}"] / 1e9 for way in ("encode", "decode")]
+        error = float(np.sqrt(((decoded[name] - values).astype(np.float64) ** 2).mean()))
+        # No code of fewer bits reaches this error on normal values.
+        bound = f"at least {-math.log2(error) / 8:.3f} for this error" if error > 0 else "exact"
+        print(
+            f"  {name:<9} encode {speeds[0]:5.2f}  decode {speeds[1]:5.2f}  rms error {error:.1e}  "
+            f"bytes per parameter {len(payloads[name]) / DIM:.3f} ({bound})"
+        )
+
+
+BENCHES: dict[str, Callable[[int], None]] = {
+    "demo": bench_demo,
+    "terngrad": bench_terngrad,
+    "codecs": bench_codecs,
+}
 
 
 def main() -> None:

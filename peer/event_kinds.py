@@ -26,7 +26,7 @@ class Started:
     method: str
     n_params: int
     incarnation: int
-    """0 for the first start of this peer, one more after each restart."""
+    """The unix time of this peer's first start, in whole seconds, and one more after each restart."""
     address: str
 
 

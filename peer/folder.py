@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..protocol.atomic import write_atomically
 from ..protocol.errors import DiskFull, NoCheckpoint, StateError, disk_error
 from ..protocol.identity import Identity, parse_peer_id
 from ..protocol.manifest import SignedManifest, parse
@@ -23,6 +23,8 @@ class PeerFolder:
     def __init__(self, path: Path) -> None:
         """Raises StateError if it cannot be made."""
         self.path = path
+        self.lived_before = False
+        """Whether the life begun last was not the first in this folder."""
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -54,15 +56,20 @@ class PeerFolder:
     def keep_ticket(self, ticket: bytes) -> None:
         write_atomically(self.path / "ticket", ticket, mode=0o600)
 
-    def next_incarnation(self) -> int:
-        """Begin a new life: a number that was never used before, on disk before it is used."""
+    def next_incarnation(self, now_s: float) -> int:
+        """Begin a new life: a number that was never used before, on disk before it is used.
+
+        A folder without a number may be a new one, or one that was lost with its disk while the key was kept
+        elsewhere. Nobody may vote twice under one number, so the first is the time, and later ones count from there.
+        """
         path = self.path / "incarnation"
+        self.lived_before = path.exists()
         try:
-            last = int(path.read_text()) if path.exists() else 0
+            number = int(path.read_text()) + 1 if self.lived_before else max(1, int(now_s))
         except ValueError:
             raise StateError(f"{path} holds no number: write one larger than ever used, or use a new folder") from None
-        write_atomically(path, f"{last + 1}\n".encode())
-        return last + 1
+        write_atomically(path, f"{number}\n".encode())
+        return number
 
     def write_status(self, status: Mapping[str, Any]) -> None:
         """For `gossamer status` and for whoever starts daemons. Without room on the disk the old one stays."""
@@ -89,7 +96,11 @@ def standing_to_record(standing: Standing, *, stopped: bool) -> dict[str, Any]:
 
 def standing_of(checkpoint: Checkpoint) -> Standing:
     """The standing that a checkpoint was taken at. Raises StateError."""
-    record: Mapping[str, Any] = checkpoint.record
+    return standing_from_record(checkpoint.record)
+
+
+def standing_from_record(record: Mapping[str, Any]) -> Standing:
+    """What `standing_to_record` wrote down. Raises StateError."""
     try:
         members = [Member(parse_peer_id(str(peer)), int(life)) for peer, life in record["roster"]]
         return Standing(
@@ -99,29 +110,4 @@ def standing_of(checkpoint: Checkpoint) -> Standing:
             digest=bytes.fromhex(record["digest"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise StateError(f"the checkpoint's record is incomplete ({error}): use an older one or a new folder") from None
-
-
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
-    """Replace a file so that a crash leaves the old or the new one, never half. Raises StateError, DiskFull."""
-    temporary = path.with_name(path.name + ".new")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-        if durable:
-            _sync(path.parent)
-    except OSError as error:
-        raise disk_error(error, f"cannot write {path}") from None
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        raise StateError(f"a standing's record is incomplete ({error}): use an older one or a new folder") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,10 +34,11 @@ def standing_of_genesis(data: bytes, run_id: str) -> Standing:
 
 
 async def find_genesis(network: Network, owner: PeerId, run_id: str) -> Standing | None:
-    """The newest genesis that the owner has published."""
+    """The newest genesis that the owner has published; None if there is none that can be used."""
     for record in await network.lookup(GENESIS_KEY):
         if record.signer == owner:
-            return standing_of_genesis(record.value, run_id)
+            with contextlib.suppress(InvalidMessage):
+                return standing_of_genesis(record.value, run_id)
     return None
 
 

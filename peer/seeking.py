@@ -24,6 +24,7 @@ from .joining import (
 )
 from .membership import Membership
 from .replica import Replica
+from .rounds.decision import HASH_BYTES
 from .rounds.roster import Member, Roster
 from .rounds.snapshots import Standing
 
@@ -147,7 +148,7 @@ class Seeker:
         view = self._membership.view
         here = [claim for claim in view.values() if not claim.active]
         waited_s = asyncio.get_running_loop().time() - self._since_s
-        anew = self.checkpoint is not None or member.incarnation > 1
+        anew = self.checkpoint is not None or self._folder.lived_before
         if self._published is not None:
             return
         if len(here) + 1 < self._signed.manifest.group.start_peers or len(here) < len(view):
@@ -155,7 +156,9 @@ class Seeker:
         if anew and waited_s < OWNER_PATIENCE_S:
             return
         digest = await self._digest()
-        best = max([(claim.samples, claim.round_index, claim.digest) for claim in here], default=(0, 0, b""))
+        # Who fell out of step and lost its standing says no digest: nobody could start from that.
+        offers = [(claim.samples, claim.round_index, claim.digest) for claim in here if len(claim.digest) == HASH_BYTES]
+        best = max(offers, default=(0, 0, b""))
         index = self.checkpoint.index if self.checkpoint is not None else 0
         if best[0] > self._replica.samples:
             index, digest = best[1], best[2]

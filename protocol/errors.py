@@ -37,7 +37,6 @@ A message says what happened, with which peer, what was expected, and what to do
 
 from __future__ import annotations
 
-import difflib
 import errno
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
@@ -179,6 +178,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     >>> str(unknown_name("task", "chras", ["chars", "digits"]))
     "unknown task 'chras': did you mean 'chars'? Known: chars, digits"
     """
+    import difflib  # devices load this file, and seldom have need of it
+
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""

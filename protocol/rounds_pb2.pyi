@@ -127,7 +127,7 @@ class Offer(_message.Message):
     def __init__(self, header: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Hold(_message.Message):
-    __slots__ = ("lineage", "round", "ballot", "base", "items", "ready", "attempt", "leaving", "refused", "lost")
+    __slots__ = ("lineage", "round", "ballot", "base", "items", "ready", "attempt", "leaving", "refused", "lost", "bytes_per_s")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BALLOT_FIELD_NUMBER: _ClassVar[int]
@@ -138,6 +138,7 @@ class Hold(_message.Message):
     LEAVING_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     ballot: int
@@ -148,7 +149,8 @@ class Hold(_message.Message):
     leaving: bool
     refused: _containers.RepeatedScalarFieldContainer[int]
     lost: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., ballot: _Optional[int] = ..., base: _Optional[bytes] = ..., items: _Optional[_Iterable[_Union[HeldItem, _Mapping]]] = ..., ready: _Optional[bool] = ..., attempt: _Optional[int] = ..., leaving: _Optional[bool] = ..., refused: _Optional[_Iterable[int]] = ..., lost: _Optional[_Iterable[int]] = ...) -> None: ...
+    bytes_per_s: float
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., ballot: _Optional[int] = ..., base: _Optional[bytes] = ..., items: _Optional[_Iterable[_Union[HeldItem, _Mapping]]] = ..., ready: _Optional[bool] = ..., attempt: _Optional[int] = ..., leaving: _Optional[bool] = ..., refused: _Optional[_Iterable[int]] = ..., lost: _Optional[_Iterable[int]] = ..., bytes_per_s: _Optional[float] = ...) -> None: ...
 
 class HeldItem(_message.Message):
     __slots__ = ("key", "item")

@@ -95,6 +95,25 @@ def check_header(header: TensorHeader) -> None:
         raise BadTensor(f"tensor {header.name!r} comes with a hash of {len(header.sha256)} bytes: expected 32")
 
 
+def encode_floats(values: F32, codec: TensorCodec) -> bytes:
+    """The payload alone, without a header, of a float32 [n] in one of the float codecs.
+
+    Raises: BadTensor for NaN, infinities, and what is too large for the codec.
+    """
+    return _encode_floats("", np.ravel(values), codec, allow_nonfinite=False)
+
+
+def decode_floats(payload: Buffer, codec: TensorCodec, n_elements: int) -> F32:
+    """The float32 [n_elements], fresh. Raises BadTensor for a wrong length, NaN and infinities."""
+    if len(payload) != payload_bytes(codec, n_elements):
+        expected = payload_bytes(codec, n_elements)
+        raise BadTensor(f"{len(payload)} bytes came for {n_elements} values, expected {expected}: send it again")
+    values = _decode_flat(codec, payload, n_elements).astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        raise BadTensor("a vector holds NaN or infinities: its sender diverged or lies")
+    return values
+
+
 def payload_bytes(codec: TensorCodec, n_elements: int) -> int:
     """The exact length of a payload."""
     if codec in _SCALE:

@@ -91,6 +91,10 @@ class Replica:
             "decays": np.append(self._decays, float(self.step)),
         }
 
+    def moments(self) -> dict[str, npt.NDArray[np.float32] | npt.NDArray[np.float64]]:
+        """All of the state but weights and step, as references: for replicas that keep the weights elsewhere."""
+        return {"first": self._first, "second": self._second, "average": self._average, "decays": self._decays}
+
     def restore(self, state: Mapping[str, npt.NDArray[np.float32] | npt.NDArray[np.float64]]) -> None:
         """Go on from the state of another replica of the same run.
 
@@ -108,7 +112,8 @@ class Replica:
         for name, array in (("weights", self.weights), ("first", self._first), ("second", self._second)):
             array[:] = state[name]
         self._average[:] = state["average"]
-        self._decays, self.step = decays[:3].copy(), int(decays[3])
+        self._decays[:] = decays[:3]
+        self.step = int(decays[3])
 
     def _follow(self) -> None:
         ema = np.float32(self._options.ema)

@@ -124,9 +124,9 @@ def timeline(run: Run, notables: list[Notable]) -> go.Figure:
 
 def _told(log: PeerLog) -> Iterator[tuple[float, str, str]]:
     for place, life in enumerate(log.lives):
-        for at_s, started in life.told(Started):
-            if place or started.incarnation:
-                yield at_s, "restarted", f"incarnation {started.incarnation}"
+        for at_s, _ in life.told(Started):
+            if place:
+                yield at_s, "restarted", f"life {place + 1}"
     for at_s, resynced in log.told(Resynced):
         yield at_s, "resynchronised", resync_text(resynced)
     for at_s, forked in log.told(Forked):

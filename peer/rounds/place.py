@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage
 from .decision import HASH_BYTES, LINEAGE_BYTES, PARTS_MAX, Item
 from .roster import PEERS_MAX, Roster
+
+RATE_MAX = 1e12
+"""Bytes per second; also keeps infinity and NaN out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +26,9 @@ class Rules:
     """Wait for every living member in every round: slower under stragglers, exactly repeatable."""
     fork: bool | None = None
     """Whether a part without quorum goes on by itself; None: only where the roster has two members or fewer."""
+    backup: Literal["none", "fixed", "dynamic"] = "none"
+    """Whether rounds go on without the slowest: without `n_backup` of them, or as many as pays."""
+    n_backup: int = 0
     patience_floor_s: float = 3.0
     patience_initial_s: float = 30.0
 
@@ -67,6 +74,8 @@ class Report:
     refused: tuple[int, ...] = ()
     lost: tuple[int, ...] = ()
     """Contributors of the plan that it cannot reach (reduce)."""
+    bytes_per_s: float | None = None
+    """How fast it can send, if it knows (reduce)."""
 
     @classmethod
     def from_wire(cls, message: pb.Hold) -> Report:
@@ -84,4 +93,5 @@ class Report:
             leaving=message.leaving,
             refused=tuple(message.refused[:PEERS_MAX]),
             lost=tuple(message.lost[:PEERS_MAX]),
+            bytes_per_s=message.bytes_per_s if 1.0 <= message.bytes_per_s <= RATE_MAX else None,
         )

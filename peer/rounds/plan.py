@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage
@@ -27,9 +26,9 @@ class Plan:
     parts: tuple[Part, ...]
 
     @classmethod
-    def of(cls, attempt: int, contributors: Sequence[int], length: int) -> Plan:
-        """Parts of one size, one for each contributor."""
-        parts = _share_out(0, length, contributors)
+    def of(cls, attempt: int, contributors: Sequence[int], length: int, shares: Sequence[float] | None = None) -> Plan:
+        """One part for each contributor: all of one size, or as the shares say; who has none reduces nothing."""
+        parts = _share_out(0, length, contributors, shares)
         return cls(attempt=attempt, contributors=tuple(contributors), parts=parts)
 
     def mended(self, attempt: int, contributors: Sequence[int]) -> Plan:
@@ -67,8 +66,12 @@ class Plan:
         return pb.Plan(lineage=lineage, round=index, attempt=self.attempt, contributors=self.contributors, parts=parts)
 
 
-def _share_out(start: int, stop: int, reducers: Sequence[int]) -> tuple[Part, ...]:
-    """Adjacent parts of one size for these reducers, without empty ones."""
-    edges = np.linspace(start, stop, len(reducers) + 1).astype(int).tolist()
+def _share_out(
+    start: int, stop: int, reducers: Sequence[int], shares: Sequence[float] | None = None
+) -> tuple[Part, ...]:
+    """Adjacent parts for these reducers, without empty ones; shares add up to 1."""
+    fractions = shares if shares is not None else [1 / len(reducers)] * len(reducers)
+    ends = [start + round(fraction * (stop - start)) for fraction in itertools.accumulate(fractions)]
+    edges = [start, *ends[:-1], stop]
     parts = [(slot, edges[i], edges[i + 1]) for i, slot in enumerate(reducers)]
     return tuple(part for part in parts if part[1] < part[2])

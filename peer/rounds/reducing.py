@@ -18,8 +18,9 @@ Reduction = Callable[[Sequence[F32]], F32]
 
 BLOCK_ELEMENTS = 1 << 16
 """Reduced, checked and hashed in one go: a few of these fit a processor's cache."""
-STEP_ELEMENTS = MAX_CHUNK_BYTES // 4
-"""Less than this is not worth a start, unless it is the end."""
+STEPS = 16
+"""Of a part, so that its sum is on its way back while the last of the slices still come in."""
+CHUNK_BYTES_MIN = 64 << 10
 HEARTBEAT_S = 0.5
 """A reducer that waits for slices says this often that it is alive."""
 
@@ -46,6 +47,7 @@ class Reducing:
         self._slices = slices
         self._own = own
         self._result = result
+        self._step = chunk_bytes(result.nbytes) // 4
         self._reduction = reduction
         self._hash = hashlib.sha256()
         self._n_reduced = 0
@@ -75,7 +77,7 @@ class Reducing:
         """Wait until there is something to reduce: the element to which it can be done. None: done, or abandoned."""
         while not (self.done or self._abandoned):
             stop = min(slice_.n_bytes for slice_ in self._slices) // 4
-            if stop - self._n_reduced >= min(STEP_ELEMENTS, len(self._result) - self._n_reduced):
+            if stop - self._n_reduced >= min(self._step, len(self._result) - self._n_reduced):
                 return stop
             await self._changed.wait()
         return None
@@ -110,7 +112,7 @@ class Reducing:
                 reading.result()
             if self._abandoned and not self.done:
                 raise StaleRound("another plan has taken the place of this one: follow it")
-            end = min(4 * self._n_reduced, sent + MAX_CHUNK_BYTES)
+            end = min(4 * self._n_reduced, sent + 4 * self._step)
             if end > sent:
                 chunk, sent = bytes(view[sent:end]), end
                 yield chunk
@@ -126,3 +128,8 @@ class Reducing:
         except TimeoutError:
             return False
         return True
+
+
+def chunk_bytes(part_bytes: int) -> int:
+    """How much of a part travels, and is reduced, at a time; a multiple of 4."""
+    return max(CHUNK_BYTES_MIN, min(MAX_CHUNK_BYTES, -(-part_bytes // STEPS) // 4 * 4))

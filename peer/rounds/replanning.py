@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .decision import Item
+from .lines import shares
 from .place import Report
 from .plan import PLANS_PER_BALLOT, Plan
 
@@ -48,8 +49,10 @@ class Replanning:
             usable = self._usable(ready, reports)
             if not usable or not (late or len(ready) == len(awaited)):
                 return None
-            fresh = Plan.of(ballot_start, usable, self._length) if plan is None else plan.mended(ballot_start, usable)
-            return self._noted(fresh)
+            if plan is not None:
+                return self._noted(plan.mended(ballot_start, usable))
+            wanted = shares([reports[slot].bytes_per_s for slot in usable])
+            return self._noted(Plan.of(ballot_start, usable, self._length, wanted))
         self._hear_complaints(plan, reports)
         usable = self._usable(ready, reports)
         n_left = ballot_start + PLANS_PER_BALLOT - 1 - plan.attempt

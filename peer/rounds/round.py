@@ -25,6 +25,7 @@ from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Network
 from ...protocol.wire import parse
 from .agreement import Agreement
+from .backup import Quota
 from .consensus import Acceptor
 from .decision import Decision, sign_vote
 from .leading import Leadership
@@ -36,6 +37,9 @@ BALLOT_PATIENCE = 6.0
 """A leader that answers but does not lead is given up after this many deadlines."""
 BACKOFF_MAX_S = 15.0
 RETRY_S = 0.2
+WATCH_EVERY = 0.1
+"""A leader looks for members that it has not heard of for this part of a deadline."""
+WATCH_EVERY_MIN_S = 0.5
 Draft = Callable[["Round", Proposal | None, Leadership], Decision]
 """Completes a proposal (None: a failed round) with roster changes, stop and snapshot."""
 
@@ -51,6 +55,8 @@ class Round:
         identity: Identity,
         rules: Rules,
         patience_s: float,
+        quota: Quota,
+        suffices: Callable[[tuple[int, ...]], bool],
         draft: Draft,
         is_leaving: Callable[[], bool],
         note_stale: Callable[[PeerId], None],
@@ -63,11 +69,16 @@ class Round:
         self.identity = identity
         self.rules = rules
         self.patience_s = patience_s
+        self.quota = quota
+        self.suffices = suffices
         self.draft = draft
         self.is_leaving = is_leaving
         self.acceptor = Acceptor()
         self.ballot = 0
+        self.arrived_s: dict[int, float] = {}
+        """Slot -> when its contribution was first known to be there, after the round's start."""
         self.suspects: dict[int, str] = {}
+        self._heard_s: dict[int, float] = {}
         self.refusals: dict[int, str] = {}
         self.transfer: Transfer
         self.agreement = Agreement(self)
@@ -83,6 +94,7 @@ class Round:
         self._tasks: list[asyncio.Task[None]] = []
         self._spawner: asyncio.TaskGroup | None = None
         self._early: list[Coroutine[Any, Any, None]] = []
+        self._over = False
         self._reported: tuple[object, ...] | None = None
         self._reporting = False
         self._report_due_s = self.started_s + patience_s
@@ -118,9 +130,14 @@ class Round:
     def wake(self) -> None:
         self._changed.set()
 
+    def note_arrival(self, slot: int) -> None:
+        """A member's contribution is there."""
+        self.arrived_s.setdefault(slot, self.elapsed_s)
+
     def offer(self, payload: bytes) -> None:
         """Put my contribution into the round."""
         self.offered_s = self._clock()
+        self.note_arrival(self.place.slot)
         self.transfer.offer(payload)
         self.wake()
 
@@ -132,6 +149,8 @@ class Round:
         self.wake()
 
     def heard(self, slot: int) -> None:
+        """A member has spoken."""
+        self._heard_s[slot] = self._clock()
         self.suspects.pop(slot, None)
 
     def suspect(self, slot: int, reason: str) -> None:
@@ -141,11 +160,11 @@ class Round:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that ends with the round at the latest."""
+        if self._over or self.decided.done():
+            work.close()
+            return
         if self._spawner is None:
             self._early.append(work)
-            return
-        if self.decided.done():
-            work.close()
             return
         task = self._spawner.create_task(work)
         self._tasks.append(task)
@@ -153,6 +172,7 @@ class Round:
 
     def close(self) -> None:
         """Drop what was never begun, and what others still wait for."""
+        self._over = True
         self.transfer.close()
         for work in self._early:
             work.close()
@@ -167,10 +187,13 @@ class Round:
                 early, self._early = self._early, []
                 for work in early:
                     self.spawn(work)
+                if self.leadership is not None:
+                    self.leadership.watch()
                 while not self.decided.done():
                     self._act()
                     await self._wait()
             finally:
+                self._over = True
                 for task in list(self._tasks):
                     task.cancel()
         return self.decided.result()
@@ -196,6 +219,7 @@ class Round:
     def _alarms_s(self) -> list[float]:
         begun, patience = self.started_s, self.patience_s
         alarms = [begun + patience, begun + 4 * patience, self._ballot_started_s + BALLOT_PATIENCE * patience]
+        alarms.append(begun + self.quota.not_before_s)
         return [*alarms, self._report_due_s, self._ballot_started_s + self._backoff_s()]
 
     # -- ballots ---------------------------------------------------------------------------------
@@ -245,6 +269,7 @@ class Round:
             leaving=self.is_leaving(),
             refused=self.transfer.refused,
             lost=self.transfer.lost,
+            bytes_per_s=self.transfer.bytes_per_s or 0.0,
         )
 
     def _report(self) -> None:
@@ -254,10 +279,16 @@ class Round:
         news = (self.ballot, transfer.attempt, ready, *told, self.is_leaving())
         overdue = self._clock() >= self._report_due_s
         worth = self.is_leaving() or self.transfer.complete(self.live()) or self.elapsed_s >= self.patience_s
+        worth = worth or self._may_be_enough()
         if self._reporting or not (overdue or (worth and news != self._reported)):
             return
         self._reporting, self._reported = True, news
         self.spawn(self._send_report(self.leader))
+
+    def _may_be_enough(self) -> bool:
+        """Whether the leader could do with what I hold; it waits for as many as it thinks best, not I."""
+        n_members = len(self.place.roster)
+        return self.rules.backup != "none" and len(self.transfer.held()) >= self.rules.contributions_min(n_members)
 
     async def _send_report(self, leader: int) -> None:
         try:
@@ -292,8 +323,24 @@ class Round:
             self.suspect(slot, error.code)
 
     async def look_for(self, slot: int) -> None:
-        """See whether a member is still there."""
-        await self.ask(slot, "round/hold", self.hold().SerializeToString())
+        """See whether a member is gone. One that is merely slow to answer keeps the time that it has anyway."""
+        peer, message = self.place.roster.members[slot].peer, self.hold().SerializeToString()
+        try:
+            await self.network.call(peer, "round/hold", message, timeout_s=max(2.0, self.patience_s))
+        except PeerUnreachable:
+            self.suspect(slot, "unreachable")
+        except NetworkClosed:
+            raise
+        except GossamerError:
+            return
+
+    async def watch(self, slot: int, while_true: Callable[[], bool]) -> None:
+        """Look for a member of whom nothing is heard, again and again: the dead do not say that they are dead."""
+        every_s = max(WATCH_EVERY_MIN_S, WATCH_EVERY * self.patience_s)
+        while while_true():
+            await asyncio.sleep(every_s)
+            if slot not in self.suspects and self._clock() - self._heard_s.get(slot, 0.0) >= every_s:
+                await self.look_for(slot)
 
     @contextlib.contextmanager
     def noting(self, slot: int) -> Iterator[None]:
@@ -320,6 +367,8 @@ class Round:
         """Take in a report; the answer says which ballot we are in, lest the sender waits in an earlier one."""
         self.heard(slot)
         self.enter(report.ballot)
+        if report.ready:
+            self.note_arrival(slot)
         if self.leadership is not None and report.ballot == self.ballot:
             self.leadership.reports[slot] = report
             self.wake()
@@ -345,6 +394,8 @@ class Round:
         decision = Decision.decode(encoded, self.place.roster)
         if (decision.lineage, decision.round_index) != (self.place.lineage, self.place.index):
             raise InvalidMessage(f"a proposal for another round than {self.place.index}: refused")
+        if decision.base != self.place.base:
+            raise InvalidMessage(f"a proposal that starts from another state than round {self.place.index}: refused")
         if ballot == 0 and self.place.slot in decision.removed and not self.is_leaving():
             raise InvalidMessage(f"a proposal that removes {self.network.peer_id}, which is alive: refused")
         if not self.acceptor.accept(ballot, encoded):

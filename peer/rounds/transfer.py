@@ -59,6 +59,10 @@ class Transfer(ABC):
         """All of these items' bytes one after the other, if they lie here so."""
         return None
 
+    def ready(self, reports: Mapping[int, Report]) -> Sequence[int]:
+        """Slots whose contribution is there, as far as a leader can tell."""
+        return [slot for slot in sorted(reports) if reports[slot].ready]
+
     def lead(self, reports: Mapping[int, Report], awaited: Sequence[int], *, late: bool) -> None:
         """What the leader must do before there is anything to propose."""
         return
@@ -72,6 +76,11 @@ class Transfer(ABC):
     def lost(self) -> Sequence[int]:
         """Members whom I need and cannot reach: the leader wants to know."""
         return ()
+
+    @property
+    def bytes_per_s(self) -> float | None:
+        """How fast I can send, if that matters and is known."""
+        return None
 
     def close(self) -> None:
         """The round is over."""

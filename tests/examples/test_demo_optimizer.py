@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "demo_optimizer.py"
 STEPS = 100
 
 
+@pytest.mark.timeout(120)
 def test_two_processes_learn_the_same_parameters(tmp_path: Path) -> None:
     options = ["--ranks", "2", "--steps", str(STEPS), "--rendezvous", f"file://{tmp_path}/meet"]
     command = [sys.executable, str(EXAMPLE), *options]
@@ -20,10 +23,11 @@ def test_two_processes_learn_the_same_parameters(tmp_path: Path) -> None:
         for rank in range(2)
     ]
     try:
-        outcomes = [process.communicate(timeout=55) for process in processes]
+        outcomes = [process.communicate(timeout=110) for process in processes]
     finally:
         for process in processes:
             process.kill()
+            process.wait()
 
     assert [process.returncode for process in processes] == [0, 0], outcomes
     told = [re.search(r"loss (\S+) -> (\S+), sent (\d+) bytes, parameters (\w{64})", out) for out, _ in outcomes]

@@ -69,7 +69,8 @@ class SimulatedSwarm:
                 daemon.log.close()
 
     def start(self, n_peers: int, **host_options: Any) -> None:
-        for number in range(n_peers):
+        """Start so many more."""
+        for number in range(len(self.hosts), len(self.hosts) + n_peers):
             self.hosts.append(self.sim.host(f"p{number}", identity=identity(self.seed, number), **host_options))
             self._launch(number)
 

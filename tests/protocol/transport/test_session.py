@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from gossamer.peer.network.session import (
+from gossamer.protocol.errors import BadSignature, InvalidMessage
+from gossamer.protocol.identity import Identity
+from gossamer.protocol.transport.session import (
     LIFETIME_S,
     Ends,
     Sessions,
@@ -12,8 +14,6 @@ from gossamer.peer.network.session import (
     read_welcome,
     welcome,
 )
-from gossamer.protocol.errors import BadSignature, InvalidMessage
-from gossamer.protocol.identity import Identity
 
 CLIENT = Identity(bytes(range(32)))
 SERVER = Identity(bytes(reversed(range(32))))

@@ -12,11 +12,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...protocol.errors import BadSignature, InvalidMessage
-from ...protocol.identity import Identity, PeerId, parse_peer_id, verify
-from ...protocol.records import MAX_SIGNED_RECORD_BYTES
-from ...protocol.transport_pb2 import Challenge, Proof, Welcome
-from ...protocol.wire import parse
+from ..errors import BadSignature, InvalidMessage
+from ..identity import Identity, PeerId, parse_peer_id, verify
+from ..records import MAX_SIGNED_RECORD_BYTES
+from ..transport_pb2 import Challenge, Proof, Welcome
+from ..wire import parse
 
 DOMAIN = "session"
 NONCE_BYTES = 32

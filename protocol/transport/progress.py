@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ...protocol.errors import PeerTimeout
-from ...protocol.identity import PeerId
+from ..errors import PeerTimeout
+from ..identity import PeerId
 
 
 class Progress:

@@ -10,12 +10,18 @@ from urllib.parse import quote
 import grpc
 import grpc.aio
 
-from ...protocol.errors import MessageTooLarge, NetworkError, PeerUnreachable
-from ...protocol.identity import Identity
-from ...protocol.network import MAX_CHUNK_BYTES
-from .contacts import Contact
-from .grpc_server import CALL_PREFIX, CODE_KEY, HELLO_PATH, SESSION_KEY, STREAM_PREFIX, TRANSPORT_BYTES_MAX
-from .handlers import raised_by
+from ..errors import MessageTooLarge, NetworkError, PeerUnreachable
+from ..identity import Identity
+from ..network import MAX_CHUNK_BYTES
+from .messages import (
+    CALL_PREFIX,
+    CODE_KEY,
+    HELLO_PATH,
+    SESSION_KEY,
+    STREAM_PREFIX,
+    TRANSPORT_BYTES_MAX,
+    raised_by,
+)
 from .progress import Progress
 from .session import Ends, prove, read_welcome
 from .tls import SERVER_NAME, pinned_credentials
@@ -27,9 +33,10 @@ _OPTIONS = (
     ("grpc.enable_retries", 0),  # a message is sent once; who repeats it is the caller's decision
     ("grpc.max_receive_message_length", TRANSPORT_BYTES_MAX),
     ("grpc.max_send_message_length", TRANSPORT_BYTES_MAX),
-    ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
+KEEPALIVE_S = 20.0
+"""How soon a vanished peer is noticed while something is awaited from it."""
 _RENEW_AFTER = 0.8
 """Share of a session's lifetime after which it is opened anew."""
 
@@ -43,12 +50,14 @@ class SessionLost(NetworkError):
 class Link:
     """A connection to a peer whose certificate was pinned and to whom we have proven who we are."""
 
-    def __init__(self, identity: Identity, ends: Ends, contact: Contact) -> None:
-        self.contact = contact
+    def __init__(self, identity: Identity, ends: Ends, target: str, *, keepalive_s: float = KEEPALIVE_S) -> None:
+        """Args: target: host:port to dial."""
+        self.target = target
         self._identity = identity
         self._ends = ends
-        credentials = pinned_credentials(contact.certificate)
-        self._channel = grpc.aio.secure_channel(contact.grpc_target, credentials, options=_OPTIONS)
+        credentials = pinned_credentials(ends.certificate)
+        options = (*_OPTIONS, ("grpc.keepalive_time_ms", int(1000 * keepalive_s)))
+        self._channel = grpc.aio.secure_channel(target, credentials, options=options)
         self._metadata: tuple[tuple[str, str], ...] = ()
         self._renew_at_s = 0.0
         self._calls: dict[str, Call] = {}
@@ -69,7 +78,7 @@ class Link:
                 await self._hello(contact_record)
         except TimeoutError:
             raise PeerUnreachable(
-                f"{self.contact.peer} did not answer at {self.contact.grpc_target} within {timeout_s:g} s: is it "
+                f"{self._ends.server} did not answer at {self.target} within {timeout_s:g} s: is it "
                 "still running, and can it be dialled?"
             ) from None
         except grpc.aio.AioRpcError as error:
@@ -136,7 +145,7 @@ class Link:
             raise
 
     def _mapped(self, error: grpc.aio.AioRpcError, what: str) -> Exception:
-        peer, details = self.contact.peer, (error.details() or "").splitlines() or [""]
+        peer, details = self._ends.server, (error.details() or "").splitlines() or [""]
         code = dict(error.trailing_metadata() or ()).get(CODE_KEY)
         if error.code() is grpc.StatusCode.UNAUTHENTICATED and self._metadata:
             return SessionLost(f"{peer} does not know our session any more: connect again")
@@ -145,7 +154,7 @@ class Link:
         if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return MessageTooLarge(f"{peer} refused {what}: {details[0][:200]}")
         return PeerUnreachable(
-            f"the connection to {peer} at {self.contact.grpc_target} failed during {what} ({error.code().name}: "
+            f"the connection to {peer} at {self.target} failed during {what} ({error.code().name}: "
             f"{details[0][:200]}): is it still running?"
         )
 
@@ -153,7 +162,7 @@ class Link:
         """grpc reports a call that somebody else cancelled as if our own task had been."""
         task = asyncio.current_task()
         if task is not None and not task.cancelling():
-            raise PeerUnreachable(f"the connection to {self.contact.peer} was closed during {method!r}: call again")
+            raise PeerUnreachable(f"the connection to {self._ends.server} was closed during {method!r}: call again")
 
 
 def _some(message: Any) -> bytes:
