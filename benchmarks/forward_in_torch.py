@@ -53,12 +53,14 @@ def evaluations(model: nn.Module, batch: Batch, n: int) -> None:
                 float(F.cross_entropy(model(inputs), labels))
 
 
-def train_by_adam(network: Network, weights: F32, batch: Batch, *, n_steps: int, lr: float, seed: int) -> F32:
-    """Weights after so many steps of Adam by backpropagation, batches of 64."""
+def train_by_adam(
+    network: Network, weights: F32, batch: Batch, *, n_steps: int, lr: float, seed: int, batch_size: int = 64
+) -> F32:
+    """Weights after so many steps of Adam by backpropagation."""
     model, rng = torch_network(network, weights), np.random.default_rng(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr)
     for _ in range(n_steps):
-        chosen = rng.integers(0, len(batch), 64)
+        chosen = rng.integers(0, len(batch), batch_size)
         optimizer.zero_grad()
         logits = model(torch.from_numpy(batch.inputs[chosen]))
         F.cross_entropy(logits, torch.from_numpy(batch.labels[chosen])).backward()  # type: ignore[no-untyped-call]
