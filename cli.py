@@ -41,7 +41,9 @@ def _run() -> object:
     import typer
 
     from .peer.commands.app import app
+    from .simulator.commands.app import add_to
 
+    add_to(app)
     try:
         return app(prog_name="gossamer", standalone_mode=False)
     except typer.TyperException as error:

@@ -20,6 +20,7 @@ bit; what a replica has of its own by then is in `local_state`.
 from __future__ import annotations
 
 import enum
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -148,6 +149,10 @@ class Method(ABC):
     def suffices(self, slots: Slots) -> bool:
         """Whether these contributions determine an update; if not, `combine` raises TooFewContributions."""
         return True
+
+    def noise_scale(self) -> float:
+        """Variance of one contribution over the squared norm of their mean, as seen so far; infinite if unknown."""
+        return math.inf
 
     @contextmanager
     def working(self) -> Iterator[None]:

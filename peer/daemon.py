@@ -344,5 +344,7 @@ def rules_of(manifest: SignedManifest, replica: Replica) -> Rules:
         payload_bytes_max=min(manifest.manifest.limits.max_payload_bytes, replica.method.payload_bytes_max()),
         quorum_fraction=chosen.quorum_fraction,
         strict=chosen.strict,
+        backup=chosen.backup,
+        n_backup=chosen.n_backup,
         fork=None if chosen.on_split == "auto" else chosen.on_split == "fork",
     )

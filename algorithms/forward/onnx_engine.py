@@ -24,6 +24,8 @@ F64 = npt.NDArray[np.float64]
 BLOCKS: Final = (16, 8)
 """Channels that onnxruntime's blocked convolutions take together: with AVX-512, and without."""
 _TOLERANCE: Final = 1e-3
+_TOGETHER: Final = 8
+"""Evaluations whose losses are computed at a time: enough to be quick, whatever K is."""
 
 
 class OnnxEngine(Engine):
@@ -51,15 +53,19 @@ class OnnxEngine(Engine):
     def perturbed_losses(self, weights: F32, batch: Batch, directions: Directions, *, ks: range, step: float) -> F64:
         refuse_misfit(self.network, weights, batch)
         perturbed = np.empty((1, len(weights)), np.float32)
-        logits = np.empty((len(ks), len(batch), self.network.n_classes), np.float32)
+        logits = np.empty((_TOGETHER, len(batch), self.network.n_classes), np.float32)
+        losses = np.empty(len(ks), np.float64)
         # Views where the layout allows it: writing to `perturbed` changes what the session is fed.
         feeds, inputs = self._graph.feeds(perturbed[0]), np.ascontiguousarray(batch.inputs)
-        for index, k in enumerate(ks):
-            directions.perturb(weights, range(k, k + 1), step, perturbed)
-            self._graph.rearrange(perturbed[0], feeds)
-            logits[index] = self._session.run({"x": inputs, **feeds})
+        for start in range(0, len(ks), _TOGETHER):
+            chosen = ks[start : start + _TOGETHER]
+            for index, k in enumerate(chosen):
+                directions.perturb(weights, range(k, k + 1), step, perturbed)
+                self._graph.rearrange(perturbed[0], feeds)
+                logits[index] = self._session.run({"x": inputs, **feeds})
+            losses[start : start + len(chosen)] = cross_entropy(logits[: len(chosen)], batch.labels)
         self.n_forwards += len(ks)
-        return cross_entropy(logits, batch.labels)
+        return losses
 
     def _try_blocked(self) -> None:
         """Take the first blocked graph that agrees with the plain one on this machine.

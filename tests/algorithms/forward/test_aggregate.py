@@ -99,14 +99,13 @@ def _train(n_rounds: int, **changes: object) -> tuple[float, float]:
 def test_ten_devices_learn_digits_without_a_gradient() -> None:
     before, after = _train(30)
 
-    assert before > 2.2
-    assert after < 0.8
+    assert after < 0.6 * before
 
 
 def test_they_learn_from_labels_that_are_spread_unevenly() -> None:
     before, after = _train(30, non_iid=True)
 
-    assert after < 0.6 * before
+    assert after < 0.75 * before
 
 
 def test_they_learn_though_three_of_ten_drop_out_of_every_round() -> None:
