@@ -341,7 +341,8 @@ class Device:
     def _note(self, state: Any, why: str = "", *, at_once: bool = False) -> None:
         """Remember what this device is doing; it gets to the status file once a second at most."""
         changed = state != self._state
-        self._state, self._last_error = state, why or self._last_error
+        well = state in ("waiting", "measuring", "finished")
+        self._state, self._last_error = state, why or ("" if well else self._last_error)
         if changed and state == "waiting":
             self._on_idle()
         now_s = asyncio.get_running_loop().time()

@@ -39,7 +39,7 @@ T = TypeVar("T")
 NEVER_S = 1e12
 
 
-def digits_manifest(*, steps: int = 6, **options: Any) -> SignedManifest:
+def digits_manifest(*, steps: int = 6, start_peers: int = 1, **options: Any) -> SignedManifest:
     task = Digits(options={})
     method = {"name": "baffle", "options": {"K": 8, **options}}
     schedule = {"lr": 1e-2, "kind": "cosine"}
@@ -49,7 +49,7 @@ def digits_manifest(*, steps: int = 6, **options: Any) -> SignedManifest:
         "method": method,
         "schedule": schedule,
         "limits": limits,
-        "group": {"start_peers": 1},
+        "group": {"start_peers": start_peers},
         "run": run,
     }
     return signed_manifest(task, identity(0, 0), **tables)
@@ -109,6 +109,23 @@ class Fleet:
         )
         self.daemons.append(daemon)
         return await daemon.run()
+
+    def start_peer(self) -> asyncio.Task[Result]:
+        """A member of the group that backpropagates."""
+        host = self.sim.host("peer", identity=identity(0, 1))
+
+        async def live() -> Result:
+            daemon = Daemon(
+                network=host.network,
+                identity=host.identity,
+                manifest=self.manifest,
+                task=self.task,
+                folder=PeerFolder(self.root / "peer"),
+            )
+            self.daemons.insert(0, daemon)
+            return await daemon.run()
+
+        return host.spawn(live())
 
     def kill_gateway(self) -> None:
         self.front_host.kill()
@@ -198,8 +215,11 @@ class Fleet:
 
     def final_weights(self) -> str:
         """Digest of the weights that the gateway ended with."""
-        final = json.loads((self.folder.path / "gateway" / "final.json").read_text())
-        return str(final["weights"])
+        return str(self.final()["weights"])
+
+    def final(self) -> dict[str, Any]:
+        """The gateway's last words."""
+        return dict(json.loads((self.folder.path / "gateway" / "final.json").read_text()))
 
     def hall(self) -> Hall:
         assert self.daemon.gateway is not None

@@ -163,6 +163,31 @@ def test_device_rests_on_battery_and_comes_back(tmp_path: Path) -> None:
     fleet.run(main())
 
 
+def test_peer_that_backpropagates_and_devices_that_cannot_train_one_model(tmp_path: Path) -> None:
+    fleet = Fleet(
+        tmp_path,
+        Simulation(seed=14),
+        manifest=digits_manifest(steps=8, start_peers=2),
+        options=GatewayOptions(devices_min=3),
+    )
+
+    async def main() -> None:
+        fleet.start_gateway()
+        peer = fleet.start_peer()
+        fleet.start_devices(3)
+        results = [await fleet.work, await peer]
+        await asyncio.gather(*fleet.lives)
+        assert [result.step for result in results] == [8, 8]
+        assert len({result.digest for result in results}) == 1
+
+    fleet.run(main())
+
+    assert {*fleet.weights()} == {fleet.final_weights()}
+    shares = fleet.final()["shares"]
+    assert 0 < shares["devices"] < shares["peers"]
+    fleet.check_exactly_once()
+
+
 def test_token_admits_one_device_and_that_one_as_often_as_it_asks(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, Simulation(seed=7))
 
