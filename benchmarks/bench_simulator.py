@@ -8,9 +8,8 @@ the next when one is over. Two workloads: `stream`, requests of 16 chunks that a
 it was delivered; each of them occupied a sender's line up and a receiver's line down, whose bandwidth was shared
 max-min fairly with all others that did, then travelled for the latency of its path, and was written into the trace.
 
-Beside it, in the same run: what the loop does at best (`floor`: tasks that sleep and nothing else), and, where SimPy
-is installed, a model in SimPy of the `stream` workload with the same sharing code. Figures are per second of this
-process's CPU time, since other processes share the machine.
+Beside it, in the same run: what the loop does at best, tasks that sleep and nothing else (`floor`). Figures are per
+second of this process's CPU time, since other processes share the machine, and the best of several counts.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def test_flipped_bits_are_noticed_and_change_nothing(tmp_path: Path) -> None:
 
 
 def test_ballots_of_a_leader_that_talks_nonsense_pass_to_the_next(tmp_path: Path) -> None:
-    _play(tmp_path, {"kind": "bad_leader", "after_step": 6, "peers": [2], "for_s": 6}, steps=24)
+    _play(tmp_path, {"kind": "bad_leader", "after_step": 6, "peers": [2]}, steps=16)
 
     assert max(event.ballots for event in _told(tmp_path, RoundEnded, 0)) > 1
 
@@ -193,6 +193,7 @@ def test_nonsense_is_refused_by_name(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------------------------------------- the seed
 
 
+@pytest.mark.timeout(150)
 def test_seed_is_the_whole_run_whatever_the_process(tmp_path: Path) -> None:
     storm = {"kind": "storm", "after_step": 1, "mean_s": 2, "for_s": 8}
     tables = {**_tables(storm, steps=12), "shuffle": True, "expect": {}}
@@ -201,18 +202,16 @@ def test_seed_is_the_whole_run_whatever_the_process(tmp_path: Path) -> None:
         "from gossamer.simulator.scenario import scenario_of; "
         "print(play(scenario_of(json.loads(sys.argv[1])), Path(sys.argv[2])).trace_hash)"
     )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, json.dumps(tables), str(tmp_path / hash_seed)],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for hash_seed in ("1", "4000")
-    ]
 
+    here = play(scenario_of(tables), tmp_path / "here").trace_hash
     other = play(scenario_of({**tables, "seed": 1}), tmp_path / "other").trace_hash
-    traces = [process.communicate(timeout=55)[0].strip() for process in processes]
+    there = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(tables), str(tmp_path / "there")],
+        env={**os.environ, "PYTHONHASHSEED": "4000"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
 
-    assert len(traces[0]) == 64
-    assert traces[0] == traces[1] != other
+    assert there.stdout.strip() == here != other
