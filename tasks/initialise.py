@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import nn
@@ -11,22 +11,33 @@ from torch import nn
 Draw = Callable[[nn.Module, torch.Generator], None]
 
 
-def build_initialised(build: Callable[[], nn.Module], seed: int, *, draw: Draw | None = None) -> nn.Module:
-    """Build a model, leaving the global generator as it was, then draw its weights from one of its own.
+def build_initialised(
+    build: Callable[[], nn.Module], seed: int, *, draw: Draw | None = None, keep: Collection[str] | None = None
+) -> nn.Module:
+    """Build a model without drawing from the global generator, then draw its weights from one of its own.
 
     Args:
-        build: constructs the model from torch's modules; what it draws is overwritten.
+        build: constructs the model from torch's modules; runs on the meta device, where nothing is drawn.
         seed: 0 <= seed < 2^63.
         draw: sets every parameter of one module that owns some; default: `draw_fan_in`.
+        keep: paths of the modules that are wanted, with all below them. The others are drawn one by one, so that the
+            wanted ones get the values that they have in the whole model, dropped again, and left on the meta device.
     """
-    with torch.random.fork_rng(devices=[]):  # the meta device would load sympy and torch's compiler, 80 MB and seconds
+    with torch.device("meta"):
         model = build()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for module in model.modules():
+        for path, module in model.named_modules():
+            module.to_empty(device="cpu", recurse=False)
             if any(True for _ in module.parameters(recurse=False)) or any(True for _ in module.buffers(recurse=False)):
                 (draw or draw_fan_in)(module, generator)
+            if keep is not None and not _is_below(path, keep):
+                module.to_empty(device="meta", recurse=False)
     return model
+
+
+def _is_below(path: str, roots: Collection[str]) -> bool:
+    return any(path == root or path.startswith(f"{root}.") for root in roots)
 
 
 def draw_fan_in(module: nn.Module, generator: torch.Generator) -> None:
