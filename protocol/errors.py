@@ -16,6 +16,9 @@
     │   ├── UnknownMethod        nobody serves a method of this name there
     │   ├── StaleRound           the round asked about is over, or not yet begun
     │   ├── Diverged             replicas hold different states; the caller must resynchronise
+    │   ├── StaleStage           a tensor of another version of the stage than the one that is here
+    │   ├── DuplicateMicrobatch  another gradient of this microbatch is held already
+    │   ├── Busy                 the queue is full; ask another replica, or later
     │   └── RemoteFailure        the other side failed while it served the call
     ├── InvalidMessage           bytes from outside that break a rule; nothing was changed
     │   ├── MessageTooLarge      longer than its bound
@@ -25,7 +28,8 @@
     │   ├── BadContribution      a contribution that its method refuses
     │   └── ChecksumMismatch     the bytes are not those that were announced
     ├── RoundError               a group could not agree, and says why
-    │   └── TooFewContributions  fewer contributions than the run's quorum
+    │   ├── TooFewContributions  fewer contributions than the run's quorum
+    │   └── MissingMicrobatch    a gradient that shall count is not held here
     └── StateError               something on this machine's disk is not as it must be
         ├── CorruptCheckpoint    a checkpoint's files do not match their hashes
         ├── NoCheckpoint         there is none to resume from
@@ -112,6 +116,18 @@ class Diverged(Refused):
     code = "diverged"
 
 
+class StaleStage(Refused):
+    code = "stale-stage"
+
+
+class DuplicateMicrobatch(Refused):
+    code = "duplicate-microbatch"
+
+
+class Busy(Refused):
+    code = "busy"
+
+
 class RemoteFailure(Refused):
     code = "remote-failure"
 
@@ -150,6 +166,10 @@ class RoundError(GossamerError):
 
 class TooFewContributions(RoundError):
     code = "too-few-contributions"
+
+
+class MissingMicrobatch(RoundError):
+    code = "missing-microbatch"
 
 
 class StateError(GossamerError):

@@ -24,12 +24,16 @@ class LayerCost:
     name: str
     flops: float
     """Of the forward pass."""
-    output_elements: int
-    """That travel to the next layer."""
+    output_shape: tuple[int, ...]
+    """Of what goes to the next layer, without the dimension of the samples."""
     parameters: Mapping[str, int]
     """Elements of each parameter that it uses, by name: tied layers in one stage hold them once."""
     forward_s: float | None = None
     """Measured; None: not measured."""
+
+    @property
+    def output_elements(self) -> int:
+        return math.prod(self.output_shape)
 
 
 def estimate_costs(task: Staged) -> tuple[LayerCost, ...]:
@@ -83,7 +87,7 @@ def _cost(model: nn.Module, layer: Layer, flops: float, out: Tensor) -> LayerCos
     return LayerCost(
         name=layer.name,
         flops=flops + out.numel(),
-        output_elements=math.prod(out.shape[1:]),
+        output_shape=tuple(out.shape[1:]),
         parameters={names[id(parameter)]: parameter.numel() for parameter in used},
     )
 
