@@ -72,8 +72,7 @@ class Chars(Staged):
         return gpt.build_gpt(self._shape, seed)
 
     def build_skeleton(self) -> torch.nn.Module:
-        with torch.device("meta"):
-            return self._shape.build()
+        return initialise.build_without_memory(self._shape.build)
 
     def build_part(self, seed: int, paths: Collection[str]) -> torch.nn.Module:
         return gpt.build_gpt(self._shape, seed, keep=paths)

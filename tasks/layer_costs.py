@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..algorithms.partition import balanced_starts
+from .initialise import with_memory
 from .layers import Layer
+from .operations import OperationCounter
 from .staged import Staged
 from .stages import Cut
 
@@ -37,16 +38,20 @@ class LayerCost:
 
 
 def estimate_costs(task: Staged) -> tuple[LayerCost, ...]:
-    """Count operations, without doing them where the task can build a skeleton. One for each written element, and all
-    of the matrix products and convolutions."""
+    """Count the operations of one sample's forward pass: as `OperationCounter` does.
+
+    Where the task builds a skeleton, memory is taken for one layer at a time. Layers are run on the CPU, for torch's
+    meta kernels load a compiler.
+    """
     model = task.build_skeleton()
-    x = task.inputs(np.zeros(1, np.int64)).to(_device(model))
+    x = task.inputs(np.zeros(1, np.int64))
     costs = []
     with torch.no_grad():
         for layer in task.layers(model):
-            with FlopCounterMode(display=False) as counter:
-                x = layer(model, x)
-            costs.append(_cost(model, layer, float(counter.get_total_flops()), x))
+            modules = [_with_memory(model.get_submodule(path)) for path in layer.uses]
+            with OperationCounter() as counter:
+                x = layer.run(modules, x)
+            costs.append(_cost(model, layer, counter.flops, x))
     return tuple(costs)
 
 
@@ -86,11 +91,14 @@ def _cost(model: nn.Module, layer: Layer, flops: float, out: Tensor) -> LayerCos
     used = [parameter for path in layer.uses for parameter in model.get_submodule(path).parameters()]
     return LayerCost(
         name=layer.name,
-        flops=flops + out.numel(),
+        flops=flops,
         output_shape=tuple(out.shape[1:]),
         parameters={names[id(parameter)]: parameter.numel() for parameter in used},
     )
 
 
-def _device(model: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+def _with_memory(module: nn.Module) -> nn.Module:
+    """The module, or if it has no memory a copy that has, with any values."""
+    if any(tensor.is_meta for tensor in module.state_dict().values()):
+        return with_memory(module)
+    return module
