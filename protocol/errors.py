@@ -9,6 +9,7 @@
     │   ├── PeerUnreachable      no connection could be made
     │   ├── PeerTimeout          connected, but no answer in time
     │   ├── BootstrapFailed      none of the bootstrap addresses answered
+    │   ├── NoReplica            nobody who serves a stage may be asked now
     │   ├── PortInUse            the address that we were told to listen on is taken
     │   └── NetworkClosed        our own side has been closed, or its p2p daemon died
     ├── Refused                  the other side answered, and said no
@@ -86,6 +87,10 @@ class PeerTimeout(NetworkError):
 
 class BootstrapFailed(NetworkError):
     code = "bootstrap-failed"
+
+
+class NoReplica(NetworkError):
+    code = "no-replica"
 
 
 class PortInUse(NetworkError):

@@ -17,20 +17,25 @@ Draw = Callable[[nn.Module, torch.Generator], None]
 def build_initialised(
     build: Callable[[], nn.Module], seed: int, *, draw: Draw | None = None, keep: Collection[str] | None = None
 ) -> nn.Module:
-    """Build a model without drawing from the global generator, then draw its weights from one of its own.
+    """Build a model, leaving the global generator as it was, then draw its weights from one of its own.
 
     Args:
-        build: constructs the model from torch's modules; runs on the meta device, where nothing is drawn.
+        build: constructs the model from torch's modules; what it draws is overwritten.
         seed: 0 <= seed < 2^63.
         draw: sets every parameter of one module that owns some; default: `draw_fan_in`.
-        keep: paths of the modules that are wanted, with all below them. The others are drawn one by one, so that the
-            wanted ones get the values that they have in the whole model, dropped again, and left on the meta device.
+        keep: paths of the modules that are wanted, with all below them; None: all. The others are drawn one by one,
+            so that the wanted ones get the values that they have in the whole model, then left on the meta device.
     """
-    model = build_without_memory(build)
+    if keep is None:
+        with torch.random.fork_rng(devices=[]):
+            model = build()
+    else:
+        model = build_without_memory(build)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for path, module in model.named_modules():
-            _move_empty(module, "cpu")
+            if keep is not None:
+                _move_empty(module, "cpu")
             if any(True for _ in module.parameters(recurse=False)) or any(True for _ in module.buffers(recurse=False)):
                 (draw or draw_fan_in)(module, generator)
             if keep is not None and not _is_below(path, keep):
@@ -65,6 +70,7 @@ class _WithoutDraws(TorchFunctionMode):
 
 def _move_empty(module: nn.Module, device: str) -> None:
     """As `module.to_empty(recurse=False)`, which loads a compiler for tensors on the meta device."""
+
     def empty(tensor: torch.Tensor) -> torch.Tensor:
         return torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
 
