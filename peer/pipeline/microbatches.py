@@ -24,6 +24,9 @@ class MicrobatchId:
     """The global step that it counts for."""
     index: int
     """Its place in that step's global batch."""
+    take: int = 0
+    """How often it was begun anew from a boundary between stages: another route may give other last bits. Random
+    layers draw the same in every take."""
 
 
 @dataclass(frozen=True, kw_only=True)

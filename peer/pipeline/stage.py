@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -147,9 +148,15 @@ class StageReplica:
     def collect(self, microbatches: Iterable[MicrobatchId]) -> Summed:
         """The mean gradient over exactly these microbatches, summed in ascending order. Changes nothing.
 
-        Raises: MissingMicrobatch if one of them is not held.
+        Raises: MissingMicrobatch if one of them is not held, DuplicateMicrobatch for two takes of one microbatch.
         """
         names = sorted(set(microbatches))
+        for one, next_one in pairwise(names):
+            if (one.step, one.index) == (next_one.step, next_one.index):
+                raise DuplicateMicrobatch(
+                    f"microbatch {one.index} of step {one.step} shall count in takes {one.take} and {next_one.take}: "
+                    "one of them must go"
+                )
         missing = [name for name in names if name not in self._held]
         if missing:
             raise MissingMicrobatch(

@@ -129,6 +129,22 @@ def test_another_gradient_under_the_same_name_is_refused() -> None:
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
+def test_of_two_takes_of_a_microbatch_one_counts() -> None:
+    task = Chain(options={"dropout": 0.5})
+    first, last = replicas(task, 2)
+    x, targets = _at_last(task, first)
+    again = MicrobatchId(step=0, index=0, take=1)
+    last.backward(NAMES[0], 0, x, targets)
+
+    # Another route: the input differs in its last bits. Dropout draws the same.
+    assert torch.equal(first.forward(again, 0, task.inputs(batches(task, 1, 4)[0])), x)
+    assert last.backward(again, 0, x * (1 + 1e-6), targets).counted
+
+    with pytest.raises(DuplicateMicrobatch, match="takes 0 and 1"):
+        last.collect([NAMES[0], again])
+    assert last.collect([again]).n_samples == 4
+
+
 def test_passes_of_another_version_are_refused_and_what_was_held_is_dropped() -> None:
     task = Chain()
     first, last = replicas(task, 2)
