@@ -137,6 +137,11 @@ class StageReplica:
             self._held[microbatch] = held
         return Passed(input_gradient=input_gradient, loss=held.loss, counted=known is None)
 
+    @property
+    def has_deferred(self) -> bool:
+        """Whether `finish_weights` has something to do."""
+        return any(held.finish is not None for held in self._held.values())
+
     def finish_weights(self) -> bool:
         """Do one deferred part of a backward pass; False if there is none."""
         waiting = next((held for held in self._held.values() if held.finish is not None), None)

@@ -135,7 +135,7 @@ class StageWiring:
             raise NoReplica(self._nobody())
         peer = min(free, key=lambda peer: (peer in failed, self._replicas[peer].cost, self._replicas[peer].tie))
         replica = self._replicas[peer]
-        replica.cost += self._size(phase, n_samples) / replica.samples_per_s
+        replica.cost += self.size(phase, n_samples) / replica.samples_per_s
         replica.tie = self._draw.random()
         return peer
 
@@ -144,7 +144,7 @@ class StageWiring:
         replica = self._replicas.get(peer)
         if replica is None:
             return
-        self._learn(replica, self._size(phase, n_samples) / max(seconds, 1e-9))
+        self._learn(replica, self.size(phase, n_samples) / max(seconds, 1e-9))
         replica.n_bans = 0
 
     def timed_out(self, peer: PeerId, phase: Phase, n_samples: int, seconds: float, attempts: Attempts) -> None:
@@ -152,7 +152,11 @@ class StageWiring:
         self._fail(peer, f"{peer} did not answer within {seconds:.3g} s", attempts)
         replica = self._replicas.get(peer)
         if replica is not None:
-            self._learn(replica, min(replica.samples_per_s, self._size(phase, n_samples) / max(seconds, 1e-9)))
+            self._learn(replica, min(replica.samples_per_s, self.size(phase, n_samples) / max(seconds, 1e-9)))
+
+    def refused(self, peer: PeerId, reason: str, attempts: Attempts) -> None:
+        """It answered that it has no room: ask another one, and think no worse of it."""
+        self._fail(peer, reason, attempts)
 
     def failed(self, peer: PeerId, reason: str, now_s: float, attempts: Attempts) -> None:
         """Anything else went wrong: nobody is sent there until it has announced itself anew, or the ban is over."""
@@ -187,7 +191,8 @@ class StageWiring:
         """The least cost of those that are asked."""
         return min((replica.cost for replica in self._replicas.values() if replica.ban is None), default=0.0)
 
-    def _size(self, phase: Phase, n_samples: int) -> float:
+    def size(self, phase: Phase, n_samples: int) -> float:
+        """Of a pass, in samples of a forward pass."""
         return n_samples * (self._options.backward_cost if phase is Phase.BACKWARD else 1.0)
 
     def _learn(self, replica: _Replica, samples_per_s: float) -> None:
