@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,14 @@ Options = Annotated[
     list[str] | None,
     typer.Option("--set", help="An option as TABLE.KEY=VALUE, e.g. method.k=128 or schedule.warmup_steps=50."),
 ]
+
+
+class Activations(enum.Enum):
+    """How tensors between stages travel."""
+
+    INT8 = "int8"
+    FP16 = "fp16"
+    NONE = "none"
 
 
 @app.command()
@@ -256,6 +265,32 @@ def run_invite(
     from . import run as command
 
     command.invite(folder, owner_key, days)
+
+
+@app.command()
+def plan(
+    run: Annotated[Path, typer.Option(help="manifest.toml of a run, or its folder.")],
+    fleet: Annotated[Path, typer.Option(help="The machines, in TOML; docs/pipelines.md shows one.")],
+    stages: Annotated[int | None, typer.Option(help="So many stages; default: as many as are best.", min=1)] = None,
+    microbatch: Annotated[int | None, typer.Option(help="Its samples; default: the run's batch size.", min=1)] = None,
+    activations: Annotated[Activations, typer.Option(help="How they travel between stages.")] = Activations.INT8,
+    measure: Annotated[bool, typer.Option("--measure", help="Time the layers on this machine.")] = False,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Say where to cut a model, how many replicas each stage needs, and what will be the bottleneck."""
+    from . import plan as command
+
+    question = command.Question(
+        run=run,
+        fleet=fleet,
+        data=data,
+        stages=stages,
+        microbatch=microbatch,
+        activations=activations.value,
+        measure=measure,
+    )
+    command.answer(question, json_output=json)
 
 
 @app.command()
