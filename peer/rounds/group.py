@@ -273,7 +273,8 @@ class Group:
         applied = await self._combine(decision, items, slot) if decision.contributors else None
         outcome = self._outcome(committed, applied, round_, collected_s)
         self.ledger.append(committed, {item.hash: data for item, data in zip(decision.items, items, strict=True)})
-        self.patience.record(outcome.duration_s if outcome.committed else 2 * outcome.duration_s, n_steps)
+        if round_ is not None:
+            self.patience.learn(outcome, waited_s=round_.patience_s, n_steps=n_steps)
         self._learn_from(round_, outcome, n_steps)
         self._advance(decision)
         if decision.snapshot and not decision.stop:

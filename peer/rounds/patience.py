@@ -6,9 +6,15 @@ import statistics
 from collections import deque
 from collections.abc import Iterable
 
+from .outcome import Outcome
+
 WINDOW = 32
 SAMPLES_MIN = 3
 DEVIATIONS = 6.0
+ABSENT = frozenset({"unreachable", "silent", "dead"})
+"""Reasons to be left out that say that a member was not there, rather than late."""
+MEDIANS_MIN = 1.5
+"""A deadline is never less than so many medians."""
 
 
 class Patience:
@@ -28,8 +34,18 @@ class Patience:
         self.initial_s = initial_s
         self._seen = deque(seen, maxlen=WINDOW)
 
+    def learn(self, outcome: Outcome, *, waited_s: float, n_steps: int) -> None:
+        """A round with so many local steps has ended, whose deadline was `waited_s`.
+
+        Waiting out a deadline for somebody who was not there teaches nothing: else each such wait would make the next
+        one longer. For somebody who was merely late deadlines grow, and for a failed round even more.
+        """
+        duration_s = outcome.duration_s if outcome.committed else 2 * outcome.duration_s
+        in_vain = outcome.committed and any(outcome.excluded) and set(outcome.excluded.values()) <= ABSENT
+        self.record(min(duration_s, waited_s / MEDIANS_MIN) if in_vain else duration_s, n_steps)
+
     def record(self, duration_s: float, n_steps: int) -> None:
-        """A round with so many local steps has ended."""
+        """A round with so many local steps took so long."""
         self._seen.append(duration_s / n_steps)
 
     def deadline_s(self, n_steps: int) -> float:
@@ -38,4 +54,4 @@ class Patience:
             return max(self.initial_s, self.floor_s)
         median = statistics.median(self._seen)
         spread = statistics.median(abs(value - median) for value in self._seen)
-        return max(self.floor_s, n_steps * max(1.5 * median, median + DEVIATIONS * spread))
+        return max(self.floor_s, n_steps * max(MEDIANS_MIN * median, median + DEVIATIONS * spread))
