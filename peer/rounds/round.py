@@ -87,6 +87,8 @@ class Round:
         self._tasks: list[asyncio.Task[None]] = []
         self._spawner: asyncio.TaskGroup | None = None
         self._early: list[Coroutine[Any, Any, None]] = []
+        self._is_over = False
+        """Nothing is begun any more, whether decided or given up."""
         self._reported: tuple[object, ...] | None = None
         self._reporting = False
         self._report_due_s = self.started_s + patience_s
@@ -150,7 +152,7 @@ class Round:
         if self._spawner is None:
             self._early.append(work)
             return
-        if self.decided.done():
+        if self.decided.done() or self._is_over:
             work.close()
             return
         task = self._spawner.create_task(work)
@@ -179,6 +181,7 @@ class Round:
                     self._act()
                     await self._wait()
             finally:
+                self._is_over = True
                 for task in list(self._tasks):
                     task.cancel()
         return self.decided.result()
