@@ -17,7 +17,7 @@ PROGRESS := awk -v tty="$$([ -t 2 ] && echo 1 || echo 0)" '\
 	/^Installing collected/ { if (tty) printf "\r\033[K" > "/dev/stderr"; if (n) print "  unpacking " n " packages ..." > "/dev/stderr" } \
 	{ fflush("/dev/stderr") }'
 
-.PHONY: help install demo test check format bench bench-kernels proto clean distclean
+.PHONY: help install demo test check format bench bench-kernels storms proto clean distclean
 
 help:
 	@echo "make demo    install and train a small language model with four daemons on this machine"
@@ -25,6 +25,7 @@ help:
 	@echo "make check   ruff, mypy, import-linter"
 	@echo "make format  let ruff put the code in order"
 	@echo "make bench   run the benchmarks; make bench-kernels only that of the mathematics"
+	@echo "make storms  a thousand simulated runs under random faults (SEEDS=A..B); for the night"
 	@echo "make proto   compile protocol/*.proto"
 	@echo "make clean   remove what tools left; make distclean removes .venv too"
 
@@ -60,6 +61,10 @@ bench: install
 
 bench-kernels: install
 	@$(BIN)/python benchmarks/bench_kernels.py
+
+SEEDS ?= 0..999
+storms: install
+	@$(BIN)/gossamer simulate examples/scenarios/storm.toml --seeds $(SEEDS) --jobs $$(nproc)
 
 proto: install
 	@PYTHON="$(CURDIR)/$(BIN)/python" sh protocol/compile.sh

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -35,10 +36,14 @@ def main() -> None:
 
 def _run() -> object:
     """The exit code, or what the command returned (None)."""
+    if sys.argv[1:2] == ["edge"]:
+        return _run_edge(sys.argv[2:])
     import typer
 
     from .peer.commands.app import app
+    from .simulator.commands.app import add_to
 
+    add_to(app)
     try:
         return app(prog_name="gossamer", standalone_mode=False)
     except typer.TyperException as error:
@@ -47,6 +52,16 @@ def _run() -> object:
         context = getattr(error, "ctx", None)
         where = f" ({context.command_path} --help)" if context is not None else ""
         raise UsageError(f"{error.format_message()}{where}") from None
+
+
+def _run_edge(arguments: list[str]) -> object:
+    """A device: nothing of a peer's may be imported, and numpy reads these once. One thread is enough for it."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    from .edge.commands.app import main as edge
+
+    edge(arguments)
+    return None
 
 
 def _fail(error: GossamerError) -> NoReturn:

@@ -38,6 +38,7 @@ from .options import BadOption, describe_options, require
 from .robust import DENSE_RULES, Aggregated, Rule, build_rule
 from .robust.choice import refuse_sparse_rule
 from .schedule import Schedule
+from .stragglers import NoiseScale
 
 AGGREGATES: Final = ("mean", *DENSE_RULES)
 EXCHANGES: Final = ("auto", "reduce", "gather")
@@ -100,6 +101,7 @@ class AllReduce(Method):
         self._descent = Descent(parameters, options, schedule)
         self._layout = self._descent.layout
         self._rule = options.rule()
+        self._noise = NoiseScale()
         reduced = options.exchange == "reduce" or self._rule is None
         self.exchange = Exchange.REDUCE if reduced else Exchange.GATHER
         self._format = dense_format(options.codec, self._layout.dim, counted=self._rule is None)
@@ -135,6 +137,9 @@ class AllReduce(Method):
 
         return aggregate
 
+    def noise_scale(self) -> float:
+        return self._noise.value
+
     def suffices(self, slots: Slots) -> bool:
         return self._rule is None or len(slots.contributors) >= self._rule.n_min
 
@@ -145,6 +150,9 @@ class AllReduce(Method):
                 f"{self._options.n_liars} needs {self._rule.n_min if self._rule else 1}"
             )
         aggregated = self._aggregate(payloads, len(slots.contributors))
+        if mine is not None:
+            own = _mean_of_samples(self._pending)
+            self._noise.observe(_square(own), _square(torch.from_numpy(aggregated.vector)), len(slots.contributors))
         self._descent.update(torch.from_numpy(aggregated.vector), step)
         if mine is not None:
             self._retire()
@@ -185,6 +193,10 @@ class AllReduce(Method):
 
     def describe(self) -> dict[str, Any]:
         return {"method": self.name, **describe_options(self._options)}
+
+
+def _square(vector: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(vector, dtype=torch.float64)) ** 2
 
 
 def _mean_of_samples(vector: torch.Tensor) -> torch.Tensor:

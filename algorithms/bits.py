@@ -1,4 +1,4 @@
-"""Packing of small integers: 12-bit numbers two to three bytes, single bits eight to one. Least significant first."""
+"""Packing of 12-bit numbers, two to three bytes, least significant first."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 I64 = npt.NDArray[np.int64]
-U8 = npt.NDArray[np.uint8]
-Bool = npt.NDArray[np.bool_]
 
 
 def bytes_of_12_bit(n: int) -> int:
@@ -38,26 +36,3 @@ def unpack_12_bit(packed: bytes, n: int) -> I64:
     numbers = np.empty(n, np.int64)
     kernel(np.frombuffer(packed, np.uint8), numbers)
     return numbers
-
-
-def bytes_of_bits(n: int) -> int:
-    """Length of `n` packed bits."""
-    return (n + 7) // 8
-
-
-def pack_bits(bits: Bool) -> bytes:
-    """Pack booleans, padded with zeros to whole bytes."""
-    return np.packbits(bits, bitorder="little").tobytes()
-
-
-def unpack_bits(packed: bytes, n: int) -> Bool:
-    """The `n` booleans again.
-
-    Raises: ValueError if the length is not theirs, or a padding bit is set.
-    """
-    if len(packed) != bytes_of_bits(n):
-        raise ValueError(f"{len(packed)} bytes cannot hold {n} bits")
-    bits = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little")
-    if bits[n:].any():
-        raise ValueError("padding bits are set")
-    return bits[:n].astype(np.bool_)

@@ -116,6 +116,9 @@ class Coded(Method):
             return decoding_weights(cyclic_code(slots.n_members, s), present) is not None
         return all(any(slot in group for slot in present) for group in subgroups(slots.n_members, s))
 
+    def noise_scale(self) -> float:
+        return 0.0  # whatever suffices decodes to the same
+
     def n_shares(self, slots: Slots) -> int:
         return slots.n_members
 

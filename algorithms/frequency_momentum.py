@@ -54,8 +54,9 @@ class FrequencyMomentum:
         if matrix.device.type != "cpu":
             part.mul_(decay).add_(dct_device.forward(matrix, self._blocks[tensor]).cpu(), alpha=rate)
             return
+        array = matrix.contiguous().numpy()
         for block in self._blocks[tensor]:
-            dct.absorb(block, matrix.contiguous().numpy(), self.array, decay=decay, rate=rate)
+            dct.absorb(block, array, self.array, decay=decay, rate=rate)
 
     def parts(self) -> list[torch.Tensor]:
         """Each tensor's part of the tiled vector, sharing its memory."""

@@ -20,6 +20,7 @@ bit; what a replica has of its own by then is in `local_state`.
 from __future__ import annotations
 
 import enum
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,6 +78,8 @@ class Method(ABC):
     """Whether the next round's local steps are done while this round's contributions travel."""
     default_lr: ClassVar[float]
     """A peak learning rate that trains small models well."""
+    default_schedule: ClassVar[str] = "constant"
+    """How the learning rate goes on, unless the run says otherwise."""
     unit_bytes: int = 4
     """REDUCE: payloads are so many bytes times an integer, and parts of them are cut between such units."""
     options_type: ClassVar[type[Any]]
@@ -84,6 +87,10 @@ class Method(ABC):
 
     @abstractmethod
     def __init__(self, parameters: Mapping[str, torch.Tensor], options: Any, schedule: Schedule) -> None: ...
+
+    def begin(self, run_id: bytes) -> None:
+        """Told once which run this is (32 bytes), before anything else. Most methods don't care."""
+        return
 
     @abstractmethod
     def accumulate(self, gradients: Mapping[str, torch.Tensor | None], n_samples: int) -> None:
@@ -146,6 +153,10 @@ class Method(ABC):
     def suffices(self, slots: Slots) -> bool:
         """Whether these contributions determine an update; if not, `combine` raises TooFewContributions."""
         return True
+
+    def noise_scale(self) -> float:
+        """Variance of one contribution over the squared norm of their mean, as seen so far; infinite if unknown."""
+        return math.inf
 
     @contextmanager
     def working(self) -> Iterator[None]:

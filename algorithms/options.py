@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
@@ -44,6 +43,8 @@ def describe_options(options: Any) -> dict[str, OptionValue]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The part of a message that helps: the nearest known name, and all of them."""
+    import difflib  # devices load this file, and seldom have need of it
+
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""

@@ -19,11 +19,12 @@ from typing import Final
 
 import numpy as np
 
-from .bits import bytes_of_12_bit, bytes_of_bits, pack_12_bit, pack_bits, unpack_12_bit, unpack_bits
+from .bits import bytes_of_12_bit, pack_12_bit, unpack_12_bit
 from .errors import BadPayload
 from .method import F32
 from .quantize import bytes_of_values, decode_values, encode_values
 from .selection import largest
+from .single_bits import bytes_of_bits, pack_bits, unpack_bits
 from .tiles import I64, Tiling
 
 VERSION: Final = 2

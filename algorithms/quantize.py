@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from .bits import bytes_of_bits, pack_bits, unpack_bits
 from .errors import BadPayload
 from .four_levels import bytes_of_four_levels, decode_four_levels, encode_four_levels
 from .method import F32
+from .single_bits import bytes_of_bits, pack_bits, unpack_bits
 
 I64 = npt.NDArray[np.int64]
 

@@ -10,6 +10,7 @@ from typing import Final
 import torch
 
 from .allreduce import AllReduce
+from .baffle import Baffle
 from .coded import Coded
 from .demo import DecoupledMomentum
 from .diloco import DiLoCo
@@ -23,6 +24,7 @@ from .terngrad import TernGrad
 
 METHODS: Final[Mapping[str, type[Method]]] = {
     "allreduce": AllReduce,
+    "baffle": Baffle,
     "coded": Coded,
     "demo": DecoupledMomentum,
     "diloco": DiLoCo,

@@ -22,13 +22,12 @@ _UNIFORM_STEPS: Final = 2.0**23
 
 def scaler_of(values: F32) -> tuple[float, float]:
     """(the largest magnitude after clipping, the bound of clipping), which is 2.5 rms about zero."""
-    from .kernels.norms import square_sum
+    from .kernels.norms import peak, square_sum
 
     if len(values) == 0:
         return 0.0, 0.0
     bound = np.float32(CLIP_RMS * np.sqrt(square_sum(values) / len(values)))
-    peak = np.float32(max(-float(values.min()), float(values.max())))
-    scaler = min(peak, bound)
+    scaler = min(np.float32(peak(values)), bound)
     return (float(scaler) if scaler >= SCALER_MIN else 0.0), float(bound)
 
 
@@ -43,8 +42,8 @@ def encode(values: F32, *, bound: float, scaler: float, packing: str, key: tuple
 
     packed = np.zeros(packed_bytes(len(values), packing), np.uint8)
     factor = np.float32(_UNIFORM_STEPS) / np.float32(scaler) if scaler > 0 else np.float32(0)
-    words = [np.uint32(word) for word in (*key, stream)]
-    kernel(values, *words, np.float32(bound), factor, packing == "base3", packed)
+    seed, step, place = (np.uint32(word) for word in (*key, stream))
+    kernel(values, seed, step, place, np.float32(bound), factor, packing == "base3", packed)
     return packed.tobytes()
 
 

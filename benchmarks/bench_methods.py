@@ -47,7 +47,7 @@ class Size:
 SIZES: dict[str, dict[str, Size]] = {
     "small": {
         "chars": Size(task_options=("task.d_model=64", "task.n_layers=3", "task.context=64"), steps=300, batch=8),
-        "fashion": Size(task_options=("task.channels=8",), steps=300, batch=32),
+        "fashion": Size(task_options=("task.channels=8",), steps=200, batch=32),
         "digits": Size(task_options=(), steps=200, batch=16),
     },
     "full": {

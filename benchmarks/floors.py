@@ -19,8 +19,9 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from gossamer.peer.network.tls import SERVER_NAME, create_certificate, pinned_credentials, server_credentials
 from gossamer.protocol.network import MAX_CHUNK_BYTES
+from gossamer.protocol.transport.certificates import create_certificate
+from gossamer.protocol.transport.tls import SERVER_NAME, pinned_credentials, server_credentials
 
 BYTES = 40_000_000
 STREAMED_CHUNKS = 60
@@ -48,10 +49,10 @@ def loopback_tls_bytes_per_s(n_peers: int) -> float:
     for peer in peers:
         peer.start()
     try:
-        at = dict(places.get(timeout=60) for _ in peers)
+        at = dict(places.get(timeout=300) for _ in peers)
         for i, door in enumerate(doors):
             door.put(at[(i + 1) % n_peers])
-        turns = [[spans.get(timeout=60) for _ in peers] for _ in range(3)]
+        turns = [[spans.get(timeout=300) for _ in peers] for _ in range(3)]
     finally:
         for peer in peers:
             peer.join(timeout=10)
@@ -71,7 +72,7 @@ async def _stream(number: int, places: Any, door: Any, spans: Any, barrier: Any)
     port = server.add_secure_port("127.0.0.1:0", server_credentials(certificate))
     await server.start()
     places.put((number, (port, certificate.der)))
-    next_port, der = await asyncio.to_thread(door.get, True, 60)
+    next_port, der = await asyncio.to_thread(door.get, True, 300)
     async with grpc.aio.secure_channel(f"127.0.0.1:{next_port}", pinned_credentials(der), options=OPTIONS) as channel:
         chunk = bytes(MAX_CHUNK_BYTES)
         for _ in range(3):

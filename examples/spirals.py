@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from gossamer.algorithms import OptionValue
-from gossamer.tasks import Evaluation, Indices, Task, build_initialised, fingerprint
+from gossamer.tasks import Evaluation, Indices, Staged, build_initialised, fingerprint
 
 N_POINTS = 2000
 N_TURNS = 1.5
 
 
-class Spirals(Task):
-    """Points in the plane, an MLP 2-64-64-2; every fifth point is held out."""
+class Spirals(Staged):
+    """Points in the plane, an MLP 2-64-64-2; every fifth point is held out. As `Staged`, it can be cut."""
 
     name = "spirals"
 
@@ -44,9 +44,14 @@ class Spirals(Task):
 
         return build_initialised(build, seed)
 
-    def loss(self, model: nn.Module, indices: Indices) -> torch.Tensor:
-        chosen = torch.from_numpy(indices)
-        return F.cross_entropy(model(self._points[chosen]), self._labels[chosen])
+    def inputs(self, indices: Indices) -> torch.Tensor:
+        return self._points[torch.from_numpy(indices)]
+
+    def targets(self, indices: Indices) -> torch.Tensor:
+        return self._labels[torch.from_numpy(indices)]
+
+    def output_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(outputs, targets)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> Evaluation:

@@ -12,14 +12,18 @@ from typing import Any, Literal
 
 from ..protocol import rounds_pb2 as pb
 from ..protocol.admission import Admission
+from ..protocol.devices import stream_run_id
 from ..protocol.errors import GossamerError, InvalidManifest
 from ..protocol.identity import Identity, PeerId
 from ..protocol.manifest import SignedManifest
-from ..protocol.network import Cost, Network
+from ..protocol.network import Cost, Network, Server
 from ..tasks import Task
 from .event_kinds import Ended, Left, Started
 from .events import EventLog
 from .folder import PeerFolder
+from .gateway.gateway import Gateway
+from .gateway.options import GatewayOptions
+from .gateway.replica import GatewayReplica
 from .membership import InviteDesk, Membership
 from .replica import Replica
 from .rivals import Rivals
@@ -33,6 +37,17 @@ from .seeking import Seeker
 from .trainer import Trainer, peak_memory_bytes
 
 STATUS_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Devices:
+    """What makes a peer a gateway."""
+
+    front: Server
+    """What devices see."""
+    identity: Identity
+    """Whose name they know."""
+    options: GatewayOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +67,7 @@ class Daemon:
     Args:
         owner: the run's owner's key, on the machine that has it.
         stop_at: updates after which the run stops, if sooner than the manifest says.
+        devices: makes this peer a gateway.
     Raises: InvalidManifest if the installed task is not the one that the manifest pins, or options do not fit.
     """
 
@@ -66,12 +82,13 @@ class Daemon:
         owner: Identity | None = None,
         stop_at: int | None = None,
         rules: Rules | None = None,
+        devices: Devices | None = None,
     ) -> None:
         self._libraries_bytes = peak_memory_bytes()
         check_task(manifest, task)
         self.network, self.identity, self.signed, self.folder = network, identity, manifest, folder
         self.manifest = manifest.manifest
-        self.replica = build_replica(manifest, task)
+        self.replica = build_replica(manifest, task, Replica if devices is None else GatewayReplica)
         self.stop_at = min(stop_at or self.manifest.run.steps, self.manifest.run.steps)
         self.rules = rules or rules_of(manifest, self.replica)
         self.member = Member(identity.peer_id, folder.next_incarnation(network.unix_time_s()))
@@ -80,6 +97,7 @@ class Daemon:
         self.log = EventLog(folder.events, peer=identity.peer_id, clock=loop.time, unix=network.unix_time_s)
         self.trainer = Trainer(network, self.replica, folder, self.log.emit)
         self.trainer.standing = self._standing
+        self.gateway = self.trainer.gateway = self._open_gateway(devices) if devices is not None else None
         self._leaving = asyncio.Event()
         GroupService(network, lambda: self.group)
         network.serve("round/status", self._status)
@@ -151,12 +169,16 @@ class Daemon:
             for job in (work, *background):
                 job.cancel()
             await asyncio.gather(work, *background, return_exceptions=True)
+            if self.gateway is not None:
+                await self.gateway.close()
             self.log.close()
 
     # -- a life ----------------------------------------------------------------------------------
 
     async def _live(self) -> Result:
         self.seeker.load_checkpoint()
+        if self.gateway is not None:
+            self.seeker.checkpoint = self.gateway.recover(self.seeker.checkpoint)
         standing = await self.seeker.first(self.member)
         while standing is not None:
             ending = await self._take_part(standing)
@@ -197,6 +219,8 @@ class Daemon:
             await self.trainer.evaluate(sample=True)
         if group is not None:
             await self.trainer.checkpoint(stopped=ending is Ending.STOPPED, last=True)
+        if self.gateway is not None and finished:
+            await self.gateway.finish()
         if ending is Ending.LEFT:
             self.log.emit(Left(reason="asked to leave"))
         digest = await self.network.compute(replica.digest, replica.apply_cost())
@@ -209,6 +233,20 @@ class Daemon:
     def _speaks_last(self, group: Group) -> bool:
         """One peer evaluates the final model for all: the first on the roster."""
         return group.roster.peers[0] == self.network.peer_id
+
+    def _open_gateway(self, devices: Devices) -> Gateway:
+        assert isinstance(self.replica, GatewayReplica)
+        return Gateway(
+            network=self.network,
+            front=devices.front,
+            identity=devices.identity,
+            manifest=self.signed,
+            replica=self.replica,
+            folder=self.folder.path / "gateway",
+            options=devices.options,
+            refused=self.trainer.refused,
+            warned=self.trainer.warned,
+        )
 
     # -- what others hear ------------------------------------------------------------------------
 
@@ -279,12 +317,14 @@ class Daemon:
         }
 
 
-def build_replica(manifest: SignedManifest, task: Task) -> Replica:
+def build_replica(manifest: SignedManifest, task: Task, kind: type[Replica] = Replica) -> Replica:
     """Raises InvalidManifest for a method or options that do not exist."""
     try:
-        return Replica(task, manifest.manifest)
+        replica = kind(task, manifest.manifest)
     except ValueError as error:
         raise InvalidManifest(f"[method] of the manifest: {error}") from None
+    replica.method.begin(stream_run_id(manifest.run_id))
+    return replica
 
 
 def check_task(manifest: SignedManifest, task: Task) -> None:
@@ -304,5 +344,7 @@ def rules_of(manifest: SignedManifest, replica: Replica) -> Rules:
         payload_bytes_max=min(manifest.manifest.limits.max_payload_bytes, replica.method.payload_bytes_max()),
         quorum_fraction=chosen.quorum_fraction,
         strict=chosen.strict,
+        backup=chosen.backup,
+        n_backup=chosen.n_backup,
         fork=None if chosen.on_split == "auto" else chosen.on_split == "fork",
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..protocol.atomic import write_atomically
 from ..protocol.errors import DiskFull, NoCheckpoint, StateError, disk_error
 from ..protocol.identity import Identity, parse_peer_id
 from ..protocol.manifest import SignedManifest, parse
@@ -96,7 +96,11 @@ def standing_to_record(standing: Standing, *, stopped: bool) -> dict[str, Any]:
 
 def standing_of(checkpoint: Checkpoint) -> Standing:
     """The standing that a checkpoint was taken at. Raises StateError."""
-    record: Mapping[str, Any] = checkpoint.record
+    return standing_from_record(checkpoint.record)
+
+
+def standing_from_record(record: Mapping[str, Any]) -> Standing:
+    """What `standing_to_record` wrote down. Raises StateError."""
     try:
         members = [Member(parse_peer_id(str(peer)), int(life)) for peer, life in record["roster"]]
         return Standing(
@@ -106,29 +110,4 @@ def standing_of(checkpoint: Checkpoint) -> Standing:
             digest=bytes.fromhex(record["digest"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise StateError(f"the checkpoint's record is incomplete ({error}): use an older one or a new folder") from None
-
-
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
-    """Replace a file so that a crash leaves the old or the new one, never half. Raises StateError, DiskFull."""
-    temporary = path.with_name(path.name + ".new")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-        if durable:
-            _sync(path.parent)
-    except OSError as error:
-        raise disk_error(error, f"cannot write {path}") from None
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        raise StateError(f"a standing's record is incomplete ({error}): use an older one or a new folder") from None

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from ..protocol import rounds_pb2 as pb
 from ..protocol.admission import Admission
+from ..protocol.atomic import write_atomically
 from ..protocol.errors import GossamerError, NetworkClosed, NotAdmitted, Refused
 from ..protocol.identity import Identity, PeerId
 from ..protocol.invite_book import InviteBook
 from ..protocol.invites import Invite
 from ..protocol.network import MAX_RECORD_BYTES, Network
 from ..protocol.wire import parse
-from .folder import write_atomically
 from .rounds.roster import Member
 
 PEERS_KEY = "peers"

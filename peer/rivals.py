@@ -15,6 +15,8 @@ from .rounds.outcome import Ending
 
 AHEAD_ROUNDS = 3
 """A peer that announces a round so much later than ours knows something that we missed."""
+EQUAL_ROUNDS = 4
+"""Lineages whose samples differ by no more than this many of our rounds count as equal."""
 
 
 class Rivals:
@@ -39,13 +41,19 @@ class Rivals:
             if claim.active and claim.lineage == group.lineage and claim.round_index > group.index + AHEAD_ROUNDS:
                 group.catch_up.nudge(peer)
                 return
-        others = [claim for _, claim in sorted(view.items()) if claim.active and claim.lineage != group.lineage]
-        rivals = [claim for claim in others if self._wins(claim.samples, claim.lineage, group)]
+        # Announcements lag behind, so what they count is no reason not to ask.
+        rivals = [claim for _, claim in sorted(view.items()) if claim.active and claim.lineage != group.lineage]
         if rivals:
-            group.spawn(self._meet(group, rivals[0].member.peer))
+            best = min(rivals, key=lambda claim: (-claim.samples, claim.lineage))
+            group.spawn(self._meet(group, best.member.peer))
 
     def _wins(self, samples: int, lineage: bytes, group: Group) -> bool:
-        return (-samples, lineage) < (-self._samples(), group.lineage)
+        """More samples win, then the smaller name. Both counts grow while they are compared, so about equal is equal:
+        else each of two lineages that keep step could find itself ahead for ever, or behind at once."""
+        replica = group.replica
+        a_round = replica.steps * replica.manifest.data.batch_size * len(group.roster)
+        ahead, equal = samples - self._samples(), EQUAL_ROUNDS * a_round
+        return ahead > equal or (ahead >= -equal and lineage < group.lineage)
 
     async def _meet(self, group: Group, rival: PeerId) -> None:
         """Make sure that a rival lineage is alive before going over to it."""

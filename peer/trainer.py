@@ -28,6 +28,7 @@ from .event_kinds import (
     short_id,
 )
 from .folder import PeerFolder, standing_to_record
+from .gateway.gateway import Gateway
 from .replica import Replica, Work, finite
 from .rounds.group import Agree, Delegate
 from .rounds.outcome import Outcome
@@ -56,6 +57,8 @@ class Trainer(Delegate):
         self.folder = folder
         self.emit = emit
         self.tally = Tally()
+        self.gateway: Gateway | None = None
+        """Asks devices in place of computing gradients here."""
         self.standing: Callable[[], Standing]
         self.greet: Callable[[PeerId], None]
         self._member_of: tuple[PeerId, ...] = ()
@@ -89,13 +92,18 @@ class Trainer(Delegate):
         def compute() -> Work:
             return self.replica.work(round_index, len(roster), slot, ahead=ahead)
 
-        work = await self.network.compute(compute, self.replica.work_cost(len(roster), slot))
+        if self.gateway is not None:
+            work = await self.gateway.work(round_index)
+        else:
+            work = await self.network.compute(compute, self.replica.work_cost(len(roster), slot))
         seconds = asyncio.get_running_loop().time() - started_s
         if work.samples:
             self.emit(Trained(step=self.replica.step, loss=finite(work.loss), samples=work.samples, seconds=seconds))
         return work
 
     async def concluded(self, outcome: Outcome, roster: Roster) -> None:
+        if self.gateway is not None:
+            await self.gateway.concluded(self.standing())
         self._tell_outcome(outcome)
         if not outcome.committed:
             return
@@ -222,6 +230,8 @@ class Trainer(Delegate):
             return
         size = sum(file.stat().st_size for file in path.iterdir())
         seconds = asyncio.get_running_loop().time() - started_s
+        if self.gateway is not None:
+            await self.gateway.checkpointed(replica.step)
         name = str(path.relative_to(self.folder.path))
         self.emit(Checkpointed(step=replica.step, path=name, bytes=size, seconds=seconds))
 

@@ -9,6 +9,7 @@
     │   ├── PeerUnreachable      no connection could be made
     │   ├── PeerTimeout          connected, but no answer in time
     │   ├── BootstrapFailed      none of the bootstrap addresses answered
+    │   ├── NoReplica            nobody who serves a stage may be asked now
     │   ├── PortInUse            the address that we were told to listen on is taken
     │   └── NetworkClosed        our own side has been closed, or its p2p daemon died
     ├── Refused                  the other side answered, and said no
@@ -16,6 +17,9 @@
     │   ├── UnknownMethod        nobody serves a method of this name there
     │   ├── StaleRound           the round asked about is over, or not yet begun
     │   ├── Diverged             replicas hold different states; the caller must resynchronise
+    │   ├── StaleStage           a tensor of another version of the stage than the one that is here
+    │   ├── DuplicateMicrobatch  another gradient of this microbatch is held already
+    │   ├── Busy                 the queue is full; ask another replica, or later
     │   └── RemoteFailure        the other side failed while it served the call
     ├── InvalidMessage           bytes from outside that break a rule; nothing was changed
     │   ├── MessageTooLarge      longer than its bound
@@ -25,7 +29,8 @@
     │   ├── BadContribution      a contribution that its method refuses
     │   └── ChecksumMismatch     the bytes are not those that were announced
     ├── RoundError               a group could not agree, and says why
-    │   └── TooFewContributions  fewer contributions than the run's quorum
+    │   ├── TooFewContributions  fewer contributions than the run's quorum
+    │   └── MissingMicrobatch    a gradient that shall count is not held here
     └── StateError               something on this machine's disk is not as it must be
         ├── CorruptCheckpoint    a checkpoint's files do not match their hashes
         ├── NoCheckpoint         there is none to resume from
@@ -37,7 +42,6 @@ A message says what happened, with which peer, what was expected, and what to do
 
 from __future__ import annotations
 
-import difflib
 import errno
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
@@ -85,6 +89,10 @@ class BootstrapFailed(NetworkError):
     code = "bootstrap-failed"
 
 
+class NoReplica(NetworkError):
+    code = "no-replica"
+
+
 class PortInUse(NetworkError):
     code = "port-in-use"
 
@@ -111,6 +119,18 @@ class StaleRound(Refused):
 
 class Diverged(Refused):
     code = "diverged"
+
+
+class StaleStage(Refused):
+    code = "stale-stage"
+
+
+class DuplicateMicrobatch(Refused):
+    code = "duplicate-microbatch"
+
+
+class Busy(Refused):
+    code = "busy"
 
 
 class RemoteFailure(Refused):
@@ -153,6 +173,10 @@ class TooFewContributions(RoundError):
     code = "too-few-contributions"
 
 
+class MissingMicrobatch(RoundError):
+    code = "missing-microbatch"
+
+
 class StateError(GossamerError):
     code = "state"
 
@@ -179,6 +203,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownName:
     >>> str(unknown_name("task", "chras", ["chars", "digits"]))
     "unknown task 'chras': did you mean 'chars'? Known: chars, digits"
     """
+    import difflib  # devices load this file, and seldom have need of it
+
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""

@@ -13,7 +13,6 @@ from typing import NewType
 
 import base58
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from .errors import BadSignature, InsecureKeyFile, InvalidMessage, StateError, disk_error
@@ -95,9 +94,7 @@ class Identity:
 
     def save(self, path: Path) -> None:
         """Write the key file, mode 0600. Raises StateError, DiskFull; FileExistsError rather than overwrite one."""
-        seed = self._key.private_bytes(
-            serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
-        )
+        seed = self._key.private_bytes_raw()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

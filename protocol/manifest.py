@@ -140,12 +140,25 @@ class Group(_Table):
     """What fewer than half of a roster do; auto: fork if the roster was of two at most, otherwise pause."""
     strict: bool = False
     """Every round waits for every living member: exact, but as slow as the slowest."""
+    backup: Literal["none", "fixed", "dynamic"] = "none"
+    """Members that only back the others up: rounds go on without the slowest `n_backup`, or without as many as pays."""
+    n_backup: int = Field(default=0, ge=0, le=1023)
     peers_max: int = Field(default=32, ge=1, le=1024)
 
     @model_validator(mode="after")
     def _can_start(self) -> Group:
         if self.start_peers > self.peers_max:
             raise ValueError(f"start_peers = {self.start_peers} exceeds peers_max = {self.peers_max}")
+        return self
+
+    @model_validator(mode="after")
+    def _can_back_up(self) -> Group:
+        if self.strict and self.backup != "none":
+            raise ValueError(f"strict waits for everybody, backup = {self.backup!r} does not: choose one of them")
+        if (self.backup == "fixed") != (self.n_backup > 0):
+            raise ValueError(
+                f"n_backup = {self.n_backup} with backup = {self.backup!r}: fixed needs 1 or more, others 0"
+            )
         return self
 
     def contributions_min(self, n_roster: int) -> int:

@@ -67,8 +67,8 @@ class Traffic:
     received: Counter[str] = field(default_factory=Counter)
 
 
-class Network(ABC):
-    """One peer's access to the others. Opened by its implementation; use `close` when done.
+class Client(ABC):
+    """Asks others, without being found by them: all that a device has of a network. Use `close` when done.
 
     Errors that cross the wire: a handler's `GossamerError` is raised at the caller as the same class with the
     handler's message, prefixed by the peer's id; any other exception of a handler is raised as `RemoteFailure`
@@ -77,19 +77,6 @@ class Network(ABC):
 
     peer_id: PeerId
     traffic: Traffic
-
-    @abstractmethod
-    def serve(self, method: str, handler: Handler, *, public: bool = False) -> None:
-        """Answer `method`. Unless `public`, callers that the gate refuses get `NotAdmitted` and
-        nothing of what they sent is read. Serving a name twice is a programming error (ValueError)."""
-
-    @abstractmethod
-    def serve_stream(self, method: str, handler: StreamHandler, *, public: bool = False) -> None:
-        """Answer `method` with a stream; otherwise as `serve`. Chunks arrive in order, with back-pressure."""
-
-    @abstractmethod
-    def set_gate(self, gate: Gate) -> None:
-        """Decide who is admitted. Before the first call nobody is."""
 
     @abstractmethod
     async def call(self, peer: PeerId, method: str, request: bytes, *, timeout_s: float) -> bytes:
@@ -111,17 +98,6 @@ class Network(ABC):
         """
 
     @abstractmethod
-    async def publish(self, key: str, value: bytes, *, ttl_s: float) -> None:
-        """Make a record findable under (key, my peer id), signed by me, until it expires.
-
-        A later record of mine replaces an earlier one. Raises MessageTooLarge, NetworkClosed.
-        """
-
-    @abstractmethod
-    async def lookup(self, key: str) -> list[Record]:
-        """The valid records under a key, one per signer, ordered by signer. A view: it may be stale or partial."""
-
-    @abstractmethod
     async def compute(self, work: Callable[[], T], cost: Cost) -> T:
         """Run heavy maths without blocking the loop. One piece at a time, in order of arrival."""
 
@@ -131,4 +107,39 @@ class Network(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Stop serving, cancel what is under way, free every process and socket. Idempotent."""
+        """Stop, cancel what is under way, free every process and socket. Idempotent."""
+
+
+class Server(ABC):
+    """Answers others: a peer does, and so does a gateway towards its devices."""
+
+    peer_id: PeerId
+    traffic: Traffic
+
+    @abstractmethod
+    def serve(self, method: str, handler: Handler, *, public: bool = False) -> None:
+        """Answer `method`. Unless `public`, callers that the gate refuses get `NotAdmitted` and
+        nothing of what they sent is read. Serving a name twice is a programming error (ValueError)."""
+
+    @abstractmethod
+    def serve_stream(self, method: str, handler: StreamHandler, *, public: bool = False) -> None:
+        """Answer `method` with a stream; otherwise as `serve`. Chunks arrive in order, with back-pressure."""
+
+    @abstractmethod
+    def set_gate(self, gate: Gate) -> None:
+        """Decide who is admitted. Before the first call nobody is."""
+
+
+class Network(Client, Server):
+    """One peer's access to the others. Opened by its implementation; use `close` when done."""
+
+    @abstractmethod
+    async def publish(self, key: str, value: bytes, *, ttl_s: float) -> None:
+        """Make a record findable under (key, my peer id), signed by me, until it expires.
+
+        A later record of mine replaces an earlier one. Raises MessageTooLarge, NetworkClosed.
+        """
+
+    @abstractmethod
+    async def lookup(self, key: str) -> list[Record]:
+        """The valid records under a key, one per signer, ordered by signer. A view: it may be stale or partial."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from ..protocol.identity import Identity, PeerId
 from .network import Machine, SimulatedNetwork
 from .processor import Processor
+from .session import Tamper
 
 T = TypeVar("T")
 
@@ -29,7 +30,6 @@ class Life:
 
     def adopt(self, task: Task[Any]) -> None:
         self._tasks[task] = None
-        task.add_done_callback(self._task_done)
         if not self.alive:
             task.cancel()
 
@@ -38,7 +38,7 @@ class Life:
         for task in list(self._tasks):
             task.cancel()
 
-    def _task_done(self, task: Task[Any]) -> None:
+    def part_from(self, task: Task[Any]) -> None:
         self._tasks.pop(task, None)
         if not self.alive and not task.cancelled():
             task.exception()  # nobody is there to miss it
@@ -54,7 +54,7 @@ class Host:
         identity: Identity,
         seed: int,
         processor: Processor,
-        unix_time_s: Callable[[], float],
+        clock: Callable[[], float],
         connect: Callable[[Machine], SimulatedNetwork],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -66,7 +66,11 @@ class Host:
         self.network: SimulatedNetwork
         self._seed = seed
         self._processor = processor
-        self._unix_time_s = unix_time_s
+        self.tamper: Tamper | None = None
+        """What its messages go through before they leave, in this and later lives; see `set_tamper`."""
+        self.clock_skew_s = 0.0
+        """How far its wall clock is ahead."""
+        self._clock = clock
         self._connect = connect
         self._loop = loop
         self._begin()
@@ -110,39 +114,49 @@ class Host:
         self.network.sever(silent=silent)
         self._life.end()
 
-    def restart(self) -> SimulatedNetwork:
-        """A new process under the same identity, after a kill if the old one still runs. Starts no task."""
+    def set_tamper(self, tamper: Tamper | None) -> None:
+        """Turn it into a faulty machine, or back."""
+        self.tamper = self.network.tamper = tamper
+
+    @property
+    def disk_is_full(self) -> bool:
+        return self._processor.disk_is_full
+
+    @disk_is_full.setter
+    def disk_is_full(self, value: bool) -> None:
+        self._processor.disk_is_full = value
+
+    def restart(self, *, identity: Identity | None = None) -> SimulatedNetwork:
+        """A new process, after a kill if the old one still runs. Starts no task.
+
+        Args: identity: of the machine that takes its place; None: it is the same one.
+        """
         self.kill()
         self.incarnation += 1
+        if identity is not None:
+            self.identity = identity
         self._begin()
         return self.network
 
     def _begin(self) -> None:
         self._life = Life()
-        self._processor = Processor(
-            flops_per_s=self._processor.flops_per_s, memory_bytes_per_s=self._processor.memory_bytes_per_s
-        )
+        self._processor = self._processor.successor()
         self.random = random.Random(f"host {self._seed} {self.name} {self.incarnation}")
         self.network = self._connect(
             Machine(
                 name=self.name,
                 identity=self.identity,
                 processor=self._processor,
-                unix_time_s=self._unix_time_s,
+                unix_time_s=lambda: self._clock() + self.clock_skew_s,
                 context=self._life.context,
             )
         )
+        self.network.tamper = self.tamper
 
     def __repr__(self) -> str:
         return f"Host({self.name!r}, incarnation={self.incarnation}, alive={self.alive})"
 
 
-def adopting_task_factory(
-    loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], *, context: Context | None = None
-) -> Task[Any]:
-    """Makes every task belong to the host of the task that starts it."""
-    task: Task[Any] = Task(coro, loop=loop, context=context)
-    life = _LIFE.get() if context is None else context.get(_LIFE)
-    if life is not None:
-        life.adopt(task)
-    return task
+def owner_of(context: Context | None) -> Life | None:
+    """The host's life that a task belongs to: that of the task which starts it."""
+    return _LIFE.get() if context is None else context.get(_LIFE)

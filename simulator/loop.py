@@ -19,8 +19,8 @@ import weakref
 from asyncio import Handle, Task, TimerHandle
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextvars import Context
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from contextvars import Context, copy_context
+from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
 
 from .waiting import describe_tasks
 
@@ -37,7 +37,12 @@ WIND_UP_S = 60.0
 """Virtual time that cancelled tasks have for their cleanup."""
 
 _CANCELLED_TIMERS_MIN = 100
-_ROUNDS_PER_COLLECTION = 20_000
+_ROUNDS_PER_PAUSE = 10_000
+_PAUSES_PER_COLLECTION = 10
+_PAUSES_PER_FULL_COLLECTION = 200
+
+
+_NOBODY = Context()
 
 
 class Deadlock(RuntimeError):
@@ -52,6 +57,73 @@ class Livelock(RuntimeError):
     """The loop is busy, but virtual time stands still."""
 
 
+class Fluid(Protocol):
+    """Something that changes all the time, such as bytes that drain, and asks the loop to stop at certain moments."""
+
+    next_s: float
+    """When something happens next; inf: not in this state."""
+
+    dirty: bool
+    """Whether something has changed in this instant."""
+
+    def settle(self) -> None:
+        """An instant in which something changed is over: work out `next_s`. Schedules nothing."""
+
+    def happen(self) -> None:
+        """`next_s` is reached. Must move it on, now or at the next `settle`."""
+
+
+class Owner(Protocol):
+    """Whoever answers for tasks, such as a host on which they run."""
+
+    def adopt(self, task: Task[Any]) -> None:
+        """A task has begun."""
+
+    def part_from(self, task: Task[Any]) -> None:
+        """It has ended."""
+
+
+class Call(Handle):
+    """A callback that is ready; quicker to make than asyncio's. Without a context it runs in the loop's own."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, callback: Callable[..., object], args: tuple[Any, ...], loop: asyncio.AbstractEventLoop, context: Any
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = context
+        self._cancelled = False
+        self._source_traceback = None
+        self._repr = None
+
+
+class Timer(TimerHandle):
+    """Likewise, for later."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: Any,
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = context
+        self._cancelled = False
+        self._source_traceback = None
+        self._repr = None
+        self._when = when
+        self._scheduled = True
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """Runs one coroutine with everything that it starts; see `run`.
 
@@ -60,21 +132,29 @@ class VirtualLoop(asyncio.BaseEventLoop):
     """
 
     # The names of asyncio's that this class relies on are pinned by tests/simulator/test_loop.py.
-    _ready: deque[Handle]
+    _ready: deque[Any]
     _stopping: bool
+    _closed: bool
 
     def __init__(self, *, shuffle_seed: int | None = None) -> None:
         super().__init__()
         self.set_debug(False)
-        self._now = 0.0
+        self.now_s = 0.0
+        """Virtual seconds since the loop was made; as `time()`."""
         self._limit_s = math.inf
-        self._timers: list[tuple[float, int, TimerHandle]] = []
+        self._timers: list[tuple[float, int, Any]] = []
         self._n_cancelled = 0
         self._sequence = itertools.count()
-        self._spins = 0
+        self.fluid: Fluid | None = None
+        """At most one."""
         self._rounds = 0
+        self._moved_at_round = 0
+        self._pause_at_round = _ROUNDS_PER_PAUSE
+        self._n_pauses = 0
         self._shuffle = None if shuffle_seed is None else random.Random(shuffle_seed)
-        self._tasks: dict[Task[Any], None] = {}
+        self._tasks: dict[Task[Any], Owner | None] = {}
+        self.owner_of: Callable[[Context | None], Owner | None] = lambda context: None
+        """Who owns a task that is started now in this context (None: the current one)."""
         self._failed: list[weakref.ref[Task[Any]]] = []
         self._failure: BaseException | None = None
         self.set_exception_handler(lambda loop, context: self._keep_failure(context))
@@ -104,10 +184,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
-        return self._now
+        return self.now_s
 
     def _run_within(self, task: Task[T], limit_s: float) -> T:
-        self._limit_s = self._now + limit_s
+        self._limit_s = self.now_s + limit_s
         try:
             return self.run_until_complete(task)
         except (Deadlock, OutOfTime, Livelock) as stuck:
@@ -126,7 +206,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _give_up(self) -> None:
         """After a failure: let tasks clean up, whatever comes of it; the failure is what matters."""
         self._failure = None
-        self._spins = 0
+        self._moved_at_round = self._rounds
         with contextlib.suppress(Exception):
             self._wind_up()
         for task in self._tasks:
@@ -135,99 +215,148 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # ------------------------------------------------------------------------------------------------------ the clock
 
+    def call_soon(self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None) -> Handle:
+        """As asyncio's."""
+        if self._closed:
+            self._check_closed()  # type: ignore[attr-defined]
+        handle = Call(callback, args, self, copy_context() if context is None else context)
+        self._ready.append(handle)
+        return handle
+
     def call_at(
         self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> TimerHandle:
         """As asyncio's, and timers of the same instant fire in the order in which they were set."""
-        self._check_closed()  # type: ignore[attr-defined]
-        timer = TimerHandle(when, callback, args, self, context)
+        if self._closed:
+            self._check_closed()  # type: ignore[attr-defined]
+        timer = Timer(when, callback, args, self, copy_context() if context is None else context)
         heapq.heappush(self._timers, (when, next(self._sequence), timer))
-        timer._scheduled = True  # type: ignore[attr-defined]
         return timer
+
+    def call_later(
+        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> TimerHandle:
+        return self.call_at(self.now_s + delay, callback, *args, context=context)
+
+    def post(self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
+        """`call_at` for the simulated world's own events: outside of all contexts, never cancelled."""
+        heapq.heappush(self._timers, (when, next(self._sequence), Call(callback, args, self, None)))
 
     def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
         if handle._scheduled:  # type: ignore[attr-defined]
             self._n_cancelled += 1
 
     def _run_once(self) -> None:
-        """One round: jump to the next timer if nothing else is ready, then call what is. Called by asyncio."""
-        self._drop_cancelled_timers()
-        if not self._ready and not self._stopping:
-            self._jump()
-        self._collect_due_timers()
-        self._count_round()
+        """One round: jump to the next event if nothing is ready, then call what is. Called by asyncio."""
         ready = self._ready
+        if self._n_cancelled > _CANCELLED_TIMERS_MIN and 2 * self._n_cancelled > len(self._timers):
+            self._drop_cancelled_timers()
+        if not ready and not self._stopping:
+            self._jump()
+        timers = self._timers
+        if timers and timers[0][0] < self.now_s + RESOLUTION_S:
+            self._collect_due_timers()
+        self._rounds += 1
+        if self._rounds >= self._pause_at_round:
+            self._keep_house()
         if self._shuffle is not None and len(ready) > 1:
             self._shuffle.shuffle(ready)
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if not handle._cancelled:
-                handle._run()
+            if handle._cancelled:
+                continue
+            try:
+                if handle._context is None:
+                    handle._callback(*handle._args)
+                else:
+                    handle._context.run(handle._callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the run has failed
+                self._keep_failure({"exception": error})
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
 
     def _drop_cancelled_timers(self) -> None:
-        timers = self._timers
-        if self._n_cancelled > max(_CANCELLED_TIMERS_MIN, len(timers) // 2):
-            self._timers = [entry for entry in timers if not entry[2].cancelled()]
-            heapq.heapify(self._timers)
-            self._n_cancelled = 0
-        while self._timers and self._timers[0][2].cancelled():
-            heapq.heappop(self._timers)
-            self._n_cancelled -= 1
+        self._timers = [entry for entry in self._timers if not entry[2]._cancelled]
+        heapq.heapify(self._timers)
+        self._n_cancelled = 0
 
     def _jump(self) -> None:
-        when = self._timers[0][0] if self._timers else math.inf
+        timers, fluid = self._timers, self.fluid
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
+            self._n_cancelled -= 1
+        when = timers[0][0] if timers else math.inf
+        if fluid is not None:
+            if fluid.dirty:
+                fluid.settle()
+            if fluid.next_s < when:
+                when = fluid.next_s
+        if when > self._limit_s or when == math.inf:
+            raise self._stuck(when)
+        if when > self.now_s:
+            self.now_s = when
+            self._moved_at_round = self._rounds
+        if fluid is not None and fluid.next_s < self.now_s + RESOLUTION_S:
+            fluid.happen()
+
+    def _stuck(self, when: float) -> Deadlock | OutOfTime:
         if when == math.inf:
-            raise Deadlock(
-                f"at {self._now:.6f} s nothing is left that could happen, and these wait for ever:"
+            return Deadlock(
+                f"at {self.now_s:.6f} s nothing is left that could happen, and these wait for ever:"
                 f"{describe_tasks(self._tasks)}"
             )
-        if when > self._limit_s:
-            raise OutOfTime(
-                f"the run was to end before {self._limit_s:.6f} s of virtual time, and these still wait:"
-                f"{describe_tasks(self._tasks)}"
-            )
-        if when > self._now:
-            self._now = when
-            self._spins = 0
+        return OutOfTime(
+            f"the run was to end before {self._limit_s:.6f} s of virtual time, and these still wait:"
+            f"{describe_tasks(self._tasks)}"
+        )
 
     def _collect_due_timers(self) -> None:
-        timers, due = self._timers, self._now + RESOLUTION_S
+        timers, due, ready = self._timers, self.now_s + RESOLUTION_S, self._ready
         while timers and timers[0][0] < due:
             timer = heapq.heappop(timers)[2]
-            timer._scheduled = False  # type: ignore[attr-defined]
-            if timer.cancelled():
+            if timer._cancelled:
                 self._n_cancelled -= 1
-            else:
-                self._ready.append(timer)
+                continue
+            if timer._context is not None:
+                timer._scheduled = False
+            ready.append(timer)
 
-    def _count_round(self) -> None:
-        self._rounds += 1
-        self._spins += 1
-        if self._rounds % _ROUNDS_PER_COLLECTION == 0:
-            gc.collect()
-        if self._spins > SPINS_MAX:
+    def _keep_house(self) -> None:
+        """Every so many rounds: collect garbage, and see whether time still moves."""
+        self._pause_at_round = self._rounds + _ROUNDS_PER_PAUSE
+        self._n_pauses += 1
+        if self._rounds - self._moved_at_round > SPINS_MAX:
+            self._moved_at_round = self._rounds
             raise Livelock(
-                f"time has stood still at {self._now:.6f} s for {SPINS_MAX} rounds of the loop, these are pending:"
+                f"time has stood still at {self.now_s:.6f} s for {SPINS_MAX} rounds of the loop, these are pending:"
                 f"{describe_tasks(self._tasks)}"
             )
+        if self._n_pauses % _PAUSES_PER_COLLECTION == 0:
+            gc.collect(2 if self._n_pauses % _PAUSES_PER_FULL_COLLECTION == 0 else 1)
 
     # ---------------------------------------------------------------------------------------------------------- tasks
 
     def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
     ) -> Task[T]:
-        task: Task[T] = super().create_task(coro, name=name, context=context)
-        self._tasks[task] = None
-        task.add_done_callback(self._task_done)
+        self._check_closed()  # type: ignore[attr-defined]
+        task: Task[T] = Task(coro, loop=self, name=name, context=context)
+        owner = self.owner_of(context)
+        self._tasks[task] = owner
+        task.add_done_callback(self._task_done, context=_NOBODY)
+        if owner is not None:
+            owner.adopt(task)
         return task
 
     def _task_done(self, task: Task[Any]) -> None:
-        self._tasks.pop(task, None)
+        owner = self._tasks.pop(task, None)
         if not task.cancelled() and task._exception is not None:
             self._failed.append(weakref.ref(task))
+        if owner is not None:
+            owner.part_from(task)
 
     def _keep_failure(self, context: dict[str, Any]) -> None:
         if self._failure is None:

@@ -13,13 +13,16 @@ from ..protocol.identity import Identity, PeerId
 from ..protocol.network import MAX_MESSAGE_BYTES, Cost, Gate, Handler, Network, Record, StreamHandler, Traffic
 from ..protocol.records import sign_record
 from .directory import Directory
+from .loop import VirtualLoop
 from .processor import Processor
 from .serving import Served, Services, check_size, send_all
-from .session import Fabric, Kind, Message, Port, dial
+from .session import Fabric, Kind, Message, Port, Tamper, dial
 
 T = TypeVar("T")
 
 _DHT = "dht"
+_OUTSIDE = Context()
+"""Of callbacks that belong to no host."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,8 @@ class SimulatedNetwork(Network):
         self.ports: dict[Port, None] = {}
         self.closed = False
         self.silent = False
+        self.tamper: Tamper | None = None
+        """Makes this a faulty or lying machine: what it sends goes through here."""
         self._fabric = fabric
         self._directory = directory
         self._machine = machine
@@ -73,7 +78,6 @@ class SimulatedNetwork(Network):
             context=self._machine.context.copy(),
         )
         self._serving[task] = None
-        task.add_done_callback(lambda done: self._serving.pop(done, None))
         port.on_failure = task.cancel
 
     async def _answer(self, port: Port, opening: Message) -> None:
@@ -84,21 +88,20 @@ class SimulatedNetwork(Network):
             return  # the caller left before it heard the answer: nobody to tell
         finally:
             port.close()
+            self._serving.pop(_current_task(), None)
 
     # ------------------------------------------------------------------------------------------------------- calling
 
     async def call(self, peer: PeerId, method: str, request: bytes, *, timeout_s: float) -> bytes:
         check_size(request, MAX_MESSAGE_BYTES, f"the request of {method!r}")
         port = await self._dial(peer, method)
+        loop = self._fabric.loop
+        deadline = loop.call_at(loop.now_s + timeout_s, _give_up, port, timeout_s, context=_OUTSIDE)
         try:
-            async with asyncio.timeout(timeout_s):
-                await port.send(Message(kind=Kind.CALL, payload=bytes(request)))
-                return _payload(await port.receive(), peer)
-        except TimeoutError:
-            raise PeerTimeout(
-                f"{peer} did not answer {method!r} within {timeout_s:g} s: it may be busy, paused or cut off; try again"
-            ) from None
+            await port.send(Message(Kind.CALL, bytes(request)))
+            return _payload(await port.receive(), peer)
         finally:
+            deadline.cancel()
             port.close()
 
     async def stream(
@@ -106,29 +109,20 @@ class SimulatedNetwork(Network):
     ) -> AsyncIterator[bytes]:
         port = await self._dial(peer, method)
         sender = asyncio.create_task(_send_stream(port, chunks), name=f"{self.host} streams {method}")
+        watch = Watch(self._fabric.loop, port, timeout_s)
         try:
-            while (message := await self._next(port, peer, timeout_s)).kind is not Kind.END:
+            while True:
+                watch.begin()
+                message = await port.receive()
+                watch.end()
+                if message.kind is Kind.END:
+                    break
                 yield _payload(message, peer)
         finally:
+            watch.close()
             port.close()
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
-
-    async def _next(self, port: Port, peer: PeerId, timeout_s: float) -> Message:
-        """The next message of a stream's answer, unless nothing moves either way for too long."""
-        loop = self._fabric.loop
-        began_s = loop.time()
-        while True:
-            deadline_s = max(began_s, port.progress_s) + timeout_s
-            try:
-                async with asyncio.timeout_at(deadline_s):
-                    return await port.receive()
-            except TimeoutError:
-                if port.progress_s + timeout_s <= loop.time():
-                    raise PeerTimeout(
-                        f"nothing moved in the stream {port.method!r} with {peer} for {timeout_s:g} s: "
-                        "it may be busy, paused or cut off; try again"
-                    ) from None
 
     async def _dial(self, peer: PeerId, method: str) -> Port:
         self._require_open()
@@ -145,15 +139,18 @@ class SimulatedNetwork(Network):
         now_s = self.unix_time_s()
         self._sequence = max(self._sequence + 1, int(now_s * 1e6))
         data = sign_record(self._machine.identity, key, value, expires_at_s=now_s + ttl_s, sequence=self._sequence)
-        self.traffic.sent[_DHT] += len(key) + len(data)
-        await asyncio.sleep(self._directory.draw_delay_s(self.host))
+        search_s, n_bytes = self._directory.draw_search(self.host)
+        n_holders = len(self._directory.holders(key))
+        self.traffic.sent[_DHT] += n_bytes + n_holders * (len(key) + len(data))
+        await asyncio.sleep(search_s)
         self._require_open()
         self._directory.store(key, data, host=self.host, now_unix_s=self.unix_time_s())
 
     async def lookup(self, key: str) -> list[Record]:
         self._require_open()
-        self.traffic.sent[_DHT] += len(key)
-        await asyncio.sleep(self._directory.draw_delay_s(self.host))
+        search_s, n_bytes = self._directory.draw_search(self.host)
+        self.traffic.sent[_DHT] += n_bytes + len(key)
+        await asyncio.sleep(search_s)
         self._require_open()
         found = self._directory.find(key, host=self.host, now_unix_s=self.unix_time_s())
         self.traffic.received[_DHT] += sum(len(key) + len(record.value) for record in found)
@@ -191,10 +188,73 @@ class SimulatedNetwork(Network):
             raise NetworkClosed(f"the network of {self.peer_id} is closed: open a new one")
 
 
+def _current_task() -> asyncio.Task[None]:
+    task: asyncio.Task[None] | None = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+class Watch:
+    """Fails a stream when nothing moves either way for too long while its reader waits. One timer for all chunks."""
+
+    __slots__ = ("_began_s", "_loop", "_port", "_timeout_s", "_timer", "_waits")
+
+    def __init__(self, loop: VirtualLoop, port: Port, timeout_s: float) -> None:
+        self._loop = loop
+        self._port = port
+        self._timeout_s = timeout_s
+        self._began_s = 0.0
+        self._waits = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """The reader waits."""
+        self._waits = True
+        self._began_s = self._loop.now_s
+        if self._timer is None:
+            self._arm(self._began_s + self._timeout_s)
+
+    def end(self) -> None:
+        """The reader has what it waited for."""
+        self._waits = False
+
+    def close(self) -> None:
+        self._waits = False
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self, when_s: float) -> None:
+        self._timer = self._loop.call_at(when_s, self._look, context=_OUTSIDE)
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self._waits:
+            return  # the next `begin` arms it anew
+        deadline_s = max(self._began_s, self._port.progress_s()) + self._timeout_s
+        if deadline_s > self._loop.now_s:
+            self._arm(deadline_s)
+            return
+        self._port.fail(
+            PeerTimeout(
+                f"nothing moved in the stream {self._port.method!r} with {self._port.peer} for {self._timeout_s:g} s: "
+                "it may be busy, paused or cut off; try again"
+            )
+        )
+
+
+def _give_up(port: Port, timeout_s: float) -> None:
+    port.fail(
+        PeerTimeout(
+            f"{port.peer} did not answer {port.method!r} within {timeout_s:g} s: it may be busy, paused or cut off; "
+            "try again"
+        )
+    )
+
+
 async def _send_stream(port: Port, chunks: AsyncIterator[bytes]) -> None:
     """Send a request's chunks. What goes wrong with them is raised where the answer is read."""
     try:
-        await port.send(Message(kind=Kind.STREAM))
+        await port.send(Message(Kind.STREAM))
         await send_all(port, chunks)
     except Exception as error:  # noqa: BLE001 - the caller's own iterator may raise anything
         port.fail(error)
@@ -202,5 +262,5 @@ async def _send_stream(port: Port, chunks: AsyncIterator[bytes]) -> None:
 
 def _payload(message: Message, peer: PeerId) -> bytes:
     if message.kind is Kind.FAIL:
-        raise error_from_wire(message.code, f"{peer}: {message.payload.decode()}")
+        raise error_from_wire(message.code, f"{peer}: {message.payload.decode(errors='replace')}")
     return message.payload

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from ..protocol.network import Cost
@@ -24,6 +27,8 @@ class Processor:
             )
         self.flops_per_s = flops_per_s
         self.memory_bytes_per_s = memory_bytes_per_s
+        self.disk_is_full = False
+        """Whatever the work writes through to its disk fails."""
         self._turn = asyncio.Lock()
         self._busy_until_s = 0.0
 
@@ -33,10 +38,31 @@ class Processor:
         async with self._turn:
             if self._busy_until_s > loop.time():
                 await asyncio.sleep(self._busy_until_s - loop.time())
-            result = work()
+            with _full_disk() if self.disk_is_full else contextlib.nullcontext():
+                result = work()
             self._busy_until_s = loop.time() + self._seconds(cost)
             await asyncio.sleep(self._busy_until_s - loop.time())
         return result
 
+    def successor(self) -> Processor:
+        """The same machine, with nothing to do."""
+        made = Processor(flops_per_s=self.flops_per_s, memory_bytes_per_s=self.memory_bytes_per_s)
+        made.disk_is_full = self.disk_is_full
+        return made
+
     def _seconds(self, cost: Cost) -> float:
         return cost.flops / self.flops_per_s + cost.memory_bytes / self.memory_bytes_per_s
+
+
+@contextlib.contextmanager
+def _full_disk() -> Iterator[None]:
+    """Meanwhile fsync says that there is no room, which is where a full disk is noticed at the latest."""
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    original, os.fsync = os.fsync, refuse  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os.fsync = original

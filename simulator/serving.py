@@ -39,11 +39,11 @@ class Services:
         try:
             await self._serve(port, opening)
         except GossamerError as error:
-            await port.send(Message(kind=Kind.FAIL, code=error.code, payload=" ".join(str(error).split()).encode()))
+            await port.send(Message(Kind.FAIL, " ".join(str(error).split()).encode(), code=error.code))
         except Exception:  # a bug in a handler: the caller learns that there is one, and no more
             log.exception("the handler of %r failed on a message of %s", port.method, port.peer)
             text = f"failed while it served {port.method!r}: its log says why"
-            await port.send(Message(kind=Kind.FAIL, code=RemoteFailure.code, payload=text.encode()))
+            await port.send(Message(Kind.FAIL, text.encode(), code=RemoteFailure.code))
 
     async def _serve(self, port: Port, opening: Message) -> None:
         served, inside = self._admit(port, opening.kind)
@@ -51,7 +51,7 @@ class Services:
             _check_received(opening.payload, MAX_MESSAGE_BYTES if inside else MAX_PUBLIC_BYTES)
             answer = await served.handler(port.peer, opening.payload)
             check_size(answer, MAX_MESSAGE_BYTES, f"the answer of {port.method!r}")
-            await port.send(Message(kind=Kind.ANSWER, payload=answer))
+            await port.send(Message(Kind.ANSWER, answer))
         elif served.stream_handler is not None:
             chunks = _received(port, MAX_CHUNK_BYTES if inside else MAX_PUBLIC_BYTES)
             await send_all(port, served.stream_handler(port.peer, chunks))
@@ -71,8 +71,8 @@ async def send_all(port: Port, chunks: AsyncIterator[bytes]) -> None:
     try:
         async for chunk in chunks:
             check_size(chunk, MAX_CHUNK_BYTES, f"a chunk of {port.method!r}")
-            await port.send(Message(kind=Kind.CHUNK, payload=bytes(chunk)))
-        await port.send(Message(kind=Kind.END))
+            await port.send(Message(Kind.CHUNK, bytes(chunk)))
+        await port.send(Message(Kind.END))
     finally:
         if isinstance(chunks, AsyncGenerator):
             await chunks.aclose()

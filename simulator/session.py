@@ -10,20 +10,23 @@ import asyncio
 import enum
 from collections import deque
 from collections.abc import Callable
-from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..protocol.errors import NetworkClosed, PeerUnreachable
 from ..protocol.identity import PeerId
 from ..protocol.network import Traffic
-from .sharing import Flow
+from .flows import Flow
+from .loop import RESOLUTION_S, VirtualLoop
+from .paths import Route
 from .trace import Trace
 from .wires import Wires
 
 WINDOW_BYTES = 4 << 20
 CALL_OVERHEAD_BYTES = 64
 CHUNK_OVERHEAD_BYTES = 16
+
+_SPACING_S = 2 * RESOLUTION_S
 
 KEEPALIVE_S = 20.0
 """After this long a server gives up on a caller that vanished without a word."""
@@ -38,17 +41,27 @@ class Kind(enum.Enum):
     FAIL = "fail"
 
 
-@dataclass(frozen=True, kw_only=True)
 class Message:
-    kind: Kind
-    payload: bytes = b""
-    code: str = ""
-    """The error's class, of a FAIL."""
+    """One message of a session."""
+
+    __slots__ = ("code", "kind", "n_bytes", "payload")
+
+    def __init__(self, kind: Kind, payload: bytes = b"", *, code: str = "") -> None:
+        """Args: code: the error's class, of a FAIL."""
+        self.kind = kind
+        self.payload = payload
+        self.code = code
+        self.n_bytes = 0
+        """On the wire, once it has been sent."""
 
     def wire_bytes(self, method: str) -> int:
-        if self.kind in (Kind.CALL, Kind.STREAM, Kind.ANSWER, Kind.FAIL):
-            return len(method) + len(self.code) + len(self.payload) + CALL_OVERHEAD_BYTES
-        return len(self.payload) + CHUNK_OVERHEAD_BYTES
+        if self.kind is Kind.CHUNK or self.kind is Kind.END:
+            return len(self.payload) + CHUNK_OVERHEAD_BYTES
+        return len(method) + len(self.code) + len(self.payload) + CALL_OVERHEAD_BYTES
+
+
+Tamper = Callable[[str, bytes], bytes]
+"""(method, payload) -> what a faulty machine sends in its place, of the same length."""
 
 
 class Endpoint(Protocol):
@@ -61,6 +74,7 @@ class Endpoint(Protocol):
     closed: bool
     silent: bool
     """Closed without telling anybody."""
+    tamper: Tamper | None
 
     def accept(self, port: Port, opening: Message) -> None:
         """A request has arrived."""
@@ -70,7 +84,7 @@ class Endpoint(Protocol):
 class Fabric:
     """What all networks of a simulation share."""
 
-    loop: asyncio.AbstractEventLoop
+    loop: VirtualLoop
     wires: Wires
     trace: Trace
     endpoints: dict[PeerId, Endpoint] = field(default_factory=dict)
@@ -78,40 +92,59 @@ class Fabric:
 
 
 def dial(fabric: Fabric, caller: Endpoint, target: Endpoint, method: str) -> Port:
-    """The caller's port of a new session. Nothing is sent yet."""
-    near = Port(fabric, caller.host, method, is_caller=True)
-    far = Port(fabric, target.host, method, is_caller=False)
+    """The caller's port of a new session. Nothing is sent yet. Raises PeerUnreachable if there is no way."""
+    there, back = None, None
+    if caller.host != target.host:
+        there = fabric.wires.route(caller.host, target.host)
+        back = fabric.wires.route(target.host, caller.host)
+        if there.is_blocked:
+            raise PeerUnreachable(
+                f"{target.peer_id} is behind NAT, as we are; no hole can be punched and there is no relay"
+            )
+    near = Port(fabric, caller.host, method, route=there, is_caller=True)
+    far = Port(fabric, target.host, method, route=back, is_caller=False)
     near.peer, far.peer = target.peer_id, caller.peer_id
     near.far, far.far = far, near
     near.attach(caller)
+    if there is not None and back is not None and there.connect_s:
+        near.delay(there.connect_s + there.path.latency_s)
+        there.connect_s = back.connect_s = 0.0
     return near
 
 
 class Port:
     """One end of a session."""
 
+    __slots__ = (
+        *("_closed", "_credits", "_error", "_fabric", "_flow", "_inbox", "_last_arrival_s", "_lost", "_owner"),
+        *("_progress_s", "_reader", "_route", "_unread_bytes", "_writer"),
+        *("far", "host", "is_caller", "method", "on_failure", "peer"),
+    )
+
     peer: PeerId
     """Who is at the other end."""
     far: Port
 
-    def __init__(self, fabric: Fabric, host: str, method: str, *, is_caller: bool) -> None:
+    def __init__(self, fabric: Fabric, host: str, method: str, *, route: Route | None, is_caller: bool) -> None:
+        """Args: route: to the other end; None within a host, where nothing takes time."""
         self.host = host
         self.method = method
         self.is_caller = is_caller
-        self.progress_s = fabric.loop.time()
-        """When something last moved in either direction."""
         self.on_failure: Callable[[], object] | None = None
         self._fabric = fabric
+        self._route = route
         self._owner: Endpoint | None = None
-        self._inbox: deque[Message] = deque()
-        self._travelling: deque[Message] = deque()
+        self._inbox: deque[Message] | None = None
+        self._credits: deque[tuple[float, int]] | None = None
         self._unread_bytes = 0
+        self._progress_s = fabric.loop.now_s
         self._last_arrival_s = 0.0
         self._flow: Flow | None = None
         self._lost = False
         self._closed = False
         self._error: Exception | None = None
-        self._waiting: list[asyncio.Future[None]] = []
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
 
     def attach(self, owner: Endpoint) -> None:
         self._owner = owner
@@ -120,48 +153,69 @@ class Port:
     # ------------------------------------------------------------------------------------------------- for the owner
 
     async def send(self, message: Message) -> None:
-        """Transfer a message once the other end has room; returns when the last byte has left.
+        """Transfer a message once the other end has room; returns when the last byte has left. One at a time.
 
         Raises: what the session failed with.
         """
-        n_bytes = message.wire_bytes(self.method)
-        while self._unread_bytes and self._unread_bytes + n_bytes > WINDOW_BYTES:
-            await self._change()
-        self._check()
-        assert self._owner is not None
-        self._owner.traffic.sent[self.method] += n_bytes
+        n_bytes = message.n_bytes = message.wire_bytes(self.method)
+        if self._unread_bytes and self._unread_bytes + n_bytes > WINDOW_BYTES:
+            await self._room_for(n_bytes)
+        if self._error is not None:
+            raise self._error
+        owner = self._owner
+        assert owner is not None
+        if owner.tamper is not None:
+            message.payload = owner.tamper(self.method, message.payload)
+        owner.traffic.sent[self.method] += n_bytes
         self._unread_bytes += n_bytes
-        await self._transfer(n_bytes)
-        self._check()
-        self.progress_s = self._fabric.loop.time()
-        self._travelling.append(message)
-        self._call_there(self._arrive, n_bytes)
+        if self._route is not None:
+            flow = self._flow = self._fabric.wires.start(self._route, n_bytes)
+            try:
+                await flow
+            finally:
+                self._flow = None
+                if flow.is_running:
+                    self._fabric.wires.stop(flow)
+            if self._error is not None:
+                raise self._error
+        self._progress_s = self._fabric.loop.now_s
+        self._fabric.loop.post(self._arrival_s(n_bytes), self._arrive, message)
 
     async def receive(self) -> Message:
-        """The next message, in order. Raises what the session failed with, after what came before."""
+        """The next message, in order. One at a time. Raises what the session failed with, after what came before."""
         while not self._inbox:
-            await self._change()
+            if self._error is not None:
+                raise self._error
+            self._reader = self._fabric.loop.create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
         message = self._inbox.popleft()
         if message.kind is Kind.CHUNK:
-            n_bytes = message.wire_bytes(self.method)
-            self._call_there(lambda: self.far.credit(n_bytes), 0)
+            self._give_credit(message)
         return message
+
+    def progress_s(self) -> float:
+        """When something last moved in either direction."""
+        self._take_credits()
+        return self._progress_s
 
     def fail(self, error: Exception) -> None:
         """End the session at this end, with an error for whoever sends or receives."""
         if self._closed or self._error is not None:
             return
         self._error = error
-        if self._flow is not None and not self._flow.done.done():
-            self._flow.done.set_result(None)
-        self._wake()
+        _wake(self._flow)
+        _wake(self._reader)
+        _wake(self._writer)
         if self.on_failure is not None:
             self.on_failure()
 
     def close(self) -> None:
         """Part from the other end; if it has not done so itself, it sees a reset."""
         if self._leave() and not self.far._closed:
-            self._call_there(self._reset_far, 0)
+            self._fabric.loop.post(self._arrival_s(0), self._reset_far)
 
     def finish(self) -> None:
         """Part after the last message: the other end needs no other news."""
@@ -173,7 +227,11 @@ class Port:
         if not silent:
             self.close()
         elif self._leave() and self.is_caller:
-            self._fabric.loop.call_later(KEEPALIVE_S, self._reset_far)
+            self._later(KEEPALIVE_S, self._reset_far)
+
+    def delay(self, seconds: float) -> None:
+        """Nothing that is sent from now on arrives sooner than so much later."""
+        self._last_arrival_s = max(self._last_arrival_s, self._fabric.loop.now_s + seconds)
 
     def _leave(self) -> bool:
         """False if it has left before."""
@@ -182,53 +240,54 @@ class Port:
         self._closed = True
         if self._owner is not None:
             self._owner.ports.pop(self, None)
+        if self.far._closed:  # part for good, so that neither keeps the other's memory
+            self.far.far = self.far = _NOWHERE
         return True
 
     # ---------------------------------------------------------------------------------------------- between the ends
 
-    async def _transfer(self, n_bytes: int) -> None:
-        flow = self._fabric.wires.start(self.host, self.far.host, n_bytes)
-        if flow is None:
-            return
-        self._flow = flow
-        try:
-            await flow.done
-        finally:
-            self._fabric.wires.stop(flow)
-            self._flow = None
+    def _arrival_s(self, n_bytes: int) -> float:
+        """When something that leaves now gets there; never before what left earlier, nor in the same instant."""
+        arrival_s = self._fabric.loop.now_s
+        if self._route is not None:
+            arrival_s += self._route.draw_delay_s(n_bytes)
+        earliest_s = self._last_arrival_s + _SPACING_S
+        if arrival_s < earliest_s:
+            arrival_s = earliest_s
+        self._last_arrival_s = arrival_s
+        return arrival_s
 
-    def _call_there(self, arrival: Callable[[], object], n_bytes: int) -> None:
-        """Call when something that leaves now gets there; never before what left earlier."""
-        now = self._fabric.loop.time()
-        delay_s = self._fabric.wires.draw_delay_s(self.host, self.far.host, n_bytes)
-        self._last_arrival_s = max(self._last_arrival_s, now + delay_s)
-        self._fabric.loop.call_at(self._last_arrival_s, arrival, context=Context())
-
-    def _arrive(self) -> None:
-        message = self._travelling.popleft()
+    def _arrive(self, message: Message) -> None:
         if self._vanishes():
             return
-        if message.kind in (Kind.CALL, Kind.STREAM) and not self._connect():
+        opens, far = message.kind in _OPENING, self.far
+        if opens and not self._connect():
             return
-        owner = self.far._owner
-        if owner is None or owner.closed or self.far._closed:
+        owner = far._owner
+        if owner is None or owner.closed or far._closed:
             return
-        self._fabric.trace.record(self._fabric.loop.time(), self.host, owner.host, self.method, message.payload)
-        owner.traffic.received[self.method] += message.wire_bytes(self.method)
-        self.far.progress_s = self._fabric.loop.time()
-        if message.kind in (Kind.CALL, Kind.STREAM):
-            owner.accept(self.far, message)
+        now_s = self._fabric.loop.now_s
+        self._fabric.trace.record(now_s, self.host, owner.host, self.method, message.payload)
+        owner.traffic.received[self.method] += message.n_bytes
+        far._progress_s = now_s
+        if opens:
+            owner.accept(far, message)
         else:
-            self.far._inbox.append(message)
-            self.far._wake()
+            if far._inbox is None:
+                far._inbox = deque()
+            far._inbox.append(message)
+            _wake(far._reader)
 
     def _vanishes(self) -> bool:
         """What a partition swallowed leaves a gap, so nothing that follows can be delivered either."""
-        if not self._lost and self._fabric.wires.is_cut(self.host, self.far.host):
+        if not self._lost and self._is_cut():
             self._lost = True
             if not self.far.is_caller:
-                self._fabric.loop.call_later(KEEPALIVE_S, self._reset_far)
+                self._later(KEEPALIVE_S, self._reset_far)
         return self._lost
+
+    def _is_cut(self) -> bool:
+        return self._route is not None and self._route.is_cut
 
     def _connect(self) -> bool:
         """Meet whoever is at home where the request arrives."""
@@ -237,48 +296,87 @@ class Port:
             self.far.attach(there)
             return True
         if not there.silent:
-            self.far._call_there(self.far._reset_far, 0)
+            far = self.far
+            self._fabric.loop.post(far._arrival_s(0), far._reset_far)
         return False
 
     def _reset_far(self) -> None:
         """Runs when news of this end's departure get there."""
-        wires = self._fabric.wires
-        if wires.is_cut(self.host, self.far.host):
+        if self._is_cut():
             if not self.far.is_caller:
-                self._fabric.loop.call_later(KEEPALIVE_S, self._fail_far)
+                self._later(KEEPALIVE_S, self._fail_far)
             return
         self._fail_far()
 
     def _fail_far(self) -> None:
+        if self.far._closed:
+            return
         own = self.far.peer
         self.far.fail(PeerUnreachable(f"the connection to {own} failed during {self.method!r}: is it still running?"))
 
-    def credit(self, n_bytes: int) -> None:
-        """The other end has read so much."""
-        if self._fabric.wires.is_cut(self.far.host, self.host):
+    def _later(self, seconds: float, callback: Callable[[], object]) -> None:
+        loop = self._fabric.loop
+        loop.post(loop.now_s + seconds, callback)
+
+    # ------------------------------------------------------------------------------------------------ flow control
+
+    def _give_credit(self, message: Message) -> None:
+        """Tell the sender that a chunk has been read. It looks when it needs to know; if it waits, it is woken."""
+        arrival_s, sender = self._arrival_s(0), self.far
+        if sender._closed:
             return
-        self._unread_bytes -= n_bytes
-        self.progress_s = self._fabric.loop.time()
-        self._wake()
+        if sender._credits is None:
+            sender._credits = deque()
+        sender._credits.append((arrival_s, message.n_bytes))
+        if sender._writer is not None:
+            self._fabric.loop.post(arrival_s, _wake_writer, sender)
 
-    # ------------------------------------------------------------------------------------------------------- waiting
+    def _take_credits(self) -> None:
+        """Count what the other end has read, as far as the news have arrived; a partition swallows news."""
+        read, now_s = self._credits, self._fabric.loop.now_s
+        way_back = self.far._route
+        while read and read[0][0] <= now_s:
+            arrived_s, n_bytes = read.popleft()
+            if way_back is not None and way_back.was_cut(arrived_s):
+                continue
+            self._unread_bytes -= n_bytes
+            self._progress_s = max(self._progress_s, arrived_s)
 
-    def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
+    async def _room_for(self, n_bytes: int) -> None:
+        loop = self._fabric.loop
+        self._take_credits()
+        while self._unread_bytes and self._unread_bytes + n_bytes > WINDOW_BYTES:
+            if self._error is not None:
+                raise self._error
+            self._writer = loop.create_future()
+            for arrives_s, _ in self._credits or ():
+                loop.post(arrives_s, _wake_writer, self)
+            try:
+                await self._writer
+            finally:
+                self._writer = None
+            self._take_credits()
 
-    async def _change(self) -> None:
-        self._check()
-        waiter: asyncio.Future[None] = self._fabric.loop.create_future()
-        self._waiting.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
 
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+_OPENING = (Kind.CALL, Kind.STREAM)
+
+
+class _Nowhere(Port):
+    """What a port has at its other end once both have closed."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.is_caller, self._closed, self._owner, self._route = True, True, None, None
+
+
+_NOWHERE = _Nowhere()
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
+
+
+def _wake_writer(port: Port) -> None:
+    _wake(port._writer)

@@ -1,147 +1,151 @@
-"""The modelled internet: access lines, latencies, losses, partitions.
+"""The modelled internet: access lines, latencies, losses, partitions, relays.
 
-Every host has one line up and one down, shared by all its transfers; the middle is never the bottleneck. A message
-occupies both ends' lines while it is transferred, then travels for the latency of the path. Losses cost time, not
-data: packets are sent again, as TCP does.
+Every host has one line up and one down, shared by all its transfers; the middle is not a bottleneck unless a path says
+so. A message occupies both ends' lines while it is transferred, then travels for the latency of the path. Losses cost
+time, not data: packets are sent again, as TCP does. Within one request messages therefore arrive once and in order;
+requests overtake each other as their delays have it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from .flows import Flows
-from .sharing import Flow, Link
+from .draws import Draws, seed_of
+from .flows import Flow, Flows
+from .loop import VirtualLoop
+from .nat import PUNCH_ROUND_TRIPS, Nat, Reach, reach
+from .paths import Line, Path, Route
 
-PACKET_BYTES = 1400
-RETRANSMIT_S = 0.2
-"""Least time until a sender notices that the last packet of a message was lost; doubles each time."""
-
-_RETRANSMITS_MAX = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """A host's access to the internet, in bytes per second. 0 stalls it; inf is no limit."""
-
-    up_bytes_per_s: float = 12.5e6
-    down_bytes_per_s: float = 12.5e6
-
-    def __post_init__(self) -> None:
-        for name, value in (("up_bytes_per_s", self.up_bytes_per_s), ("down_bytes_per_s", self.down_bytes_per_s)):
-            if not value >= 0:
-                raise ValueError(f"{name} is {value}: expected a number of bytes per second, 0 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Path:
-    """One direction between two hosts."""
-
-    latency_s: float = 0.02
-    jitter_s: float = 0.005
-    """Each message takes up to this much longer, uniformly."""
-    loss: float = 0.0
-    """Probability that a packet is lost."""
-
-    def __post_init__(self) -> None:
-        if not (self.latency_s >= 0 and self.jitter_s >= 0 and 0 <= self.loss < 1):
-            raise ValueError(f"{self} is impossible: times are 0 or more seconds, loss is at least 0 and below 1")
+PathRule = Callable[[str, str], Path]
+"""(source, target) -> the path between two hosts for which nothing else was set."""
 
 
 class Wires:
     """Moves bytes between hosts, which it knows by name."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, seed: int, path: Path) -> None:
+    def __init__(self, loop: VirtualLoop, *, seed: int, path: Path | PathRule) -> None:
         """Args: path: between hosts for which nothing else was set."""
+        self._loop = loop
         self._seed = seed
-        self._default = path
+        self._rule: PathRule = path if callable(path) else lambda source, target: path
         self._flows = Flows(loop)
-        self._up: dict[str, Link] = {}
-        self._down: dict[str, Link] = {}
-        self._paths: dict[tuple[str, str], Path] = {}
-        self._random: dict[tuple[str, str], random.Random] = {}
+        self._hosts: list[str] = []
+        self._up: dict[str, int] = {}
+        self._down: dict[str, int] = {}
+        self._nat: dict[str, Nat] = {}
+        self._relays: list[str] = []
+        self._routes: dict[tuple[str, str], Route] = {}
         self._cuts: dict[tuple[str, str], None] = {}
 
     # ------------------------------------------------------------------------------------------------------- topology
 
     @property
     def hosts(self) -> list[str]:
-        return list(self._up)
+        """In the order in which they were attached. Not to be changed."""
+        return self._hosts
 
-    def attach(self, host: str, line: Line) -> None:
-        self._up[host] = Link(name=f"{host} up", bytes_per_s=line.up_bytes_per_s)
-        self._down[host] = Link(name=f"{host} down", bytes_per_s=line.down_bytes_per_s)
+    def attach(self, host: str, line: Line, *, nat: Nat = Nat.OPEN, relay: bool = False) -> None:
+        """Args: relay: carries the bytes of pairs that cannot connect otherwise. The first relays serve."""
+        self._hosts.append(host)
+        self._up[host] = self._flows.add_link(line.up_bytes_per_s)
+        self._down[host] = self._flows.add_link(line.down_bytes_per_s)
+        self._nat[host] = nat
+        if relay:
+            self._relays.append(host)
+            self._routes = {pair: route for pair, route in self._routes.items() if not route.is_blocked}
 
     def line(self, host: str) -> Line:
-        return Line(up_bytes_per_s=self._up[host].bytes_per_s, down_bytes_per_s=self._down[host].bytes_per_s)
+        return Line(
+            up_bytes_per_s=self._flows.speed(self._up[host]), down_bytes_per_s=self._flows.speed(self._down[host])
+        )
 
     def set_line(self, host: str, line: Line) -> None:
         """Change a host's speed; transfers under way go on at the new one."""
-        self._up[host].bytes_per_s = line.up_bytes_per_s
-        self._down[host].bytes_per_s = line.down_bytes_per_s
-        self._flows.touch(self._up[host])
-        self._flows.touch(self._down[host])
+        self._flows.set_speed(self._up[host], line.up_bytes_per_s)
+        self._flows.set_speed(self._down[host], line.down_bytes_per_s)
+
+    def route(self, source: str, target: str) -> Route:
+        """What messages from one host to another meet."""
+        found = self._routes.get((source, target))
+        if found is None:
+            found = self._routes[source, target] = self._new_route(source, target)
+        return found
 
     def path(self, source: str, target: str) -> Path:
-        return self._paths.get((source, target), self._default)
+        return self.route(source, target).path
 
     def set_path(self, source: str, target: str, path: Path) -> None:
         """Set one direction, for messages whose transfer ends from now on."""
-        self._paths[source, target] = replace(path)
+        self.route(source, target).path = replace(path)
+
+    def reach(self, a: str, b: str) -> Reach:
+        """How two hosts are connected."""
+        return reach(self._seed, a, self._nat[a], b, self._nat[b])
 
     def cut(self, sources: Iterable[str], targets: Iterable[str]) -> None:
-        """Lose everything from any of these to any of those, what is on its way included, until `heal`."""
-        ends = list(targets)
-        self._cuts.update({(source, target): None for source in sources for target in ends})
+        """Lose everything from any of these to any of those, what is on its way included, until it heals."""
+        ends, now_s = list(targets), self._loop.time()
+        for source in sources:
+            for target in ends:
+                self._cuts[source, target] = None
+                self.route(source, target).cut(now_s)
 
-    def heal(self) -> None:
-        self._cuts.clear()
+    def heal(self, pairs: Iterable[tuple[str, str]] | None = None) -> None:
+        """End these cuts, or all."""
+        for pair in list(self._cuts) if pairs is None else pairs:
+            self._cuts.pop(pair, None)
+            self.route(*pair).heal(self._loop.time())
 
     def is_cut(self, source: str, target: str) -> bool:
         return (source, target) in self._cuts
 
     # ------------------------------------------------------------------------------------------------------- transport
 
-    def start(self, source: str, target: str, n_bytes: int) -> Flow | None:
-        """Begin to send; None within a host, where it takes no time."""
-        if source == target:
-            return None
-        sent = n_bytes / (1 - self.path(source, target).loss)
-        return self._flows.start((self._up[source], self._down[target]), sent)
+    def start(self, route: Route, n_bytes: int) -> Flow:
+        """Begin to send."""
+        path = route.path
+        sent = n_bytes / (1 - path.loss) if path.loss else n_bytes
+        if path.bytes_per_s == math.inf:
+            return self._flows.start(route.links, sent)
+        return self._flows.start(route.links, sent, bytes_per_s_max=path.bytes_per_s)
 
     def stop(self, flow: Flow) -> None:
         self._flows.stop(flow)
-
-    def draw_delay_s(self, source: str, target: str, n_bytes: int) -> float:
-        """How long after its transfer a message arrives: latency, jitter, and the time that losses cost."""
-        if source == target:
-            return 0.0
-        path, draw = self.path(source, target), self._draws(source, target)
-        delay = path.latency_s + draw.random() * path.jitter_s
-        return delay + self._retransmits_s(path, n_bytes, draw) if path.loss else delay
 
     def round_trip_s(self, a: str, b: str) -> float:
         """Latency there and back, without jitter."""
         return 0.0 if a == b else self.path(a, b).latency_s + self.path(b, a).latency_s
 
-    def _retransmits_s(self, path: Path, n_bytes: int, draw: random.Random) -> float:
-        """Losses in the middle of a message are repaired in one more latency each way, losses of its end by a timer."""
-        n_packets = -(-n_bytes // PACKET_BYTES)
-        delay = 0.0
-        if draw.random() > (1 - path.loss) ** (n_packets - 1):
-            delay += 2 * path.latency_s
-        timer = max(RETRANSMIT_S, 3 * path.latency_s)
-        for _ in range(_RETRANSMITS_MAX):
-            if draw.random() >= path.loss:
-                break
-            delay += timer
-            timer *= 2
-        return delay
+    # ------------------------------------------------------------------------------------------------------- the rest
 
-    def _draws(self, source: str, target: str) -> random.Random:
-        """Each direction has its own randomness, so that traffic elsewhere does not change it."""
-        if (source, target) not in self._random:
-            self._random[source, target] = random.Random(f"path {self._seed} {source} {target}")
-        return self._random[source, target]
+    def _new_route(self, source: str, target: str) -> Route:
+        draws = Draws(seed_of("path", self._seed, source, target))
+        path, how, relay = self._rule(source, target), self.reach(source, target), self._relay(source, target)
+        if relay is not None:
+            links = (self._up[source], self._down[relay], self._up[relay], self._down[target])
+            return Route(_joined(self._rule(source, relay), self._rule(relay, target)), draws, links)
+        route = Route(path, draws, (self._up[source], self._down[target]))
+        route.is_blocked = how is Reach.RELAYED
+        if how is Reach.PUNCHED:
+            route.connect_s = PUNCH_ROUND_TRIPS * (path.latency_s + self._rule(target, source).latency_s)
+        return route
+
+    def _relay(self, a: str, b: str) -> str | None:
+        """The relay of a pair that needs one: always the same, another for other pairs."""
+        candidates = [host for host in self._relays if host not in (a, b)]
+        if self.reach(a, b) is not Reach.RELAYED or not candidates:
+            return None
+        first, second = sorted((a, b))
+        return candidates[seed_of("relay", self._seed, first, second) % len(candidates)]
+
+
+def _joined(first: Path, second: Path) -> Path:
+    """Two paths, one after the other."""
+    return Path(
+        latency_s=first.latency_s + second.latency_s,
+        jitter_s=first.jitter_s + second.jitter_s,
+        loss=1 - (1 - first.loss) * (1 - second.loss),
+        bytes_per_s=min(first.bytes_per_s, second.bytes_per_s),
+    )

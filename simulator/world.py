@@ -19,19 +19,21 @@ import hashlib
 import random
 from collections.abc import Coroutine, Iterable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from ..protocol.errors import unknown_name
 from ..protocol.identity import Identity
 from .directory import Directory
 from .guard import forbid_wall_clock
-from .host import Host, adopting_task_factory
+from .host import Host, owner_of
 from .loop import VirtualLoop
+from .nat import Nat
 from .network import SimulatedNetwork
+from .paths import Line, Path
 from .processor import Processor
 from .session import Fabric
 from .trace import Trace
-from .wires import Line, Path, Wires
+from .wires import PathRule, Wires
 
 T = TypeVar("T")
 
@@ -46,6 +48,8 @@ class Simulation:
         latency_s, jitter_s, loss: of every path for which `set_path` says nothing else; see `wires.Path`.
         up_bytes_per_s, down_bytes_per_s: of every host that is not given its own.
         spread_s: mean time until others see a published record.
+        stale: probability that a search of the DHT finds the record before the newest.
+        paths: (source, target) -> their path, instead of one for all.
         shuffle_seed: permute what is ready at the same instant, to find code that relies on its order.
     """
 
@@ -59,7 +63,9 @@ class Simulation:
         down_bytes_per_s: float = 12.5e6,
         loss: float = 0.0,
         spread_s: float = 0.1,
+        stale: float = 0.0,
         shuffle_seed: int | None = None,
+        paths: PathRule | None = None,
     ) -> None:
         self.seed = seed
         self.random = random.Random(f"simulation {seed}")
@@ -67,12 +73,14 @@ class Simulation:
         self.hosts: dict[str, Host] = {}
         self._line = Line(up_bytes_per_s=up_bytes_per_s, down_bytes_per_s=down_bytes_per_s)
         self._loop = VirtualLoop(shuffle_seed=shuffle_seed)
-        self._loop.set_task_factory(adopting_task_factory)  # type: ignore[arg-type]  # typeshed knows no context
+        self._loop.owner_of = owner_of
         path = Path(latency_s=latency_s, jitter_s=jitter_s, loss=loss)
-        self._wires = Wires(self._loop, seed=seed, path=path)
+        self._wires = Wires(self._loop, seed=seed, path=paths or path)
         self._trace = Trace()
         self._fabric = Fabric(loop=self._loop, wires=self._wires, trace=self._trace)
-        self._directory = Directory(self._loop, self._wires, seed=seed, spread_s=spread_s)
+        self._directory = Directory(
+            self._loop, self._wires, seed=seed, spread_s=spread_s, stale=stale, lives=self._incarnation
+        )
 
     # --------------------------------------------------------------------------------------------------------- hosts
 
@@ -86,27 +94,32 @@ class Simulation:
         up_bytes_per_s: float | None = None,
         down_bytes_per_s: float | None = None,
         clock_skew_s: float = 0.0,
+        nat: Nat = Nat.OPEN,
+        relay: bool = False,
     ) -> Host:
         """Add a machine, switched on.
 
         Args:
             identity: None: one that follows from the seed and the name.
-            clock_skew_s: how far its wall clock is ahead.
+            clock_skew_s: how far its wall clock is ahead; may be changed later on the host.
+            nat: who can dial it.
+            relay: lets those through it that cannot connect otherwise.
         Raises: ValueError if there is one of this name.
         """
         if name in self.hosts:
             raise ValueError(f"there is a host {name!r} already: names are unique")
-        self._wires.attach(name, _changed(self._line, up_bytes_per_s, down_bytes_per_s))
-        self.hosts[name] = Host(
+        self._wires.attach(name, _changed(self._line, up_bytes_per_s, down_bytes_per_s), nat=nat, relay=relay)
+        host = self.hosts[name] = Host(
             name=name,
             identity=identity or Identity(hashlib.sha256(f"identity {self.seed} {name}".encode()).digest()),
             seed=self.seed,
             processor=Processor(flops_per_s=flops_per_s, memory_bytes_per_s=memory_bytes_per_s),
-            unix_time_s=lambda: EPOCH_UNIX_S + self._loop.time() + clock_skew_s,
+            clock=lambda: EPOCH_UNIX_S + self._loop.time(),
             connect=lambda machine: SimulatedNetwork(self._fabric, self._directory, machine),
             loop=self._loop,
         )
-        return self.hosts[name]
+        host.clock_skew_s = clock_skew_s
+        return host
 
     # -------------------------------------------------------------------------------------------------------- faults
 
@@ -125,6 +138,7 @@ class Simulation:
         latency_s: float | None = None,
         jitter_s: float | None = None,
         loss: float | None = None,
+        bytes_per_s: float | None = None,
         one_way: bool = False,
     ) -> None:
         """Change what messages from `a` to `b` meet, and those from `b` to `a` unless `one_way`."""
@@ -136,6 +150,7 @@ class Simulation:
                 latency_s=old.latency_s if latency_s is None else latency_s,
                 jitter_s=old.jitter_s if jitter_s is None else jitter_s,
                 loss=old.loss if loss is None else loss,
+                bytes_per_s=old.bytes_per_s if bytes_per_s is None else bytes_per_s,
             )
             self._wires.set_path(source, target, new)
 
@@ -147,10 +162,17 @@ class Simulation:
         if not one_way:
             self._wires.cut(right, left)
 
-    def heal(self) -> None:
-        """End all partitions. Requests that lost something to them stay broken; those that were idle go on."""
-        self._wires.heal()
-        self._directory.heal()
+    def heal(self, these: Iterable[str | Host] | None = None, those: Iterable[str | Host] = ()) -> None:
+        """End all partitions, or those between two groups. Requests that lost something to them stay broken; those
+        that were idle go on."""
+        if these is None:
+            self._wires.heal()
+            self._directory.heal()
+            return
+        left, right = [self._name(host) for host in these], [self._name(host) for host in those]
+        pairs = [(a, b) for a in left for b in right] + [(b, a) for a in left for b in right]
+        self._wires.heal(pairs)
+        self._directory.heal(pairs)
 
     # ------------------------------------------------------------------------------------------------------- running
 
@@ -172,6 +194,10 @@ class Simulation:
         """Virtual seconds since the beginning."""
         return self._loop.time()
 
+    def record_deliveries(self, sink: TextIO) -> None:
+        """Write a line for every delivery, to an open file that outlives the last `trace_hash`."""
+        self._trace.sink = sink
+
     @property
     def n_deliveries(self) -> int:
         """Messages and chunks that arrived so far."""
@@ -187,6 +213,10 @@ class Simulation:
         finally:
             for host in self.hosts.values():
                 host.kill(silent=True)
+
+    def _incarnation(self, host: str) -> int | None:
+        found = self.hosts.get(host)
+        return found.incarnation if found is not None and not found.network.closed else None
 
     def _name(self, host: str | Host) -> str:
         name = host.name if isinstance(host, Host) else host

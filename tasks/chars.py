@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,9 @@ from ..algorithms.options import OptionValue, describe_options, read_options, re
 from . import gpt, initialise, text
 from .errors import BadData
 from .fingerprint import fingerprint
-from .task import Evaluation, Indices, Task
+from .layers import Layer
+from .staged import Staged
+from .task import Evaluation, Indices
 
 HELD_OUT_FRACTION: Final = 0.1
 N_EVALUATION_WINDOWS: Final = 64
@@ -42,7 +44,7 @@ class CharsOptions:
         require(8 <= self.context <= 4096, "context", "between 8 and 4096", self.context)
 
 
-class Chars(Task):
+class Chars(Staged):
     """Next-character prediction; the last tenth of the text is held out. Losses are in nats per character."""
 
     name = "chars"
@@ -67,28 +69,36 @@ class Chars(Task):
         return len(self._corpus.characters)
 
     def build_model(self, seed: int) -> torch.nn.Module:
-        o = self._options
-        return gpt.build_gpt(
-            n_vocabulary=self.n_vocabulary,
-            context=o.context,
-            d_model=o.d_model,
-            n_layers=o.n_layers,
-            n_heads=o.n_heads,
-            seed=seed,
-        )
+        return gpt.build_gpt(self._shape, seed)
 
-    def loss(self, model: torch.nn.Module, indices: Indices) -> torch.Tensor:
-        return self._window_loss(model, self._train, torch.from_numpy(indices))
+    def build_skeleton(self) -> torch.nn.Module:
+        return initialise.build_without_memory(self._shape.build)
+
+    def build_part(self, seed: int, paths: Collection[str]) -> torch.nn.Module:
+        return gpt.build_gpt(self._shape, seed, keep=paths)
+
+    def layers(self, model: torch.nn.Module) -> tuple[Layer, ...]:
+        return gpt.gpt_layers(self._options.n_layers)
+
+    def inputs(self, indices: Indices) -> torch.Tensor:
+        return self._windows(self._train, torch.from_numpy(indices))[:, :-1]
+
+    def targets(self, indices: Indices) -> torch.Tensor:
+        return self._windows(self._train, torch.from_numpy(indices))[:, 1:]
+
+    def output_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
 
     @torch.no_grad()
     def evaluate(self, model: torch.nn.Module) -> Evaluation:
         n_windows = min(N_EVALUATION_WINDOWS, (len(self._held_out) - 1) // self._options.context)
         last = len(self._held_out) - self._options.context - 1
         starts = torch.from_numpy(np.linspace(0, last, n_windows).astype(np.int64))
-        return Evaluation(loss=float(self._window_loss(model, self._held_out, starts)))
+        windows = self._windows(self._held_out, starts)
+        return Evaluation(loss=float(self.output_loss(model(windows[:, :-1]), windows[:, 1:])))
 
     def fingerprint(self) -> str:
-        sources = (Chars, gpt.GPT, initialise.build_initialised, text.Corpus)
+        sources = (Chars, Staged, gpt.GPT, initialise.build_initialised, text.Corpus)
         return fingerprint(sources=sources, options=describe_options(self._options), data=[self._text.encode()])
 
     def flops_per_sample(self) -> float:
@@ -108,7 +118,17 @@ class Chars(Task):
             tokens = torch.cat([tokens, torch.multinomial(probabilities, 1, generator=generator)])
         return self._corpus.decode(tokens[window:].numpy())
 
-    def _window_loss(self, model: torch.nn.Module, tokens: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
-        windows = tokens[starts[:, None] + torch.arange(self._options.context + 1)]
-        logits = model(windows[:, :-1])
-        return F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
+    @property
+    def _shape(self) -> gpt.Shape:
+        o = self._options
+        return gpt.Shape(
+            n_vocabulary=self.n_vocabulary,
+            context=o.context,
+            d_model=o.d_model,
+            n_layers=o.n_layers,
+            n_heads=o.n_heads,
+        )
+
+    def _windows(self, tokens: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        """Tokens [n, context + 1] from each start: inputs, and shifted by one the targets."""
+        return tokens[starts[:, None] + torch.arange(self._options.context + 1)]

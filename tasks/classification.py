@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .task import Evaluation, Indices, Task
+from .staged import Staged
+from .task import Evaluation, Indices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class Labelled:
         return tuple(part.numpy().data.cast("B") for part in (self.inputs, self.labels))
 
 
-class Classification(Task):
+class Classification(Staged):
     """Cross-entropy on labelled samples; evaluation adds the accuracy."""
 
     @property
@@ -40,15 +41,20 @@ class Classification(Task):
     def n_train(self) -> int:
         return len(self.train.labels)
 
-    def loss(self, model: torch.nn.Module, indices: Indices) -> torch.Tensor:
-        chosen = torch.from_numpy(indices)
-        return F.cross_entropy(model(_as_float(self.train.inputs[chosen])), self.train.labels[chosen])
+    def inputs(self, indices: Indices) -> torch.Tensor:
+        return _as_float(self.train.inputs[torch.from_numpy(indices)])
+
+    def targets(self, indices: Indices) -> torch.Tensor:
+        return self.train.labels[torch.from_numpy(indices)]
+
+    def output_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(outputs, targets)
 
     @torch.no_grad()
     def evaluate(self, model: torch.nn.Module) -> Evaluation:
         logits = model(_as_float(self.held_out.inputs))
         right = logits.argmax(1) == self.held_out.labels
-        loss = F.cross_entropy(logits, self.held_out.labels)
+        loss = self.output_loss(logits, self.held_out.labels)
         return Evaluation(loss=float(loss), accuracy=float(right.float().mean()))
 
 

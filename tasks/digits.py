@@ -16,6 +16,7 @@ from . import initialise
 from .classification import Classification, Labelled
 from .errors import BadData, MissingData
 from .fingerprint import fingerprint
+from .staged import Staged
 
 HELD_OUT_EVERY: Final = 5
 N_PIXELS: Final = 64
@@ -60,7 +61,7 @@ class Digits(Classification):
 
     def fingerprint(self) -> str:
         return fingerprint(
-            sources=(Digits, Classification, initialise.build_initialised),
+            sources=(Digits, Classification, Staged, initialise.build_initialised),
             options=describe_options(self._options),
             data=[*self._train.bytes_for_fingerprint(), *self._held_out.bytes_for_fingerprint()],
         )

@@ -17,3 +17,7 @@ class MissingData(TaskError):
 
 class BadData(TaskError):
     """The data are there and cannot be used."""
+
+
+class CannotCut(TaskError):
+    """The model cannot be cut into these stages; the message says what is in the way."""

@@ -17,6 +17,7 @@ from .classification import Classification, Labelled
 from .errors import BadData, MissingData
 from .fingerprint import fingerprint
 from .idx import read_idx
+from .staged import Staged
 
 DEBIAN_DIR: Final = Path("/usr/share/datasets/fashion-mnist")
 """Where the package dataset-fashion-mnist puts its four files."""
@@ -63,7 +64,7 @@ class Fashion(Classification):
 
     def fingerprint(self) -> str:
         return fingerprint(
-            sources=(Fashion, Classification, initialise.build_initialised, read_idx),
+            sources=(Fashion, Classification, Staged, initialise.build_initialised, read_idx),
             options=describe_options(self._options),
             data=[*self._train.bytes_for_fingerprint(), *self._held_out.bytes_for_fingerprint()],
         )

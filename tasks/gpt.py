@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .initialise import build_initialised
+from .layers import Layer
 
 
 class Block(nn.Module):
@@ -57,25 +60,74 @@ class GPT(nn.Module):
 
     def hidden(self, tokens: Tensor) -> Tensor:
         """The last layer's output, [n, t, d_model]."""
-        x = self.token(tokens) + self.position.weight[: tokens.shape[1]]
+        x = _run_embedding((self.token, self.position), tokens)
         for block in self.blocks:
             x = block(x)
         out: Tensor = self.norm(x)
         return out
 
 
-def build_gpt(*, n_vocabulary: int, context: int, d_model: int, n_layers: int, n_heads: int, seed: int) -> nn.Module:
-    """A GPT whose weights follow from the seed: normal with deviation .02, less where a layer adds to the residual."""
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """The sizes of a GPT."""
 
-    def build() -> GPT:
-        return GPT(n_vocabulary=n_vocabulary, context=context, d_model=d_model, n_layers=n_layers, n_heads=n_heads)
+    n_vocabulary: int
+    context: int
+    d_model: int
+    n_layers: int
+    n_heads: int
 
-    model = build_initialised(build, seed, draw=_draw)
+    def build(self) -> GPT:
+        return GPT(
+            n_vocabulary=self.n_vocabulary,
+            context=self.context,
+            d_model=self.d_model,
+            n_layers=self.n_layers,
+            n_heads=self.n_heads,
+        )
+
+
+def build_gpt(shape: Shape, seed: int, *, keep: Collection[str] | None = None) -> nn.Module:
+    """A GPT whose weights follow from the seed: normal with deviation .02, less where a layer adds to the residual.
+
+    Args:
+        keep: as for `build_initialised`.
+    """
+    model = build_initialised(shape.build, seed, draw=_draw, keep=keep)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith(("attention_out.weight", "down.weight")):
-                parameter.div_(math.sqrt(2 * n_layers))
+                parameter.div_(math.sqrt(2 * shape.n_layers))
     return model
+
+
+def gpt_layers(n_layers: int) -> tuple[Layer, ...]:
+    """The embedding, each block, and the head, which shares the embedding's weights."""
+    blocks = [Layer(name=f"block {i}", uses=(f"blocks.{i}",), run=_run_block) for i in range(n_layers)]
+    return (
+        Layer(name="embedding", uses=("token", "position"), run=_run_embedding),
+        *blocks,
+        Layer(name="head", uses=("norm", "token"), run=_run_head),
+    )
+
+
+def _run_embedding(modules: Sequence[nn.Module], tokens: Tensor) -> Tensor:
+    token, position = modules
+    assert isinstance(position, nn.Embedding)
+    out: Tensor = token(tokens) + position.weight[: tokens.shape[1]]
+    return out
+
+
+def _run_block(modules: Sequence[nn.Module], x: Tensor) -> Tensor:
+    (block,) = modules
+    out: Tensor = block(x)
+    return out
+
+
+def _run_head(modules: Sequence[nn.Module], x: Tensor) -> Tensor:
+    norm, token = modules
+    assert isinstance(token, nn.Embedding)
+    return F.linear(norm(x), token.weight)
 
 
 def _draw(module: nn.Module, generator: torch.Generator) -> None:

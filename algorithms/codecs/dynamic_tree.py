@@ -46,7 +46,7 @@ class DynamicTree:
         if not np.isfinite(scales).all():
             raise BadVector("the vector holds NaN or infinity, which 8 bits cannot hold: clip it or send float32")
         codes = np.empty(len(flat), np.uint8)
-        kernel(flat, self._block_of(len(flat)), scales, _table(), _midpoints(), codes)
+        kernel(flat, self._block_of(len(flat)), scales, _table(), _midpoints(), _signed(), codes)
         return scales.astype("<f4").tobytes() + codes.tobytes()
 
     def decode(self, payload: bytes, n: int) -> F32:
@@ -104,6 +104,14 @@ def _table() -> npt.NDArray[np.uint8]:
     """By the upper 16 bits of a float in [0, 1]: the magnitude that the smallest such float rounds to."""
     smallest = (np.arange(0x3F81, dtype=np.uint32) << 16).view(np.float32)
     return np.searchsorted(_midpoints(), smallest).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=1)
+def _signed() -> npt.NDArray[np.uint8]:
+    """The code of each magnitude, then of each negative one: there is no -0, and -1 has the code next to it."""
+    negative = np.minimum(np.arange(129), 127) + 128
+    negative[0] = 0
+    return np.concatenate([np.arange(129), negative]).astype(np.uint8)
 
 
 def _peaks(values: F32, block: int) -> F32:

@@ -6,9 +6,12 @@ from typing import Any, Final
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic as numba_intrinsic
 
 from .threefry import threefry
+
+intrinsic: Any = numba_intrinsic
+"""As numba types it, an intrinsic would be called with the typing context too."""
 
 WIDTH: Final = 16
 STEP: Final = 2 * WIDTH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,8 @@ app = typer.Typer(
 )
 run_app = typer.Typer(help="Create, show and share a run.", no_args_is_help=True)
 app.add_typer(run_app, name="run")
+gateway_app = typer.Typer(help="Let devices in, and shut them out.", no_args_is_help=True)
+app.add_typer(gateway_app, name="gateway")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")]
 Data = Annotated[
@@ -26,12 +29,27 @@ Options = Annotated[
 ]
 
 
+class Activations(enum.Enum):
+    """How tensors between stages travel."""
+
+    INT8 = "int8"
+    FP16 = "fp16"
+    NONE = "none"
+
+
 @app.command()
 def up(
-    peers: Annotated[int, typer.Option(help="Daemons to start.", min=1, max=64)] = 4,
+    peers: Annotated[
+        int | None, typer.Option(help="Daemons that backpropagate; default 4, none with --devices.", min=0, max=64)
+    ] = None,
+    devices: Annotated[int, typer.Option(help="Devices that only do forward passes (method baffle).", min=0)] = 0,
+    gateways: Annotated[int, typer.Option(help="Gateways that the devices are shared among.", min=1, max=16)] = 1,
     task: Annotated[str, typer.Option(help="chars, digits, fashion or module:attribute.")] = "chars",
-    method: Annotated[str, typer.Option(help="demo or allreduce.")] = "demo",
-    steps: Annotated[int, typer.Option(help="Updates of the model.", min=1)] = 200,
+    method: Annotated[str, typer.Option(help="demo, allreduce or baffle.")] = "demo",
+    steps: Annotated[int, typer.Option("--steps", "--rounds", help="Updates of the model.", min=1)] = 200,
+    K: Annotated[  # noqa: N803 - the paper's letter
+        int | None, typer.Option("--K", help="Perturbations of a device in a round (baffle).", min=1)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Initial weights, samples and the peers' keys follow from it.", min=0)] = 0,
     batch: Annotated[int, typer.Option(help="Samples per peer and step.", min=1)] = 8,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate; default: the method's own.")] = None,
@@ -53,7 +71,9 @@ def up(
 
     command.up(
         command.Order(
-            peers=peers,
+            peers=peers if peers is not None else 0 if devices else 4,
+            devices=devices,
+            gateways=gateways if devices else 0,
             task=task,
             method=method,
             steps=steps,
@@ -64,7 +84,7 @@ def up(
             stop_at=stop_at,
             strict=strict,
             data=data,
-            options=tuple(options or ()),
+            options=(*(options or ()), *([f"method.K={K}"] if K is not None else [])),
         ),
         out=out,
         resume=resume,
@@ -97,9 +117,16 @@ def peer(
     undialable: Annotated[bool, typer.Option(help="Behind NAT: only open connections, never listen.")] = False,
     stop_at: Annotated[int | None, typer.Option(help="Stop the run after so many updates.", min=1)] = None,
     lifeline: Annotated[bool, typer.Option("--lifeline", help="Leave when standard input (a pipe) ends.")] = False,
+    gateway: Annotated[str | None, typer.Option(help="HOST:PORT to serve devices on.")] = None,
+    devices_min: Annotated[int, typer.Option(help="A round waits for so many devices.", min=1)] = 1,
+    devices_per_round: Annotated[int, typer.Option(help="So many answers end a round; 0: all's.", min=0)] = 0,
+    backups: Annotated[int, typer.Option(help="So many more devices are asked.", min=0)] = 0,
+    staleness: Annotated[int, typer.Option(help="An answer so many rounds late still counts.", min=0)] = 3,
+    heartbeat: Annotated[float, typer.Option(help="Seconds between signs of life to idle devices.")] = 60.0,
     json: Json = False,
 ) -> None:
     """Run the daemon of this machine."""
+    from ..gateway.options import GatewayOptions
     from . import peer as command
 
     command.peer(
@@ -119,9 +146,80 @@ def peer(
             dialable=not undialable,
             stop_at=stop_at,
             lifeline=lifeline,
+            gateway=gateway,
+            devices=GatewayOptions(
+                devices_min=devices_min,
+                devices_per_round=devices_per_round,
+                backups=backups,
+                staleness_max=staleness,
+                heartbeat_s=heartbeat,
+            ),
         ),
         json_output=json,
     )
+
+
+@app.command("edge", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def edge(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """The daemon of a small device: gossamer edge --help."""
+    raise AssertionError("the command line hands this over before typer is loaded")
+
+
+@gateway_app.command("token")
+def gateway_token(
+    folder: Annotated[Path, typer.Argument(help="The gateway's peer folder.")],
+    days: Annotated[float, typer.Option(help="How long the token holds.", min=0.001)] = 7.0,
+) -> None:
+    """Print a line that enrols one device, once."""
+    from . import gateway as command
+
+    command.token(folder, days)
+
+
+@gateway_app.command("devices")
+def gateway_devices(
+    folder: Annotated[Path, typer.Argument(help="The gateway's peer folder.")], json: Json = False
+) -> None:
+    """List the devices that are enrolled."""
+    from . import gateway as command
+
+    command.devices(folder, json_output=json)
+
+
+@gateway_app.command("revoke")
+def gateway_revoke(
+    folder: Annotated[Path, typer.Argument(help="The gateway's peer folder.")],
+    device: Annotated[str, typer.Argument(help="The device's id.")],
+) -> None:
+    """Shut a device out for good."""
+    from . import gateway as command
+
+    command.shut_out(folder, device)
+
+
+@gateway_app.command("renew-certificate")
+def gateway_renew(folder: Annotated[Path, typer.Argument(help="The gateway's peer folder.")]) -> None:
+    """Make a new certificate; devices go over to it when the gateway is started again."""
+    from . import gateway as command
+
+    command.renew(folder)
+
+
+@gateway_app.command("deal")
+def gateway_deal(
+    out: Annotated[Path, typer.Argument(help="Folder for the files, one a device.")],
+    parts: Annotated[int, typer.Option(help="Devices.", min=1)] = 10,
+    task: Annotated[str, typer.Option(help="digits or fashion.")] = "digits",
+    alpha: Annotated[
+        float | None, typer.Option(help="Of a Dirichlet distribution over classes; else alike mixtures.", min=0.001)
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    data: Data = None,
+) -> None:
+    """Write a task's samples as files for devices, for a try-out."""
+    from . import gateway as command
+
+    command.deal_out(out, task, data, parts, alpha, seed)
 
 
 @run_app.command("new")
@@ -167,6 +265,32 @@ def run_invite(
     from . import run as command
 
     command.invite(folder, owner_key, days)
+
+
+@app.command()
+def plan(
+    run: Annotated[Path, typer.Option(help="manifest.toml of a run, or its folder.")],
+    fleet: Annotated[Path, typer.Option(help="The machines, in TOML; docs/pipelines.md shows one.")],
+    stages: Annotated[int | None, typer.Option(help="So many stages; default: as many as are best.", min=1)] = None,
+    microbatch: Annotated[int | None, typer.Option(help="Its samples; default: the run's batch size.", min=1)] = None,
+    activations: Annotated[Activations, typer.Option(help="How they travel between stages.")] = Activations.INT8,
+    measure: Annotated[bool, typer.Option("--measure", help="Time the layers on this machine.")] = False,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Say where to cut a model, how many replicas each stage needs, and what will be the bottleneck."""
+    from . import plan as command
+
+    question = command.Question(
+        run=run,
+        fleet=fleet,
+        data=data,
+        stages=stages,
+        microbatch=microbatch,
+        activations=activations.value,
+        measure=measure,
+    )
+    command.answer(question, json_output=json)
 
 
 @app.command()

@@ -52,11 +52,12 @@ def manifest_for(order: Order, *, created: str, start_peers: int, policy: str) -
     except (OptionError, NoSuchMethod) as error:
         raise UsageError(str(error)) from None
     task = build(order.task, task_options, order.data)
+    method = method_class(order.method)
     defaults: dict[str, dict[str, Any]] = {
         "run": {"name": order.task.replace(":", "."), "seed": order.seed, "steps": order.steps, "created": created},
         "task": {"name": order.task, "fingerprint": task.fingerprint(), "options": task_options},
         "method": {"name": order.method, "options": method_options},
-        "schedule": {"lr": order.lr if order.lr is not None else method_class(order.method).default_lr},
+        "schedule": {"lr": order.lr if order.lr is not None else method.default_lr, "kind": method.default_schedule},
         "data": {"batch_size": order.batch},
         "group": {"start_peers": start_peers, "strict": order.strict},
         "admission": {"policy": policy},

@@ -8,20 +8,24 @@ import logging
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...protocol.admission import Admission
+from ...protocol.atomic import write_atomically
 from ...protocol.errors import GossamerError, InvalidManifest, UsageError
 from ...protocol.identity import Identity
 from ...protocol.invites import Invite, parse_invite
 from ...protocol.manifest import SignedManifest, parse
-from ..daemon import Daemon, Result
-from ..folder import PeerFolder, write_atomically
+from ..daemon import Daemon, Devices, Result
+from ..folder import PeerFolder
+from ..gateway.options import GatewayOptions
 from ..membership import redeem
 from ..network.config import NetworkConfig
+from ..network.front import Front, parse_listen
 from ..network.real import RealNetwork
 from .departure import Departure
+from .gateway import HOME, gateway_identity
 from .order import build
 from .telling import tell, tell_waiting
 
@@ -49,6 +53,9 @@ class Call:
     dialable: bool
     stop_at: int | None
     lifeline: bool
+    gateway: str | None = None
+    """HOST:PORT to serve devices on."""
+    devices: GatewayOptions = field(default_factory=GatewayOptions)
 
 
 def peer(call: Call, *, json_output: bool) -> None:
@@ -86,6 +93,7 @@ async def _run(call: Call) -> Result:
         _check_ticket(known, folder, identity, time.time())
     bootstrap = call.join or (invite.addresses if invite is not None else ())
     network = await RealNetwork.open(identity, _config(call, run_id, identity_path, bootstrap))
+    front: Front | None = None
     try:
         manifest = known or await _fetch_manifest(network, invite)
         folder.keep_manifest(manifest)
@@ -93,6 +101,7 @@ async def _run(call: Call) -> Result:
             folder.keep_ticket(await redeem(network, invite))
         _check_ticket(manifest, folder, identity, network.unix_time_s())
         task = build(manifest.manifest.task.name, dict(manifest.manifest.task.options), call.data)
+        front = await _open_front(call, folder, manifest)
         daemon = Daemon(
             network=network,
             identity=identity,
@@ -101,6 +110,7 @@ async def _run(call: Call) -> Result:
             folder=folder,
             owner=owner,
             stop_at=call.stop_at,
+            devices=_devices(call, folder, front),
         )
         daemon.log.listen(tell)
         network.on_lost = lambda what: None if departure.asked else daemon.trainer.warned(what)
@@ -113,7 +123,28 @@ async def _run(call: Call) -> Result:
                 chore.cancel()
             await asyncio.gather(*chores, return_exceptions=True)
     finally:
+        if front is not None:
+            await front.close()
         await network.close()
+
+
+async def _open_front(call: Call, folder: PeerFolder, manifest: SignedManifest) -> Front | None:
+    """The port for devices, if this peer is a gateway; where it is stands in gateway/address."""
+    if call.gateway is None:
+        return None
+    host, port = parse_listen(call.gateway)
+    home = folder.path / HOME
+    if not port and (home / "address").exists():
+        _, port = parse_listen((home / "address").read_text().strip())  # devices know this one
+    front = await Front.open(gateway_identity(folder), run_id=manifest.run_id, folder=home, host=host, port=port)
+    write_atomically(home / "address", f"{host}:{front.port}\n".encode())
+    return front
+
+
+def _devices(call: Call, folder: PeerFolder, front: Front | None) -> Devices | None:
+    if front is None:
+        return None
+    return Devices(front=front, identity=gateway_identity(folder), options=call.devices)
 
 
 def _owner(call: Call, manifest: SignedManifest | None) -> Identity | None:

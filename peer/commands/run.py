@@ -12,12 +12,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ...protocol.atomic import write_atomically
 from ...protocol.errors import UsageError
 from ...protocol.identity import Identity
 from ...protocol.invite_book import InviteBook
 from ...protocol.invites import Invite
 from ...protocol.manifest import compose, parse
-from ..folder import PeerFolder, write_atomically
+from ..folder import PeerFolder
 from .order import Order, manifest_for, now_text
 from .places import peer_folders
 from .status import daemon_status

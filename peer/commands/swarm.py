@@ -61,6 +61,8 @@ class Child:
     peer_id: str
     place: Place = Place()
     process: subprocess.Popen[bytes] | None = None
+    extra: list[str] = field(default_factory=list)
+    """Arguments of this daemon alone."""
     killed: int = 0
     killed_at_step: list[int] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
@@ -140,7 +142,15 @@ class Swarm:
     def _spawn(self, child: Child, join: list[str]) -> None:
         child.folder.mkdir(parents=True, exist_ok=True)
         command = [*child.place.prefix, sys.executable, "-m", "gossamer.cli", "peer", "--run", str(self._manifest)]
-        command += ["--folder", str(child.folder), "--listen", child.place.listen, "--lifeline", *self._extra]
+        command += [
+            "--folder",
+            str(child.folder),
+            "--listen",
+            child.place.listen,
+            "--lifeline",
+            *self._extra,
+            *child.extra,
+        ]
         for address in join:
             command += ["--join", address]
         if child.number == 0:

@@ -19,13 +19,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ...protocol.admission import Ticket, issue_ticket
+from ...protocol.atomic import write_atomically
 from ...protocol.errors import GossamerError, UsageError
 from ...protocol.identity import Identity
 from ...protocol.manifest import SignedManifest, compose, parse
 from ..event_kinds import Evaluated, RoundEnded
-from ..folder import PeerFolder, write_atomically
+from ..folder import PeerFolder
 from ..report import write_report
 from . import order as orders
+from .fleet import Fleet, settle_devices, summarise_devices
 from .summary import summarise
 from .swarm import Child, Kill, Place, Swarm, parse_kill
 
@@ -42,6 +44,9 @@ class Order(orders.Order):
     """What to train, with how many daemons, and which of them to kill."""
 
     peers: int
+    """Daemons that backpropagate."""
+    gateways: int = 0
+    devices: int = 0
     kills: tuple[str, ...] = ()
     stop_at: int | None = None
 
@@ -71,7 +76,7 @@ def up(
         child.place = place
     extra = ["--data", str(order.data)] if order.data is not None else []
     extra += ["--stop-at", str(order.stop_at)] if order.stop_at is not None else []
-    swarm = Swarm(plan.children, plan.folder / "manifest.toml", extra, plan.folder / "owner.key")
+    swarm = _swarm(order, plan, extra)
     begun_s = time.monotonic()
     with _interruptible():
         try:
@@ -87,6 +92,23 @@ def up(
     return _finish(swarm, plan.folder, time.monotonic() - begun_s, json_output)
 
 
+def _swarm(order: Order, plan: Plan, extra: list[str]) -> Swarm:
+    manifest, key = plan.folder / "manifest.toml", plan.folder / "owner.key"
+    if not order.devices:
+        return Swarm(plan.children, manifest, extra, key)
+    fleet = Fleet(plan.children, manifest, extra, key)
+    settle_devices(
+        fleet,
+        plan.folder,
+        n_devices=order.devices,
+        n_gateways=order.gateways,
+        task=order.task,
+        data=order.data,
+        seed=order.seed,
+    )
+    return fleet
+
+
 # -- before ----------------------------------------------------------------------------------------
 
 
@@ -97,17 +119,28 @@ def _prepare(order: Order, out: Path | None) -> Plan:
     """
     if out is not None:
         _check_new(out)
-    manifest, _ = orders.manifest_for(order, created=CREATED, start_peers=order.peers, policy="ticket")
+    n_daemons = order.peers + order.gateways
+    _check_devices(order, n_daemons)
+    manifest, _ = orders.manifest_for(order, created=CREATED, start_peers=n_daemons, policy="ticket")
     total = min(order.stop_at or manifest.run.steps, manifest.run.steps)
-    kills = [parse_kill(text, order.peers, total) for text in order.kills]
+    kills = [parse_kill(text, n_daemons, total) for text in order.kills]
     owner = _derived(order.seed, 0)
     signed = parse(compose(manifest, owner))
     folder = out or Path(tempfile.mkdtemp(prefix="gossamer-up-"))
     folder.mkdir(parents=True, exist_ok=True)
     owner.save(folder / "owner.key")
     write_atomically(folder / "manifest.toml", signed.text.encode())
-    children = [_settle(folder, number, signed, owner, order.seed) for number in range(order.peers)]
+    children = [_settle(folder, number, signed, owner, order.seed) for number in range(n_daemons)]
     return Plan(folder=folder, manifest=signed, children=children, kills=kills, total=total)
+
+
+def _check_devices(order: Order, n_daemons: int) -> None:
+    if not 1 <= n_daemons <= 64:
+        raise UsageError(f"{n_daemons} daemons: start 1 to 64 (--peers, --gateways)")
+    if order.devices and order.method != "baffle":
+        raise UsageError(f"devices do forward passes only, which {order.method!r} has no use for: --method baffle")
+    if 0 < order.devices < order.gateways:
+        raise UsageError(f"{order.devices} devices for {order.gateways} gateways: every gateway needs one")
 
 
 def _check_new(out: Path) -> None:
@@ -127,6 +160,7 @@ def _settle(folder: Path, number: int, signed: SignedManifest, owner: Identity, 
         run_id=signed.run_id, peer=identity.peer_id, role="peer", expires_at_s=expires_at_s, serial=number + 1
     )
     home.keep_ticket(issue_ticket(owner, ticket))
+    home.keep_manifest(signed)
     return Child(number=number, folder=home.path, peer_id=identity.peer_id)
 
 
@@ -237,6 +271,8 @@ def _finish(swarm: Swarm, folder: Path, wall_s: float, json_output: bool) -> dic
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         raise GossamerError(f"daemon {failed[0].number} failed: {lines[-1] if lines else 'no word'} (all of it: {log})")
     summary = summarise(swarm.children, wall_s=wall_s)
+    if isinstance(swarm, Fleet):
+        summary |= summarise_devices(swarm, summary["rounds_ok"])
     summary["command"] = " ".join(["gossamer", *sys.argv[1:]])
     (folder / "summary.json").write_text(json.dumps(summary, indent=1))
     summary["report"] = str(write_report(folder))
@@ -266,6 +302,14 @@ def tell(summary: dict[str, Any]) -> None:
         lines["killed with -9"] = f"daemon {names}; the slowest of the next rounds took {cost_s:.2f} s longer than most"
     agreed = "all hold the same state" if len(digests) == 1 else "THE DAEMONS DISAGREE"
     lines["agreement"] = f"{agreed} ({', '.join(digest[:12] for digest in digests)})"
+    if "n_devices" in summary:
+        hashes = "all hold the same weights" if len(summary["model_hashes"]) == 1 else "THE DEVICES DISAGREE"
+        lines["devices"] = (
+            f"{summary['n_devices']} of {summary['n_gateways']} gateways, {hashes}; a round took each "
+            f"{summary['uplink_bytes_per_device_per_round']:,.0f} bytes up and "
+            f"{summary['downlink_bytes_per_device_per_round']:,.0f} down, {summary['device_peak_rss_mb']:.0f} MB"
+        )
+        lines["accuracy"] = f"{summary['eval_accuracy']:.1%}"
     lines["report"] = summary["report"]
     for name, text in lines.items():
         print(f"  {name:<16}{text}")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from ...protocol.errors import InvalidMessage, UsageError
 from ...protocol.identity import PeerId
 from ...protocol.records import CheckedRecord, check_record
+from ...protocol.transport.tls import CERTIFICATE_BYTES_MAX
 from ...protocol.transport_pb2 import Contact as ContactMessage
 from ...protocol.wire import parse
 from .addresses import Address, parse_address
-from .tls import CERTIFICATE_BYTES_MAX
 
 _HOST_LENGTH_MAX = 253
 _ADDRESSES_MAX = 16

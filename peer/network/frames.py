@@ -12,9 +12,9 @@ from enum import IntEnum
 
 from ...protocol.errors import InvalidMessage, MessageTooLarge, PeerUnreachable
 from ...protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES
+from ...protocol.transport.messages import METHOD_LENGTH_MAX
 from ...protocol.transport_pb2 import Failure, Opening
 from ...protocol.wire import parse
-from .handlers import METHOD_LENGTH_MAX
 
 _HEADER = struct.Struct(">BI")
 _SMALL_BYTES = 16 << 10

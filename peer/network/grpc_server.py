@@ -17,16 +17,18 @@ import grpc.aio
 
 from ...protocol.errors import GossamerError, NotAdmitted, PortInUse, UnknownMethod
 from ...protocol.identity import PeerId
+from ...protocol.transport.messages import (
+    CALL_PREFIX,
+    CODE_KEY,
+    HELLO_PATH,
+    SESSION_KEY,
+    STREAM_PREFIX,
+    TRANSPORT_BYTES_MAX,
+)
+from ...protocol.transport.session import Ends, Session, Sessions, challenge, check_proof, welcome
+from ...protocol.transport.tls import Certificate, server_credentials
 from .handlers import Admitted, MethodTable, close_iterator, failure_of
-from .session import Ends, Session, Sessions, challenge, check_proof, welcome
-from .tls import Certificate, server_credentials
 
-HELLO_PATH = "/gossamer.Hello/1"
-CALL_PREFIX = "/gossamer.Call/"
-STREAM_PREFIX = "/gossamer.Stream/"
-SESSION_KEY = "gossamer-session"
-CODE_KEY = "gossamer-code"
-TRANSPORT_BYTES_MAX = 2 << 20
 _HELLO_TIMEOUT_S = 10.0
 _HELLOS_MAX = 64
 

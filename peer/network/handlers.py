@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
-from ...protocol.errors import GossamerError, MessageTooLarge, NotAdmitted, UnknownMethod, error_from_wire
+from ...protocol.errors import GossamerError, MessageTooLarge, NotAdmitted, UnknownMethod
 from ...protocol.identity import PeerId
 from ...protocol.network import (
     MAX_CHUNK_BYTES,
@@ -17,13 +17,14 @@ from ...protocol.network import (
     StreamHandler,
     Traffic,
 )
-
-METHOD_LENGTH_MAX = 128
-_ERROR_LENGTH_MAX = 1000
-
-CALL_OVERHEAD_BYTES = 64
-"""What a message costs besides its method's name and its bytes: frames, headers, session (measured, rounded)."""
-CHUNK_OVERHEAD_BYTES = 16
+from ...protocol.transport.messages import (
+    CHUNK_OVERHEAD_BYTES,
+    ERROR_LENGTH_MAX,
+    METHOD_LENGTH_MAX,
+    check_chunk,
+    check_message,
+    message_bytes,
+)
 
 log = logging.getLogger(__name__)
 
@@ -115,36 +116,12 @@ async def close_iterator(iterator: AsyncIterator[bytes]) -> None:
         await iterator.aclose()
 
 
-def message_bytes(method: str, message: bytes) -> int:
-    """What one message of a call weighs on the wire."""
-    return len(method) + len(message) + CALL_OVERHEAD_BYTES
-
-
-def check_message(message: bytes, method: str, what: str) -> None:
-    """Raises MessageTooLarge before anything is sent."""
-    if len(message) > MAX_MESSAGE_BYTES:
-        raise MessageTooLarge(
-            f"the {what} of {method!r} has {len(message)} bytes: at most {MAX_MESSAGE_BYTES} fit, stream it instead"
-        )
-
-
-def check_chunk(chunk: bytes, method: str) -> None:
-    """Raises MessageTooLarge before anything is sent."""
-    if len(chunk) > MAX_CHUNK_BYTES:
-        raise MessageTooLarge(f"a chunk of {method!r} has {len(chunk)} bytes: at most {MAX_CHUNK_BYTES} fit, cut it up")
-
-
 def failure_of(error: Exception, method: str, peer: PeerId) -> tuple[str, str]:
     """Code and message that tell `peer` why its request failed. A bug's text stays here, in the log."""
     if isinstance(error, GossamerError):
-        return error.code, " ".join(str(error).split())[:_ERROR_LENGTH_MAX]
+        return error.code, " ".join(str(error).split())[:ERROR_LENGTH_MAX]
     log.error("the handler of %r failed on a message of %s", method, peer, exc_info=error)
     return "remote-failure", f"failed while it served {method!r}: its log says why"
-
-
-def raised_by(peer: PeerId, code: str, message: str) -> GossamerError:
-    """The error that `peer` reported."""
-    return error_from_wire(code, f"{peer}: {message[:_ERROR_LENGTH_MAX]}")
 
 
 def _check_received(admitted: Admitted, message: bytes) -> None:

@@ -13,21 +13,22 @@ from typing import TypeVar
 from ...protocol.errors import GossamerError, NetworkClosed, NetworkError, PeerTimeout, PeerUnreachable
 from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Cost, Gate, Handler, Network, Record, StreamHandler, Traffic
+from ...protocol.transport.certificates import create_certificate
+from ...protocol.transport.link import SessionLost
+from ...protocol.transport.messages import CHUNK_OVERHEAD_BYTES, check_chunk, check_message, message_bytes
+from ...protocol.transport.progress import Progress
+from ...protocol.transport.session import Ends
 from .addresses import Address, check_port_free, is_unspecified, parse_address
 from .bootstrap import Bootstrap
 from .config import NetworkConfig, NetworkHealth
 from .connections import Connections
 from .contacts import Contact, ContactBook, contact_key
 from .dht import RecordStore
-from .grpc_client import SessionLost
 from .grpc_server import GrpcServer
-from .handlers import CHUNK_OVERHEAD_BYTES, MethodTable, Served, check_chunk, check_message, message_bytes
+from .handlers import MethodTable, Served
 from .libp2p import Libp2p
 from .p2pd import P2pd
-from .progress import Progress
 from .routes import Routes
-from .session import Ends
-from .tls import create_certificate
 
 T = TypeVar("T")
 

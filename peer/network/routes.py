@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from ...protocol.errors import PeerUnreachable
 from ...protocol.identity import Identity, PeerId
+from ...protocol.transport.link import Link
+from ...protocol.transport.session import Ends
 from .contacts import Contact, ContactBook
-from .grpc_client import Link
 from .libp2p import Libp2p
-from .session import Ends
 from .stream_client import Pipe
 
 _LINK_TIMEOUT_S = 5.0
@@ -106,7 +106,7 @@ class Routes:
         if contact is None or not contact.serves_grpc:
             return None
         ends = Ends(run_id=self._run_id, server=contact.peer, certificate=contact.certificate)
-        link = Link(self._identity, ends, contact)
+        link = Link(self._identity, ends, contact.grpc_target)
         try:
             await link.open(self._own_contact(), timeout_s=_LINK_TIMEOUT_S)
         except PeerUnreachable as error:

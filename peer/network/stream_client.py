@@ -8,9 +8,9 @@ from contextlib import suppress
 
 from ...protocol.errors import GossamerError, InvalidMessage, PeerUnreachable
 from ...protocol.identity import PeerId
+from ...protocol.transport.messages import raised_by
+from ...protocol.transport.progress import Progress
 from .frames import Kind, opening, read_failure, read_frame, write_frame
-from .handlers import raised_by
-from .progress import Progress
 
 
 class Pipe:

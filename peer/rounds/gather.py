@@ -114,6 +114,7 @@ class Gather(Transfer):
         self._round.wake()
 
     def _keep(self, slot: int, item: Item, payload: bytes) -> None:
+        self._round.note_arrival(slot)
         if slot not in self._held:
             self._last_arrival_s = asyncio.get_running_loop().time()
         self._held[slot] = item
@@ -144,6 +145,9 @@ class Gather(Transfer):
 
     def complete(self, live: Sequence[int]) -> bool:
         return all(slot in self._held or slot in self._refused for slot in live)
+
+    def ready(self, reports: Mapping[int, Report]) -> Sequence[int]:
+        return sorted(self._held)
 
     def proposal(
         self, reports: Mapping[int, Report], live: Sequence[int], quorum: int, *, late: bool

@@ -15,6 +15,7 @@ from ...protocol.errors import Diverged
 from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Network
 from ..replica import Applied, Replica
+from .backup import Backup
 from .catchup import CatchUp
 from .decision import Decision, Item
 from .drafting import draft
@@ -110,6 +111,7 @@ class Group:
         self.shelf = Shelf()
         self.patience = Patience(floor_s=rules.patience_floor_s, initial_s=rules.patience_initial_s)
         self.uplink = Uplink()
+        self.backup = Backup(rules)
         self.joiners: dict[PeerId, Member] = {}
         self.heard: dict[PeerId, int] = {}
         """peer -> the last round in which it was heard of."""
@@ -224,6 +226,10 @@ class Group:
             identity=self.identity,
             rules=self.rules,
             patience_s=self.patience.deadline_s(self.replica.steps),
+            quota=self.backup.quota(
+                self.index, self.roster.peers, self.replica.steps, self.replica.method.noise_scale()
+            ),
+            suffices=self._suffices,
             draft=self._draft,
             is_leaving=lambda: self.leaving,
             note_stale=self.catch_up.nudge,
@@ -250,6 +256,9 @@ class Group:
                 self._verdict.set_exception(error)
             raise
 
+    def _suffices(self, contributors: tuple[int, ...]) -> bool:
+        return self.replica.method.suffices(Slots(contributors=contributors, n_members=len(self.roster)))
+
     def _draft(self, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
         return draft(self, round_, proposal, leadership)
 
@@ -267,6 +276,7 @@ class Group:
         outcome = self._outcome(committed, applied, round_, collected_s)
         self.ledger.append(committed, {item.hash: data for item, data in zip(decision.items, items, strict=True)})
         self.patience.record(outcome.duration_s if outcome.committed else 2 * outcome.duration_s, n_steps)
+        self._learn_from(round_, outcome, n_steps)
         self._advance(decision)
         if decision.snapshot and not decision.stop:
             await self._take_snapshot()
@@ -292,6 +302,20 @@ class Group:
     def _joined(self, decision: Decision, items: Sequence[Data]) -> Data:
         whole = self.round.transfer.whole(decision.items) if self.round is not None else None
         return whole if whole is not None else b"".join(items)
+
+    def _learn_from(self, round_: Round | None, outcome: Outcome, n_steps: int) -> None:
+        """How fast the members are."""
+        if round_ is None or round_.decided_s is None:
+            return
+        peers = round_.place.roster.peers
+        self.backup.saw(
+            peers,
+            {peers[slot]: time_s for slot, time_s in round_.arrived_s.items()},
+            outcome.contributors,
+            waited_s=round_.decided_s - round_.started_s,
+            duration_s=outcome.duration_s,
+            n_steps=n_steps,
+        )
 
     def _advance(self, decision: Decision) -> None:
         self.roster = decision.next_roster(self.roster)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...protocol import rounds_pb2 as pb
@@ -118,17 +119,31 @@ class Leadership:
         reports, live = self.agreeing(), round_.live()
         if len(reports) < quorum:
             return None
-        late = not round_.rules.strict and round_.elapsed_s >= round_.patience_s
+        early = self._has_enough(round_.transfer.ready(reports))
+        late = early or (not round_.rules.strict and round_.elapsed_s >= round_.patience_s)
         awaited = self._awaited(live)
         round_.transfer.lead(reports, awaited, late=late)
         proposal = round_.transfer.proposal(reports, awaited, quorum, late=late)
         least = round_.rules.contributions_min(len(round_.place.roster))
-        if proposal is not None and len(proposal[0]) >= least:
+        if early and (proposal is None or not self._has_enough(proposal[0])):
+            return None
+        if proposal is not None and len(proposal[0]) >= least and round_.suffices(proposal[0]):
             return round_.draft(round_, proposal, self)
         hopeless = proposal is not None and not late
+        if hopeless and proposal is not None and len(proposal[0]) >= least:
+            round_.warn(f"round {round_.place.index}: the method can do nothing with {len(proposal[0])} contributions")
         if hopeless or round_.elapsed_s >= self._fail_after_s():
             return round_.draft(round_, None, self)
         return None
+
+    def _has_enough(self, contributors: Sequence[int]) -> bool:
+        """Whether the round goes on without the slowest."""
+        round_ = self.round
+        return (
+            round_.elapsed_s < round_.patience_s
+            and round_.quota.met(len(contributors), round_.elapsed_s)
+            and round_.suffices(tuple(contributors))
+        )
 
     def _awaited(self, live: list[int]) -> list[int]:
         """Living members whose contribution is worth waiting for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage
@@ -25,6 +26,9 @@ class Rules:
     """Wait for every living member in every round: slower under stragglers, exactly repeatable."""
     fork: bool | None = None
     """Whether a part without quorum goes on by itself; None: only where the roster has two members or fewer."""
+    backup: Literal["none", "fixed", "dynamic"] = "none"
+    """Whether rounds go on without the slowest: without `n_backup` of them, or as many as pays."""
+    n_backup: int = 0
     patience_floor_s: float = 3.0
     patience_initial_s: float = 30.0
 

@@ -53,6 +53,7 @@ class Reduce(Transfer):
         self._reduction = reduction
         self._uplink = uplink
         self._rates: list[float] = []
+        self._n_plans = 0
         self._vector: U8 | None = None
         self._plan: Plan | None = None
         self._news = asyncio.Event()
@@ -86,6 +87,7 @@ class Reduce(Transfer):
         for reducing in self._reducing.values():
             reducing.abandon()
         self._plan, self._parts, self._reducing = plan, {}, {}
+        self._n_plans += 1
         self._result = np.empty(self.length * self._units.n_bytes, np.uint8)
         ranges = [(start, stop) for _, start, stop in plan.parts]
         self._slices = {place: slices for place, slices in self._slices.items() if place in ranges}
@@ -123,13 +125,14 @@ class Reduce(Transfer):
             async for chunk in answer:
                 if plan is not self._plan:
                     return
-                item = None
+                self._round.heard(reducer)
+                item, usable = None, False
                 with self._round.refusing(reducer):
-                    item = part.take(chunk)
+                    item, usable = part.take(chunk), True
                 if item is not None:
-                    return self._keep(plan, index, item)
-                if reducer in self._round.suspects:
-                    return None
+                    self._keep(plan, index, item)
+                if item is not None or not usable:
+                    return
         finally:
             await close_iterator(answer)
 
@@ -156,13 +159,15 @@ class Reduce(Transfer):
                 return
             yield bytes(view[begin : begin + size])
         self._sent[reducer, start, stop] = len(view)
-        if len(view) - offset >= SLICE_BYTES_MIN and self._round.elapsed_s > begun_s:
-            self._rates.append((len(view) - offset) / (self._round.elapsed_s - begun_s))
+        taken_s = self._round.elapsed_s - begun_s
+        if self._n_plans == 1 and len(view) >= SLICE_BYTES_MIN and taken_s > 0:
+            self._rates.append(len(view) / taken_s)
 
     # -- reducing --------------------------------------------------------------------------------
 
     async def answer(self, slot: int, header: pb.PartHeader, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Serve one member's stream. Raises InvalidMessage, StaleRound, BadContribution."""
+        self._round.heard(slot)
         await self._awaiting(header.attempt)
         plan = self._plan
         if plan is None or header.attempt != plan.attempt:
@@ -302,8 +307,14 @@ class Reduce(Transfer):
 
     @property
     def lost(self) -> Sequence[int]:
-        plan = self._plan
-        return [slot for slot in plan.contributors if slot in self._round.suspects] if plan is not None else []
+        plan, suspects = self._plan, self._round.suspects
+        if plan is None:
+            return []
+        # Who was slow to answer something else is no loss; who owes me a part is.
+        owing = [reducer for index, (reducer, _, _) in enumerate(plan.parts) if index not in self._parts]
+        return [
+            slot for slot in plan.contributors if slot in suspects and (slot in owing or suspects[slot] != "silent")
+        ]
 
     def held(self) -> dict[int, Item]:
         return self._parts

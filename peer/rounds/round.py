@@ -25,6 +25,7 @@ from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Network
 from ...protocol.wire import parse
 from .agreement import Agreement
+from .backup import Quota
 from .consensus import Acceptor
 from .decision import Decision, sign_vote
 from .leading import Leadership
@@ -54,6 +55,8 @@ class Round:
         identity: Identity,
         rules: Rules,
         patience_s: float,
+        quota: Quota,
+        suffices: Callable[[tuple[int, ...]], bool],
         draft: Draft,
         is_leaving: Callable[[], bool],
         note_stale: Callable[[PeerId], None],
@@ -66,10 +69,14 @@ class Round:
         self.identity = identity
         self.rules = rules
         self.patience_s = patience_s
+        self.quota = quota
+        self.suffices = suffices
         self.draft = draft
         self.is_leaving = is_leaving
         self.acceptor = Acceptor()
         self.ballot = 0
+        self.arrived_s: dict[int, float] = {}
+        """Slot -> when its contribution was first known to be there, after the round's start."""
         self.suspects: dict[int, str] = {}
         self._heard_s: dict[int, float] = {}
         self.refusals: dict[int, str] = {}
@@ -87,8 +94,7 @@ class Round:
         self._tasks: list[asyncio.Task[None]] = []
         self._spawner: asyncio.TaskGroup | None = None
         self._early: list[Coroutine[Any, Any, None]] = []
-        self._is_over = False
-        """Nothing is begun any more, whether decided or given up."""
+        self._over = False
         self._reported: tuple[object, ...] | None = None
         self._reporting = False
         self._report_due_s = self.started_s + patience_s
@@ -124,9 +130,14 @@ class Round:
     def wake(self) -> None:
         self._changed.set()
 
+    def note_arrival(self, slot: int) -> None:
+        """A member's contribution is there."""
+        self.arrived_s.setdefault(slot, self.elapsed_s)
+
     def offer(self, payload: bytes) -> None:
         """Put my contribution into the round."""
         self.offered_s = self._clock()
+        self.note_arrival(self.place.slot)
         self.transfer.offer(payload)
         self.wake()
 
@@ -149,11 +160,11 @@ class Round:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that ends with the round at the latest."""
+        if self._over or self.decided.done():
+            work.close()
+            return
         if self._spawner is None:
             self._early.append(work)
-            return
-        if self.decided.done() or self._is_over:
-            work.close()
             return
         task = self._spawner.create_task(work)
         self._tasks.append(task)
@@ -161,6 +172,7 @@ class Round:
 
     def close(self) -> None:
         """Drop what was never begun, and what others still wait for."""
+        self._over = True
         self.transfer.close()
         for work in self._early:
             work.close()
@@ -181,7 +193,7 @@ class Round:
                     self._act()
                     await self._wait()
             finally:
-                self._is_over = True
+                self._over = True
                 for task in list(self._tasks):
                     task.cancel()
         return self.decided.result()
@@ -207,6 +219,7 @@ class Round:
     def _alarms_s(self) -> list[float]:
         begun, patience = self.started_s, self.patience_s
         alarms = [begun + patience, begun + 4 * patience, self._ballot_started_s + BALLOT_PATIENCE * patience]
+        alarms.append(begun + self.quota.not_before_s)
         return [*alarms, self._report_due_s, self._ballot_started_s + self._backoff_s()]
 
     # -- ballots ---------------------------------------------------------------------------------
@@ -266,10 +279,16 @@ class Round:
         news = (self.ballot, transfer.attempt, ready, *told, self.is_leaving())
         overdue = self._clock() >= self._report_due_s
         worth = self.is_leaving() or self.transfer.complete(self.live()) or self.elapsed_s >= self.patience_s
+        worth = worth or self._may_be_enough()
         if self._reporting or not (overdue or (worth and news != self._reported)):
             return
         self._reporting, self._reported = True, news
         self.spawn(self._send_report(self.leader))
+
+    def _may_be_enough(self) -> bool:
+        """Whether the leader could do with what I hold; it waits for as many as it thinks best, not I."""
+        n_members = len(self.place.roster)
+        return self.rules.backup != "none" and len(self.transfer.held()) >= self.rules.contributions_min(n_members)
 
     async def _send_report(self, leader: int) -> None:
         try:
@@ -348,6 +367,8 @@ class Round:
         """Take in a report; the answer says which ballot we are in, lest the sender waits in an earlier one."""
         self.heard(slot)
         self.enter(report.ballot)
+        if report.ready:
+            self.note_arrival(slot)
         if self.leadership is not None and report.ballot == self.ballot:
             self.leadership.reports[slot] = report
             self.wake()
@@ -373,6 +394,8 @@ class Round:
         decision = Decision.decode(encoded, self.place.roster)
         if (decision.lineage, decision.round_index) != (self.place.lineage, self.place.index):
             raise InvalidMessage(f"a proposal for another round than {self.place.index}: refused")
+        if decision.base != self.place.base:
+            raise InvalidMessage(f"a proposal that starts from another state than round {self.place.index}: refused")
         if ballot == 0 and self.place.slot in decision.removed and not self.is_leaving():
             raise InvalidMessage(f"a proposal that removes {self.network.peer_id}, which is alive: refused")
         if not self.acceptor.accept(ballot, encoded):

@@ -59,6 +59,10 @@ class Transfer(ABC):
         """All of these items' bytes one after the other, if they lie here so."""
         return None
 
+    def ready(self, reports: Mapping[int, Report]) -> Sequence[int]:
+        """Slots whose contribution is there, as far as a leader can tell."""
+        return [slot for slot in sorted(reports) if reports[slot].ready]
+
     def lead(self, reports: Mapping[int, Report], awaited: Sequence[int], *, late: bool) -> None:
         """What the leader must do before there is anything to propose."""
         return

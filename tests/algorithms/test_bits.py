@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gossamer.algorithms.bits import bytes_of_12_bit, pack_12_bit, pack_bits, unpack_12_bit, unpack_bits
+from gossamer.algorithms.bits import bytes_of_12_bit, pack_12_bit, unpack_12_bit
+from gossamer.algorithms.single_bits import pack_bits, unpack_bits
 
 
 def test_two_numbers_take_three_bytes_least_significant_first() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gossamer.algorithms import BadGradient, BadOption, BadPayload, OptionValue, Slots, build_method, ternary
-from gossamer.algorithms.kernels.threefry import threefry
+from gossamer.algorithms.kernels.threefry import Word, threefry
 from gossamer.algorithms.method import F32
 from gossamer.algorithms.schedule import Schedule
 from gossamer.algorithms.terngrad import HEADER
@@ -19,7 +19,7 @@ SHAPES: list[Shape] = [(13, 7), (5,), (), (0, 3), (64,), (6, 3, 5, 5)]
 PACKINGS = ["2bit", "base3"]
 
 
-def _replica(shapes: list[Shape] = SHAPES, **options: OptionValue) -> Replica:
+def _replica(shapes: list[Shape] = SHAPES, /, **options: OptionValue) -> Replica:
     return Replica("terngrad", shapes, {"optimizer": "sgd", "momentum": 0.0, "clip": 0.0, **options})
 
 
@@ -48,7 +48,7 @@ def _normal(n: int, seed: int = 0) -> F32:
 
 
 def test_the_random_bits_are_those_of_the_published_vectors() -> None:
-    def words(*numbers: int) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    def words(*numbers: int) -> tuple[Word, Word]:
         return np.array(numbers[:1], np.uint32), np.array(numbers[1:], np.uint32)
 
     of_zeros = threefry(words(0, 0), words(0, 0), rounds=20)
@@ -68,9 +68,12 @@ def test_codes_are_the_definitions_for_every_remainder(packing: str, n: int) -> 
     packed = ternary.encode(values, bound=bound, scaler=scaler, packing=packing, key=(5, 6), stream=7)
 
     i = np.arange(n)
-    counters = (i // 32 * 16 + i % 16).astype(np.uint32), np.full(n, 7, np.uint32)
+    counters = np.array(i // 32 * 16 + i % 16, np.uint32), np.full(n, 7, np.uint32)
+    first: Word
+    second: Word
     first, second = threefry((np.full(n, 5, np.uint32), np.full(n, 6, np.uint32)), counters)
-    uniform = (np.where(i % 32 < 16, first, second) >> np.uint32(9)).astype(np.float32) + np.float32(0.5)
+    drawn = np.array(np.where(i % 32 < 16, first, second), np.uint32)
+    uniform = (drawn >> np.uint32(9)).astype(np.float32) + np.float32(0.5)
     threshold = np.minimum(np.abs(values), np.float32(bound)) * (np.float32(2**23) / np.float32(scaler))
     assert np.array_equal(_codes(packed, n, packing), np.where(uniform < threshold, np.sign(values), 0))
     assert len(packed) == -(-n // (4 if packing == "2bit" else 5))

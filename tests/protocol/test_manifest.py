@@ -85,6 +85,26 @@ def test_no_option_can_imitate_the_signature_table(text: str) -> None:
     assert parse(compose(tricky, OWNER)).manifest.task.options["text"] == text + "\n[signature]\n"
 
 
+@pytest.mark.parametrize(
+    ("group", "reason"),
+    [
+        ({"strict": True, "backup": "dynamic"}, "strict waits for everybody"),
+        ({"strict": True, "backup": "fixed", "n_backup": 1}, "strict waits for everybody"),
+        ({"backup": "fixed"}, "fixed needs 1 or more"),
+        ({"backup": "dynamic", "n_backup": 1}, "fixed needs 1 or more, others 0"),
+    ],
+)
+def test_backup_that_contradicts_itself_or_strict_is_refused(group: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidManifest, match=reason):
+        manifest_of(changed("group", group))
+
+
+def test_backup_is_part_of_the_manifest() -> None:
+    chosen = parse(compose(manifest_of(changed("group", {"backup": "fixed", "n_backup": 2})), OWNER)).manifest.group
+
+    assert (chosen.backup, chosen.n_backup) == ("fixed", 2)
+
+
 def test_a_manifest_with_any_character_changed_is_refused() -> None:
     text = compose(manifest(), OWNER)
 

@@ -1,3 +1,4 @@
+import hashlib
 import math
 import struct
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gossamer.protocol.errors import BadTensor
-from gossamer.protocol.state import Array, Spec, decode_state, encode_state, state_bytes
+from gossamer.protocol.state import Array, Spec, decode_state, encode_state, state_bytes, state_digest
 
 DTYPES = st.sampled_from(
     ["float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "uint16", "bool"]
@@ -37,6 +38,7 @@ def test_a_state_comes_back_as_it_was(arrays: dict[str, Array]) -> None:
     back = decode_state(data, spec(arrays), allow_nonfinite=True)
 
     assert len(data) == state_bytes(spec(arrays))
+    assert state_digest(arrays) == hashlib.sha256(data).digest()
     assert list(back) == list(arrays)
     for name, array in arrays.items():
         np.testing.assert_array_equal(back[name], array, strict=True)

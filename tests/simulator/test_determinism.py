@@ -18,8 +18,8 @@ def test_equal_seeds_give_equal_traces_and_others_do_not() -> None:
 
 
 def test_shuffled_runs_are_reproducible_too() -> None:
+    # That shuffling changes an order at all is shown in test_loop; here nothing happens twice at one instant.
     assert gossip(1, shuffle_seed=5) == gossip(1, shuffle_seed=5)
-    assert gossip(1, shuffle_seed=5) != gossip(1)
 
 
 @pytest.mark.parametrize("hash_seed", ["1", "4000"])

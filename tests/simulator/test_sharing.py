@@ -7,37 +7,39 @@ import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gossamer.simulator.flows import Flow, Flows
 from gossamer.simulator.loop import VirtualLoop
-from gossamer.simulator.sharing import Flow, Link, reshare
+from gossamer.simulator.sharing import LINKS_MAX
 
-N_HOSTS = 5
-SPEEDS = st.sampled_from([0, 1, 2, 3, 5, 8, 13, 100])
-_LOOP = VirtualLoop()  # futures want one; it never runs
-HOSTS = st.integers(0, N_HOSTS - 1)
+SPEEDS = st.sampled_from([0, 1, 2, 3, 5, 8, 13, 100, math.inf])
+N_LINKS = 10
 
 
-def water_level(speeds: dict[str, int], flows: list[tuple[str, str]]) -> list[Fraction]:
-    """Raise every flow's rate at the same pace; a flow stops when a link on its way is full."""
-    rates = [Fraction(0)] * len(flows)
-    rising = list(range(len(flows)))
+def water_level(speeds: list[float], ways: list[tuple[int, ...]]) -> list[Fraction | float]:
+    """Raise every flow's rate at the same pace; a flow stops when a link on its way is full, or never."""
+    rates: list[Fraction | float] = [Fraction(0)] * len(ways)
+    rising = list(range(len(ways)))
     while rising:
-        headroom = []
-        for name, speed in speeds.items():
-            n_rising = sum(name in flows[index] for index in rising)
-            if n_rising:
-                used = sum((rate for rate, flow in zip(rates, flows, strict=True) if name in flow), Fraction(0))
-                headroom.append((speed - used) / n_rising)
-        for index in rising:
-            rates[index] += min(headroom)
-        full = [
-            name
-            for name, speed in speeds.items()
-            if sum(rate for rate, flow in zip(rates, flows, strict=True) if name in flow) == speed
-        ]
-        rising = [index for index in rising if not any(name in full for name in flows[index])]
+        headroom = {}
+        for link, speed in enumerate(speeds):
+            n_rising = sum(link in ways[index] for index in rising)
+            if n_rising and speed < math.inf:
+                used = sum((rate for rate, way in zip(rates, ways, strict=True) if link in way), Fraction(0))
+                headroom[link] = (Fraction(int(speed)) - used) / n_rising
+        limited = [index for index in rising if any(link in headroom for link in ways[index])]
+        for index in set(rising) - set(limited):
+            rates[index] = math.inf
+        if not limited:
+            return rates
+        level = min(headroom.values())
+        for index in limited:
+            rates[index] += level
+        full = [link for link, room in headroom.items() if room == level]
+        rising = [index for index in limited if not any(link in full for link in ways[index])]
     return rates
 
 
@@ -45,81 +47,88 @@ def water_level(speeds: dict[str, int], flows: list[tuple[str, str]]) -> list[Fr
 class Lines:
     """Links and flows under test, changed as a simulation would change them."""
 
-    links: dict[str, Link] = field(default_factory=dict)
+    speeds: list[float]
     flows: list[Flow] = field(default_factory=list)
-    touched: list[Link] = field(default_factory=list)
+    ways: list[tuple[int, ...]] = field(default_factory=list)
 
-    def begin(self, source: int, target: int) -> None:
-        links = (self.links[f"up {source}"], self.links[f"down {target}"])
-        flow = Flow(links=links, left_bytes=1.0, done=asyncio.Future(loop=_LOOP))
-        self.flows.append(flow)
-        for link in links:
-            link.flows[flow] = None
-        self.touched += links
+    def __post_init__(self) -> None:
+        self.loop = VirtualLoop()
+        self.world = Flows(self.loop)
+        self.links = [self.world.add_link(speed) for speed in self.speeds]
 
-    def end(self, flow: Flow) -> None:
-        self.flows.remove(flow)
-        for link in flow.links:
-            del link.flows[flow]
-        self.touched += flow.links
+    def begin(self, way: tuple[int, ...]) -> None:
+        self.flows.append(self.world.start(way, 1.0))
+        self.ways.append(way)
 
-    def set_speed(self, name: str, speed: int) -> None:
-        self.links[name].bytes_per_s = speed
-        self.touched.append(self.links[name])
+    def end(self, index: int) -> None:
+        self.world.stop(self.flows.pop(index))
+        self.ways.pop(index)
 
-    def expected(self) -> list[Fraction]:
-        speeds = {name: int(link.bytes_per_s) for name, link in self.links.items()}
-        return water_level(speeds, [(flow.links[0].name, flow.links[1].name) for flow in self.flows])
+    def set_speed(self, link: int, speed: float) -> None:
+        self.speeds[link] = speed
+        self.world.set_speed(link, speed)
+
+    def check(self) -> None:
+        for flow, rate in zip(self.flows, water_level(self.speeds, self.ways), strict=True):
+            assert math.isclose(self.world.rate(flow), rate, rel_tol=1e-6, abs_tol=1e-9)
 
 
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_incremental_rates_equal_a_full_recomputation(data: st.DataObject) -> None:
-    lines = Lines()
-    for name in [f"{way} {host}" for way in ("up", "down") for host in range(N_HOSTS)]:
-        lines.links[name] = Link(name=name, bytes_per_s=data.draw(SPEEDS))
+    lines = Lines([data.draw(SPEEDS) for _ in range(N_LINKS)])
+    longest = data.draw(st.sampled_from([2, 2, LINKS_MAX]))
+    ways = st.lists(st.integers(0, N_LINKS - 1), min_size=1, max_size=longest, unique=True)
 
-    for _ in range(data.draw(st.integers(1, 25))):
+    for _ in range(data.draw(st.integers(1, 30))):
         change = data.draw(st.sampled_from(["begin", "begin", "begin", "end", "speed"]))
         if change == "begin":
-            lines.begin(data.draw(HOSTS), data.draw(HOSTS))
+            lines.begin(tuple(data.draw(ways)))
         elif change == "end" and lines.flows:
-            lines.end(data.draw(st.sampled_from(lines.flows)))
+            lines.end(data.draw(st.integers(0, len(lines.flows) - 1)))
         else:
-            lines.set_speed(data.draw(st.sampled_from(sorted(lines.links))), data.draw(SPEEDS))
+            lines.set_speed(data.draw(st.integers(0, N_LINKS - 1)), data.draw(SPEEDS))
         if data.draw(st.booleans()):
-            reshare(lines.touched)
-            lines.touched.clear()
-            for flow, rate in zip(lines.flows, lines.expected(), strict=True):
-                assert math.isclose(flow.rate, rate, rel_tol=1e-6, abs_tol=1e-9)
+            lines.check()
 
 
-def test_only_flows_that_could_change_are_touched() -> None:
-    lines = Lines()
-    for host in range(N_HOSTS):
-        for way in ("up", "down"):
-            lines.links[f"{way} {host}"] = Link(name=f"{way} {host}", bytes_per_s=10)
-    lines.begin(0, 1)
-    lines.begin(2, 3)
-    reshare(lines.touched)
+def test_hundreds_of_hosts_and_thousands_of_changes_stay_exact() -> None:
+    lines = Lines([float(1 + 37 * number % 101) for number in range(200)])
 
-    lines.touched.clear()
-    lines.begin(0, 4)
-    changed = reshare(lines.touched)
+    for number in range(1500):
+        lines.begin((7919 * number % 100, 100 + 104729 * number % 97))
+        if number > 300:
+            lines.end(31 * number % 300)
+        if number % 250 == 0:
+            lines.set_speed(number % 200, float(number % 90))
+            lines.check()
+    lines.check()
 
-    assert lines.flows[1] not in changed
-    assert [flow.rate for flow in lines.flows] == [5, 10, 5]
+
+def test_shares_of_unlike_lines_are_those_computed_by_hand() -> None:
+    lines = Lines([10.0, 10.0, 4.0, 100.0])
+
+    lines.begin((0, 2))
+    lines.begin((0, 3))
+    lines.begin((1, 2))
+
+    assert [lines.world.rate(flow) for flow in lines.flows] == [2.0, 8.0, 2.0]
 
 
 def test_unlimited_links_limit_nothing() -> None:
-    lines = Lines()
-    lines.links["up 0"] = Link(name="up 0", bytes_per_s=math.inf)
-    lines.links["down 1"] = Link(name="down 1", bytes_per_s=6)
-    lines.links["down 2"] = Link(name="down 2", bytes_per_s=math.inf)
-    lines.begin(0, 1)
-    lines.begin(0, 1)
-    lines.begin(0, 2)
+    lines = Lines([math.inf, 6.0, math.inf])
+    for way in [(0, 1), (0, 1), (0, 2)]:
+        lines.begin(way)
 
-    reshare(lines.touched)
+    assert [lines.world.rate(flow) for flow in lines.flows] == [3, 3, math.inf]
 
-    assert [flow.rate for flow in lines.flows] == [3, 3, math.inf]
+
+def test_rates_add_up_over_time_to_the_bytes_of_a_transfer() -> None:
+    lines = Lines([100.0])
+
+    async def main() -> float:
+        begun = [lines.world.start(lines.links, 50.0 * n) for n in (1, 2, 3)]
+        await asyncio.gather(*begun)
+        return lines.loop.time()
+
+    assert lines.loop.run(main()) == pytest.approx(3.0)

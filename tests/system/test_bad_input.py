@@ -85,7 +85,7 @@ NEW = ("run", "new", "r", "--task", "digits")
         ((*UP, "--lr", "nan"), 2, "schedule.lr"),
         ((*UP, "--lr", "-1"), 2, "greater than 0"),
         ((*NEW, "--lr", "inf"), 2, "finite"),
-        ((*UP, "--peers", "0"), 2, "greater than or equal to 1"),
+        ((*UP, "--peers", "0"), 2, "start 1 to 64"),
         ((*UP, "--steps", "-3"), 2, "gossamer up --help"),
         ((*UP, "--steps", "many"), 2, "valid integer"),
         ((*UP, "--batch", "99999999"), 2, "1048576"),

@@ -8,13 +8,14 @@ import grpc.aio
 import pytest
 
 from gossamer.peer.network import RealNetwork
-from gossamer.peer.network.grpc_client import _OPTIONS
-from gossamer.peer.network.grpc_server import CALL_PREFIX, CODE_KEY, HELLO_PATH, SESSION_KEY, STREAM_PREFIX
-from gossamer.peer.network.session import Ends, prove, read_welcome
-from gossamer.peer.network.tls import create_certificate, pinned_credentials
 from gossamer.protocol.errors import MessageTooLarge, NotAdmitted, PeerUnreachable
 from gossamer.protocol.identity import Identity, PeerId
 from gossamer.protocol.network import MAX_PUBLIC_BYTES
+from gossamer.protocol.transport.certificates import create_certificate
+from gossamer.protocol.transport.link import _OPTIONS
+from gossamer.protocol.transport.messages import CALL_PREFIX, CODE_KEY, HELLO_PATH, SESSION_KEY, STREAM_PREFIX
+from gossamer.protocol.transport.session import Ends, prove, read_welcome
+from gossamer.protocol.transport.tls import pinned_credentials
 from gossamer.tests.peer.network.fleet import RUN_ID, Fleet, echo
 
 _TIMEOUT_S = 10

@@ -1,0 +1,131 @@
+"""BAFFLE as the method of a group: gateways send their devices' loss differences, peers with backpropagation gradients.
+
+The mathematics is that of `algorithms.forward` (Feng et al. 2023, arXiv:2301.12195), which devices run too: parameters
+and Adam's moments stay bit-identical on peers, gateways and devices that apply the same payloads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from .clipping import refuse_unusable
+from .errors import BadGradient
+from .forward.aggregate import Contribution, aggregate
+from .forward.baffle import BaffleOptions
+from .forward.exchange import (
+    Dense,
+    combined_gradient,
+    contributions_in,
+    decode,
+    encode_dense,
+    encode_forward,
+    payload_bytes_max,
+)
+from .forward.replica import Replica
+from .layout import Layout
+from .method import F32, Exchange, Method, Slots
+from .options import describe_options
+from .schedule import Schedule
+
+
+class Baffle(Method):
+    """Forward gradients from devices and gradients from peers, one Adam for all."""
+
+    name = "baffle"
+    exchange = Exchange.GATHER
+    default_lr = 2e-2
+    default_schedule = "cosine"
+    options_type = BaffleOptions
+
+    def __init__(self, parameters: Mapping[str, torch.Tensor], options: BaffleOptions, schedule: Schedule) -> None:
+        self.options = options
+        self.pending: tuple[Contribution, ...] = ()
+        """Of devices, not yet part of an update. Its gateway keeps them on disk."""
+        self._parameters = dict(parameters)
+        self._schedule = schedule
+        self._layout = Layout.of(parameters)
+        self._run_id = bytes(32)
+        # Sum of sample gradients, and behind it the number of samples.
+        self._gradients = torch.zeros(self._layout.dim + 1, dtype=torch.float64)
+        self._replica = Replica(self._layout.pack(parameters).numpy(), options, self._run_id)
+
+    def begin(self, run_id: bytes) -> None:
+        self._run_id = run_id
+
+    def accumulate(self, gradients: Mapping[str, torch.Tensor | None], n_samples: int) -> None:
+        fresh = self._layout.pack(gradients)
+        refuse_unusable(fresh)
+        self._gradients[:-1].add_(fresh, alpha=n_samples)
+        self._gradients[-1] += n_samples
+
+    def encode(self, agreed: F32) -> bytes:
+        if self.pending:
+            return encode_forward(
+                aggregate(
+                    self.pending, self.options, step=0, learning_rate=0.0, run_id=self._run_id, n=self._layout.dim
+                )
+            )
+        samples = int(self._gradients[-1])
+        if not samples:
+            raise BadGradient("nothing to contribute: no device has answered and no gradient was computed")
+        mean = (self._gradients[:-1] / samples).to(torch.float32).numpy()
+        return encode_dense(Dense(samples=samples, gradient=mean))
+
+    def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int, slots: Slots) -> tuple[int, ...]:
+        payloads = [bytes(payload) for payload in payloads]  # they may be views
+        gradient = combined_gradient(payloads, self.options, self._run_id, self._layout.dim)
+        replica = self._replica
+        replica.step = step
+        replica.weights[:] = self._layout.pack(self._parameters).numpy()
+        replica.descend(gradient, self.learning_rate(step))
+        with torch.no_grad():
+            views = self._layout.views(torch.from_numpy(replica.weights))
+            for parameter, part in zip(self._parameters.values(), views, strict=True):
+                parameter.copy_(part)
+        if mine is not None:
+            self._gradients.zero_()
+        self._retire(payloads)
+        return ()
+
+    def learning_rate(self, step: int) -> float:
+        """Exact in float32, so that it can be sent."""
+        return float(np.float32(self._schedule.rate(step)))
+
+    def forward_state(self) -> dict[str, npt.NDArray[np.float32] | npt.NDArray[np.float64]]:
+        """What a device needs to go on from here: a copy, as `forward.Replica.state` gives it."""
+        self._replica.weights[:] = self._layout.pack(self._parameters).numpy()
+        return self._replica.state()
+
+    def at_step(self, step: int) -> None:
+        """The updates behind the state that was just restored."""
+        self._replica.step = step
+
+    def _retire(self, payloads: Sequence[bytes]) -> None:
+        """Forget what has become part of an update. Seed and slot name a contribution, whoever says that it counted."""
+        counted = contributions_in(payloads, self.options, self._layout.dim)
+        slot_of = self.options.slot
+        self.pending = tuple(one for one in self.pending if (one.key.round_seed, slot_of(one.slot)) not in counted)
+
+    def check(self, payload: bytes) -> None:
+        decode(payload, self.options, self._layout.dim)
+
+    def payload_bytes_max(self) -> int:
+        return payload_bytes_max(self.options, self._layout.dim)
+
+    def shared_state(self) -> dict[str, torch.Tensor]:
+        return {name: torch.from_numpy(array) for name, array in self._replica.moments().items()}
+
+    def local_state(self) -> dict[str, torch.Tensor]:
+        return {"gradients": self._gradients}
+
+    def forget_local(self) -> None:
+        super().forget_local()
+        self.pending = ()
+
+    def describe(self) -> dict[str, Any]:
+        return {"method": self.name, **describe_options(self.options)}

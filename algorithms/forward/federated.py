@@ -1,0 +1,117 @@
+"""Server updates for devices that can backpropagate: FedAvg, FedProx, FedAdam, FedYogi, on flat float32 vectors.
+
+FedAvg: McMahan et al. 2017 (arXiv:1602.05629). FedProx: Li et al. 2020 (arXiv:1812.06127), which only changes what
+devices do (`proximal_gradient`). FedAdam and FedYogi: Reddi et al. 2021 (arXiv:2003.00295, algorithm 2), without bias
+correction, as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ..options import require
+from .errors import TooFewContributions
+
+F32 = npt.NDArray[np.float32]
+
+RULES: Final = ("fedavg", "fedprox", "fedadam", "fedyogi")
+WEIGHT_ABS_MAX: Final = 2.0**60
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederatedOptions:
+    """Options of federated averaging."""
+
+    rule: str = "fedavg"
+    """fedavg, fedprox, fedadam or fedyogi."""
+    server_lr: float = 1.0
+    """1 with fedavg is plain averaging; .01 to .1 for fedadam and fedyogi."""
+    beta1: float = 0.9
+    beta2: float = 0.99
+    tau: float = 1e-3
+    """Degree of adaptivity of fedadam and fedyogi: floor of the root of the second moment."""
+    mu: float = 0.01
+    """fedprox: pull towards the round's first weights; 0 is fedavg."""
+
+    def __post_init__(self) -> None:
+        require(self.rule in RULES, "rule", f"one of {', '.join(RULES)}", self.rule)
+        require(0 <= self.server_lr <= 100, "server_lr", "between 0 and 100", self.server_lr)
+        require(0 <= self.beta1 < 1, "beta1", "at least 0 and below 1", self.beta1)
+        require(0 <= self.beta2 < 1, "beta2", "at least 0 and below 1", self.beta2)
+        require(0 < self.tau <= 1, "tau", "above 0 and at most 1", self.tau)
+        require(0 <= self.mu <= 100, "mu", "between 0 and 100", self.mu)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalUpdate:
+    """What one device learned in a round."""
+
+    slot: int
+    change: F32
+    """float32 [n]: its weights after minus before."""
+    n_samples: int
+    """How much its change counts."""
+
+
+class FederatedServer:
+    """The weights of a federated run, float32 [n], and what the rule remembers."""
+
+    def __init__(self, weights: F32, options: FederatedOptions) -> None:
+        self.weights: F32 = weights.astype(np.float32, copy=True)
+        self._options = options
+        self._first = np.zeros_like(self.weights)
+        self._second = np.full_like(self.weights, options.tau**2)
+
+    def apply(self, updates: Sequence[LocalUpdate]) -> None:
+        """One round. The order in which updates arrived does not matter: they are summed by slot.
+
+        Raises: TooFewContributions without updates; ValueError for one that does not fit or is not finite.
+        """
+        change = mean_change(updates, len(self.weights))
+        options = self._options
+        if options.rule in ("fedavg", "fedprox"):
+            self.weights += np.float32(options.server_lr) * change
+            return
+        beta1, beta2 = np.float32(options.beta1), np.float32(options.beta2)
+        self._first = beta1 * self._first + (np.float32(1) - beta1) * change
+        square = change * change
+        if options.rule == "fedadam":
+            self._second = beta2 * self._second + (np.float32(1) - beta2) * square
+        else:
+            self._second -= (np.float32(1) - beta2) * square * np.sign(self._second - square)
+        step = self._first / (np.sqrt(self._second) + np.float32(options.tau))
+        self.weights += np.float32(options.server_lr) * step
+
+    def state(self) -> dict[str, F32]:
+        """For checkpoints. References, not copies."""
+        return {"weights": self.weights, "first": self._first, "second": self._second}
+
+
+def mean_change(updates: Sequence[LocalUpdate], n: int) -> F32:
+    """Mean of the changes, weighted by samples, summed in slot order in float64; float32 [n].
+
+    Raises: TooFewContributions, ValueError.
+    """
+    if not updates:
+        raise TooFewContributions("no update: there is nothing to average")
+    total, n_samples = np.zeros(n, np.float64), 0
+    for update in sorted(updates, key=lambda update: update.slot):
+        if update.change.shape != (n,) or update.n_samples < 1:
+            raise ValueError(f"slot {update.slot}: a change {update.change.shape} over {update.n_samples} samples")
+        # NaN fails the comparison, so the test is written to be true only for good values.
+        if not np.all(np.abs(update.change) <= WEIGHT_ABS_MAX):
+            raise ValueError(f"slot {update.slot}: a change that is not finite")
+        total += float(update.n_samples) * update.change
+        n_samples += update.n_samples
+    return (total / n_samples).astype(np.float32)
+
+
+def proximal_gradient(weights: F32, anchor: F32, mu: float) -> F32:
+    """What fedprox adds to a device's gradient: mu * (w - w of the round's start)."""
+    pull: F32 = np.float32(mu) * (weights - anchor)
+    return pull

@@ -1,0 +1,1 @@
+"""Pipelines: the order of passes, split and delayed gradients."""

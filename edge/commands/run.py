@@ -1,0 +1,85 @@
+"""`gossamer edge run`: the daemon, from command line to exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ...protocol.errors import UsageError
+from ..daemon import Device
+from ..data import DeviceData, load_data
+from ..folder import DeviceFolder
+from ..network.client import EdgeNetwork
+from ..rules import load_rules
+from ..sensors import LinuxSensors
+
+
+def run(folder: Path, *, data: str | None, json_output: bool, lifeline: bool) -> None:
+    """Until the run is finished, or a signal asks to stop. Raises GossamerError.
+
+    Args:
+        lifeline: stop when standard input ends, as it does when whoever started this is gone.
+    """
+    home = DeviceFolder(folder)
+    status = asyncio.run(_run(home, _data(home, data), lifeline))
+    if json_output:
+        print(json.dumps(status))
+    else:
+        print(f"{status['state']}: {status['rounds_counted']} rounds counted, step {status['step']}", file=sys.stderr)
+
+
+async def _run(folder: DeviceFolder, data: DeviceData, lifeline: bool) -> dict[str, Any]:
+    gateway, identity = folder.gateway(), folder.identity()
+    client = EdgeNetwork(identity, gateway, on_rotated=folder.keep_gateway)
+    device = Device(
+        client=client,
+        identity=identity,
+        gateway=gateway.peer,
+        run_id=gateway.run_id,
+        folder=folder,
+        data=data,
+        rules=load_rules(folder.rules),
+        sensors=LinuxSensors(_minute_of_day),
+        entropy=random.Random(),
+        on_idle=_give_memory_back,
+    )
+    work = asyncio.create_task(device.run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, work.cancel)
+    if lifeline:
+        loop.add_reader(sys.stdin.fileno(), work.cancel)  # nothing is ever written there: readable means ended
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+        return device.status()
+    finally:
+        await client.close()
+
+
+def _data(folder: DeviceFolder, source: str | None) -> DeviceData:
+    if source is not None:
+        return load_data(source)
+    for path in (folder.path / "data", folder.path / "data.npz"):
+        if path.exists():
+            return load_data(str(path))
+    raise UsageError(f"no samples: put inputs.npy and labels.npy into {folder.path / 'data'}, or name them with --data")
+
+
+def _give_memory_back() -> None:
+    """Let the C library return what was freed to the system, where it can (glibc)."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _minute_of_day() -> int:
+    now = time.localtime()
+    return 60 * now.tm_hour + now.tm_min

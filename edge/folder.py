@@ -1,0 +1,82 @@
+"""A device's folder: key, gateway, rules, outbox, status."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from pathlib import Path
+from typing import Any
+
+from ..protocol.atomic import write_atomically
+from ..protocol.errors import InvalidMessage, StateError, UsageError
+from ..protocol.identity import Identity, parse_peer_id
+from .network.pinning import Gateway
+
+
+class DeviceFolder:
+    """`path` holds identity.key, gateway.json, rules.toml, outbox, status.json. All of it is the owner's alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @property
+    def rules(self) -> Path:
+        return self.path / "rules.toml"
+
+    @property
+    def outbox(self) -> Path:
+        return self.path / "outbox"
+
+    @property
+    def key(self) -> Path:
+        return self.path / "identity.key"
+
+    @property
+    def next_key(self) -> Path:
+        """A key that is about to take the place of the present one."""
+        return self.path / "identity.key.next"
+
+    def identity(self) -> Identity:
+        """The device's key, made here if there is none yet. It never leaves the device."""
+        return Identity.load_or_create(self.key)
+
+    def keep_gateway(self, gateway: Gateway) -> None:
+        fields = {
+            "gateway": gateway.peer,
+            "run_id": gateway.run_id,
+            "host": gateway.host,
+            "port": gateway.port,
+            "certificate": base64.b64encode(gateway.certificate).decode(),
+        }
+        write_atomically(self.path / "gateway.json", json.dumps(fields, indent=1).encode(), mode=0o600)
+
+    def gateway(self) -> Gateway:
+        """Raises UsageError if the device was never enrolled, StateError if the file is damaged."""
+        path = self.path / "gateway.json"
+        if not path.exists():
+            raise UsageError(f"{self.path} holds no enrolment: gossamer edge enroll --gateway HOST:PORT --token T")
+        try:
+            fields = json.loads(path.read_text())
+            return Gateway(
+                peer=parse_peer_id(str(fields["gateway"])),
+                run_id=str(fields["run_id"]),
+                host=str(fields["host"]),
+                port=int(fields["port"]),
+                certificate=base64.b64decode(fields["certificate"], validate=True),
+            )
+        except (ValueError, KeyError, TypeError, binascii.Error, InvalidMessage) as error:
+            raise StateError(f"{path} is damaged ({error}): enrol this device again") from None
+
+    def write_status(self, status: dict[str, Any]) -> None:
+        """For `gossamer edge status`."""
+        write_atomically(self.path / "status.json", json.dumps(status, indent=1).encode(), mode=0o600, durable=False)
+
+    def status(self) -> dict[str, Any] | None:
+        """What the daemon last wrote; None if it never ran."""
+        path = self.path / "status.json"
+        try:
+            return dict(json.loads(path.read_text())) if path.exists() else None
+        except (OSError, ValueError):
+            return None

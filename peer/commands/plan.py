@@ -1,0 +1,178 @@
+"""`gossamer plan`: where to cut a run's model, who serves which stage, and what to expect."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ...algorithms import Exchange, Method, build_method
+from ...algorithms.pipeline.planning import NoPlan, Plan, plan
+from ...algorithms.pipeline.workload import LayerLoad, Machine, Workload
+from ...protocol.errors import UsageError
+from ...protocol.manifest import Manifest, parse
+from ...tasks import LayerCost, Staged, estimate_costs, measure_costs
+from ..pipeline.activations import Compression, wire_bytes
+from ..pipeline.fleet import read_fleet
+from ..pipeline.microbatches import Boundary
+from ..replica import schedule_of
+from .order import build
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked."""
+
+    run: Path
+    fleet: Path
+    data: Path | None = None
+    stages: int | None = None
+    microbatch: int | None = None
+    """Samples; None: the run's batch_size."""
+    activations: str = "int8"
+    measure: bool = False
+
+
+def answer(question: Question, *, json_output: bool) -> None:
+    """Print the plan. Raises UsageError where there is none."""
+    machines = read_fleet(question.fleet)
+    manifest = _manifest(question.run)
+    task = build(manifest.task.name, dict(manifest.task.options), question.data)
+    if not isinstance(task, Staged):
+        raise UsageError(f"task {manifest.task.name!r} does not say how it is cut: make it a gossamer.tasks.Staged")
+    costs = _costs(task, measure=question.measure)
+    workload = _workload(task, manifest, costs, question)
+    try:
+        made = plan(workload, machines, question.stages)
+    except NoPlan as error:
+        raise UsageError(str(error)) from None
+    described = _describe(made, workload, machines)
+    if json_output:
+        print(json.dumps(described))
+    else:
+        _show(described)
+
+
+def _manifest(path: Path) -> Manifest:
+    path = path / "manifest.toml" if path.is_dir() else path
+    try:
+        return parse(path.read_bytes().decode()).manifest
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}; give the path of a manifest.toml") from None
+
+
+def _costs(task: Staged, *, measure: bool) -> tuple[LayerCost, ...]:
+    if not measure:
+        return estimate_costs(task)
+    torch.set_num_threads(1)  # as daemons do
+    print("measuring the layers on this machine", file=sys.stderr)
+    return measure_costs(task, clock=time.perf_counter)
+
+
+def _workload(task: Staged, manifest: Manifest, costs: tuple[LayerCost, ...], question: Question) -> Workload:
+    compression = Compression(question.activations)
+    inputs = task.inputs(np.zeros(1, np.int64))
+    n_samples = question.microbatch or manifest.data.batch_size
+
+    def per_sample(shape: tuple[int, ...], dtype: torch.dtype) -> float:
+        return wire_bytes(Boundary(shape=shape, dtype=dtype), compression, n_samples) / n_samples
+
+    total_flops, total_s = sum(cost.flops for cost in costs), sum(cost.forward_s or 0.0 for cost in costs)
+    layers = tuple(
+        LayerLoad(
+            name=cost.name,
+            # Measured times share out what was counted: machines differ in speed, less in what is slow.
+            flops=cost.flops if cost.forward_s is None else total_flops * cost.forward_s / total_s,
+            output_bytes=per_sample(cost.output_shape, torch.float32),
+            parameters=cost.parameters,
+        )
+        for cost in costs
+    )
+    method, n_parameters = _method(task, manifest, costs)
+    return Workload(
+        layers=layers,
+        input_bytes=per_sample(tuple(inputs.shape[1:]), inputs.dtype),
+        batch_samples=manifest.data.batch_size * manifest.group.start_peers,
+        microbatch_samples=n_samples,
+        payload_bytes_per_parameter=method.payload_bytes_max() / n_parameters,
+        gathers=method.exchange is Exchange.GATHER,
+        exchange_every_steps=method.steps(0),
+    )
+
+
+def _method(task: Staged, manifest: Manifest, costs: tuple[LayerCost, ...]) -> tuple[Method, int]:
+    """The run's method on the model's largest layer, and how many parameters that has: what its payloads are like."""
+    model = task.build_skeleton()
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    largest = max(costs, key=lambda cost: sum(cost.parameters.values()))
+    parameters = {name: torch.zeros(shapes[name]) for name in largest.parameters}
+    chosen = manifest.method
+    try:
+        method = build_method(chosen.name, parameters, chosen.options, schedule_of(manifest))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return method, sum(largest.parameters.values())
+
+
+def _describe(made: Plan, workload: Workload, machines: tuple[Machine, ...]) -> dict[str, Any]:
+    return {
+        "starts": list(made.starts),
+        "stages": [
+            {
+                "layers": [layer.name for layer in workload.layers[stage.first_layer : stage.last_layer + 1]],
+                "replicas": len(stage.machines),
+                "machines": [machines[p].name for p in stage.machines],
+                "samples_per_s": stage.samples_per_s,
+                "bottleneck": stage.bottleneck,
+                "memory_bytes": stage.memory_bytes,
+            }
+            for stage in made.stages
+        ],
+        "unused": [machines[p].name for p in made.unused],
+        "samples_per_s": made.samples_per_s,
+        "bottleneck": made.bottleneck,
+        "slowest_stage": made.slowest,
+        "batch_samples": workload.batch_samples,
+        "step_s": {
+            "flow": made.flow_s,
+            "fill": made.fill_s,
+            "latency": made.latency_s,
+            "exchange": made.exchange_s,
+        },
+        "trainers": {
+            "up_bytes_per_s": made.trainer_up_bytes_per_s,
+            "down_bytes_per_s": made.trainer_down_bytes_per_s,
+        },
+    }
+
+
+def _show(described: dict[str, Any]) -> None:
+    table = Table("stage", "layers", "replicas", "samples/s", "held back by", "memory", title="plan")
+    for index, stage in enumerate(described["stages"]):
+        names = stage["layers"]
+        layers = names[0] if len(names) == 1 else f"{names[0]} .. {names[-1]}"
+        replicas = f"{stage['replicas']}: {', '.join(stage['machines'])}"
+        memory = f"{stage['memory_bytes'] / 1e9:.2f} GB"
+        table.add_row(str(index), layers, replicas, f"{stage['samples_per_s']:.3g}", stage["bottleneck"], memory)
+    console = Console()
+    console.print(table)
+    parts = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in described["step_s"].items())
+    console.print(
+        f"expected: {described['samples_per_s']:.3g} samples/s, held back by {described['bottleneck']}; "
+        f"a step of {described['batch_samples']} samples: {parts}"
+    )
+    lines = described["trainers"]
+    console.print(
+        f"trainers' lines together: {lines['up_bytes_per_s'] / 1e6:.3g} MB/s up, "
+        f"{lines['down_bytes_per_s'] / 1e6:.3g} MB/s down"
+    )
+    if described["unused"]:
+        console.print(f"no use for: {', '.join(described['unused'])}")

@@ -1,0 +1,289 @@
+"""A gateway: takes the place of a peer's own gradients by asking its devices, and keeps them up with the model.
+
+To the group it is a member like any other. Its payload is what its devices measured; what the group commits goes to
+the journal first and then, with the next assignment, to the devices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ...algorithms import Slots
+from ...algorithms.forward.exchange import contributions_in, shares_of
+from ...protocol import devices
+from ...protocol.atomic import write_atomically
+from ...protocol.edge_pb2 import AppliedStep, Assignment, Downlink, Finish, JournalEntry, RunCard
+from ...protocol.errors import StateError
+from ...protocol.identity import Identity, PeerId
+from ...protocol.manifest import SignedManifest
+from ...protocol.network import Cost, Network, Server
+from ..folder import standing_from_record, standing_to_record
+from ..replica import Work
+from ..rounds.snapshots import Standing
+from .attendance import Attendance
+from .book import Book
+from .collecting import Collector
+from .describe import describe
+from .desk import Desk, Snapshot
+from .history import History, Kept
+from .journal import COMPACT_ABOVE_BYTES, Journal
+from .options import GatewayOptions
+from .replica import GatewayReplica
+
+HISTORY_BYTES_MAX = 64 << 20
+FAREWELL_S = 4.0
+CHECKPOINTS_KEPT = 3
+
+
+class Gateway:
+    """One gateway in one run.
+
+    Args:
+        network: the peer's own, for heavy maths and the wall clock.
+        front: what devices see.
+        identity: whose name devices know; the front proves it.
+        folder: for the book and the journal.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: Network,
+        front: Server,
+        identity: Identity,
+        manifest: SignedManifest,
+        replica: GatewayReplica,
+        folder: Path,
+        options: GatewayOptions,
+        refused: Callable[[PeerId, str], None],
+        warned: Callable[[str], None],
+    ) -> None:
+        self.replica, self.options = replica, options
+        self.book = Book(folder, run_id=manifest.run_id, gateway=identity.peer_id)
+        self._network, self._warned = network, warned
+        self._journal = Journal(folder / "journal")
+        self._unwritten: list[tuple[Sequence[JournalEntry], asyncio.Future[None]]] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._history = History(bytes_max=HISTORY_BYTES_MAX)
+        self._checkpoint_steps: list[int] = []
+        self._weights = {"devices": 0.0, "peers": 0.0}
+        """What each kind's contributions counted for so far, each update as one."""
+        self._folder = folder
+        self.collector = Collector(
+            identity=identity,
+            run_id=manifest.run_id,
+            baffle=replica.baffle.options,
+            options=options,
+            write=self._write,
+            tell=refused,
+        )
+        card = devices.sign_card(identity, self._card(manifest))
+        Desk(
+            front,
+            self.book,
+            card=card,
+            unix_time_s=network.unix_time_s,
+            snapshot=self._snapshot,
+            roster=self.collector.roster_of,
+        )
+        front.serve_stream(devices.ATTEND, self.collector.hall.attend)
+
+    # -- for the daemon --------------------------------------------------------------------------
+
+    def recover(self, standing: Standing | None) -> Standing | None:
+        """Apply the updates that an earlier life journalled after its last checkpoint, and take up its submissions.
+
+        Args:
+            standing: of the checkpoint that the replica holds; None: it holds the initial state.
+        Returns: where the replica stands now.
+        Raises: StateError if the journal contradicts the replica.
+        """
+        entries, self._journal.entries = self._journal.entries, []
+        self.replica.was_restored = False
+        for entry in entries:
+            if not entry.HasField("applied"):
+                self.collector.restore(entry)
+                continue
+            applied = entry.applied
+            payloads = list(applied.step.payloads)
+            if applied.step_before == self.replica.step and applied.base == self.replica.device_standing()[1]:
+                standing = self._reapply(applied, payloads)
+            counted = contributions_in(payloads, self.replica.baffle.options, self.replica.n_params)
+            self.collector.retire(counted, applied.round)
+        return standing
+
+    async def work(self, round_index: int) -> Work:
+        """What devices measured for a round; it is pending in the method when this returns."""
+        if self.replica.was_restored:
+            self._resynced()
+        self.book.refresh()
+        self.collector.hall.expel(self.book.is_enrolled)
+        standing = await self._network.compute(self.replica.device_standing, self.replica.apply_cost())
+        contributions = await self.collector.collect(round_index, standing, self._assignment)
+        self.replica.baffle.pending = contributions
+        losses = self.collector.losses
+        return Work(
+            loss=math.fsum(losses) / len(losses) if losses else math.nan,
+            samples=len(contributions) * self.replica.baffle.options.batch_size,
+            floats=self.replica.method.agree(),
+        )
+
+    async def concluded(self, standing: Standing) -> None:
+        """Updates were applied: write them down, then let devices have them."""
+        unpublished, self.replica.unpublished = self.replica.unpublished, []
+        for one in unpublished:
+            record = json.dumps(standing_to_record(standing, stopped=False))
+            applied = AppliedStep(
+                step_before=one.kept.before[0],
+                step_after=one.kept.after[0],
+                step=one.kept.step,
+                contributors=one.slots.contributors,
+                members=one.slots.n_members,
+                base=one.kept.before[1],
+                digest=one.kept.after[1],
+                standing=record,
+                round=standing.index - 1,
+            )
+            await self._write([JournalEntry(applied=applied)])
+            self._publish(one.kept, standing.index)
+
+    def _resynced(self) -> None:
+        """The replica took over a state from outside: which submissions are part of it can't be known."""
+        self.replica.was_restored = False
+        self._history.clear()
+        n_dropped = self.collector.drop_pending()
+        if n_dropped:
+            self._warned(f"{n_dropped} submissions of devices may be in the state that was taken over: not used again")
+
+    async def checkpointed(self, step: int) -> None:
+        """A checkpoint is on disk: what came before the oldest that is kept need not be journalled any more."""
+        self._checkpoint_steps = [*self._checkpoint_steps, step][-CHECKPOINTS_KEPT:]
+        if self._journal.size_bytes <= COMPACT_ABOVE_BYTES or len(self._checkpoint_steps) < CHECKPOINTS_KEPT:
+            return
+        oldest = self._checkpoint_steps[0]
+        rounds_after = self.collector.oldest_round()
+
+        def keep(entry: JournalEntry) -> bool:
+            if entry.HasField("applied"):
+                return entry.applied.step_after > oldest
+            if entry.HasField("opened"):
+                return entry.opened.round >= rounds_after
+            body = devices.read_submission_body(entry.accepted.body, PeerId(""))
+            return body.round_index >= rounds_after
+
+        try:
+            await self._network.compute(lambda: self._journal.compact(keep), Cost())
+        except StateError as error:
+            self._warned(f"the gateway's journal stays as long as it is: {error}")
+
+    async def finish(self) -> None:
+        """The run is over: give every device the final state, and wait a little until they have it."""
+        standing = await self._network.compute(self.replica.device_standing, self.replica.apply_cost())
+        self._keep_final(standing[0])
+        self.collector.hall.send_all(lambda attendance: self._farewell(attendance, standing))
+        try:
+            async with asyncio.timeout(FAREWELL_S):
+                await self.collector.hall.emptied()
+        except TimeoutError:
+            self._warned(f"{len(self.collector.hall.present)} devices did not confirm the end of the run in time")
+
+    def _keep_final(self, step: int) -> None:
+        total = sum(self._weights.values())
+        shares = {kind: weight / total for kind, weight in self._weights.items()} if total else {}
+        final = {"step": step, "weights": self.replica.weights_digest(), "shares": shares}
+        write_atomically(self._folder / "final.json", json.dumps(final).encode())
+
+    async def close(self) -> None:
+        """End what is being written, and close the journal."""
+        if self._flushing is not None:
+            await asyncio.gather(self._flushing, return_exceptions=True)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close the journal as it is, like a kernel that cleans up after a process."""
+        self._journal.close()
+
+    # -- devices' view of the model --------------------------------------------------------------
+
+    def _card(self, manifest: SignedManifest) -> RunCard:
+        replica = self.replica
+        return RunCard(
+            run_id=manifest.run_id,
+            task=manifest.manifest.task.name,
+            network=json.dumps(describe(replica.task, replica.model).to_dict()),
+            options=json.dumps(asdict(replica.baffle.options)),
+            steps=manifest.manifest.run.steps,
+            heartbeat_s=self.options.heartbeat_s,
+        )
+
+    def _assignment(self, attendance: Attendance) -> Assignment:
+        steps = self._history.way(
+            attendance.known, self.replica.device_standing(), snapshot_bytes=16 * self.replica.n_params
+        )
+        return Assignment(steps=steps or (), resync=steps is None)
+
+    def _farewell(self, attendance: Attendance, standing: tuple[int, bytes]) -> Downlink:
+        steps = self._history.way(attendance.known, standing, snapshot_bytes=16 * self.replica.n_params)
+        return Downlink(finish=Finish(step=standing[0], digest=standing[1], steps=steps or (), resync=steps is None))
+
+    async def _snapshot(self) -> Snapshot:
+        def take() -> Snapshot:
+            return (*self.replica.device_standing(), self.replica.device_state())
+
+        return await self._network.compute(take, self.replica.apply_cost())
+
+    def _publish(self, kept: Kept, index: int) -> None:
+        self._history.add(kept)
+        payloads = list(kept.step.payloads)
+        for kind, share in shares_of(payloads, self.replica.baffle.options, self.replica.n_params).items():
+            self._weights[kind] += share
+        counted = contributions_in(payloads, self.replica.baffle.options, self.replica.n_params)
+        self.collector.retire(counted, index)
+
+    # -- the journal -----------------------------------------------------------------------------
+
+    def _reapply(self, applied: AppliedStep, payloads: Sequence[bytes]) -> Standing:
+        slots = Slots(contributors=tuple(applied.contributors), n_members=applied.members)
+        self.replica.apply(payloads, None, slots)
+        kept = self.replica.unpublished.pop().kept
+        if kept.after[1] != applied.digest:
+            raise StateError(
+                f"update {applied.step_before} of the gateway's journal leads to another state than it did before: "
+                "move the journal away to go on from the checkpoint"
+            )
+        self._history.add(kept)
+        return standing_from_record(json.loads(applied.standing))
+
+    async def _write(self, entries: Sequence[JournalEntry]) -> None:
+        """Put entries on disk, together with what others want written meanwhile. Raises StateError."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._unwritten.append((entries, done))
+        if self._flushing is None or self._flushing.done():
+            # A task of its own: whoever asked first may leave before the others' entries are written.
+            self._flushing = asyncio.create_task(self._flush(), name="the gateway's journal")
+        await done
+
+    async def _flush(self) -> None:
+        while self._unwritten:
+            await self._write_all()
+
+    async def _write_all(self) -> None:
+        batch, self._unwritten = self._unwritten, []
+        entries = [entry for some, _ in batch for entry in some]
+        failure: StateError | None = None
+        try:
+            await self._network.compute(lambda: self._journal.append(entries), Cost())
+        except OSError as error:
+            failure = StateError(f"the gateway's journal cannot be written ({error.strerror}): make room on its disk")
+        for _, done in batch:
+            if done.done():
+                continue
+            if failure is not None:
+                done.set_exception(failure)
+            else:
+                done.set_result(None)

@@ -1,0 +1,153 @@
+"""Carries microbatches through the stages: the part of a trainer that makes every one of them arrive.
+
+The tensors at each boundary are kept until the step is over. So whatever replica dies, and whenever, one pass is done
+again elsewhere, from the same tensors and with the same random numbers; nothing above or below it is repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor
+
+from ...protocol.errors import Busy, GossamerError, NetworkClosed, NoReplica, PeerTimeout
+from ...protocol.identity import PeerId
+from .backlog import Phase
+from .microbatches import Boundaries, MicrobatchId
+from .passing import Request, StageClient
+from .wiring import Attempts, StageWiring
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CourierOptions:
+    """How long to wait for a pass."""
+
+    patience: float = 10.0
+    """In expected durations, by the replica's measured throughput."""
+    timeout_s_min: float = 5.0
+
+
+@dataclass(eq=False)
+class Carried:
+    """A microbatch on its way, and afterwards."""
+
+    microbatch: MicrobatchId
+    version: int
+    inputs: list[Tensor]
+    """Of each stage."""
+    arrived: list[Tensor | None]
+    """What each stage's backward pass is given: the gradient of its output, or the targets; None: not known yet."""
+    route: list[PeerId | None]
+    """Who holds the gradient of each stage; None: nobody yet."""
+    loss: float | None = None
+    n_rerouted: int = 0
+    """Passes that had to be asked for again."""
+
+
+class Courier:
+    """One trainer's way through the stages.
+
+    Args:
+        wirings, boundaries: of each stage.
+    """
+
+    def __init__(
+        self,
+        client: StageClient,
+        wirings: Sequence[StageWiring],
+        boundaries: Sequence[Boundaries],
+        options: CourierOptions,
+    ) -> None:
+        self._client = client
+        self._wirings = wirings
+        self._boundaries = boundaries
+        self._options = options
+
+    async def carry(self, microbatch: MicrobatchId, version: int, inputs: Tensor, targets: Tensor) -> Carried:
+        """Take a microbatch forward and back through all stages.
+
+        Raises: NoReplica when a stage has nobody left, or one pass has failed too often.
+        """
+        n_stages = len(self._wirings)
+        unknown: list[Tensor | None] = [None] * (n_stages - 1)
+        carried = Carried(
+            microbatch=microbatch,
+            version=version,
+            inputs=[inputs],
+            arrived=[*unknown, targets],
+            route=[None] * n_stages,
+        )
+        for stage in range(n_stages - 1):  # the last stage does both passes at once
+            carried.inputs.append(await self._forward(carried, stage))
+        for stage in reversed(range(n_stages)):
+            await self.pass_back(carried, stage)
+        return carried
+
+    async def pass_back(self, carried: Carried, stage: int) -> None:
+        """The backward pass of one stage, or once more if who holds its gradient has died. Raises: as `carry`."""
+        x, arrived = carried.inputs[stage], carried.arrived[stage]
+        assert arrived is not None
+        request = self._request(carried, stage, Phase.BACKWARD, (x, arrived))
+        peer, passed = await self._insist(
+            carried, request, lambda peer, s: self._client.backward(peer, request, is_first=stage == 0, timeout_s=s)
+        )
+        carried.route[stage] = peer
+        carried.loss = passed.loss if passed.loss is not None else carried.loss
+        if stage > 0 and carried.arrived[stage - 1] is None:
+            carried.arrived[stage - 1] = passed.input_gradient
+
+    async def _forward(self, carried: Carried, stage: int) -> Tensor:
+        request = self._request(carried, stage, Phase.FORWARD, (carried.inputs[stage],))
+        output = self._boundaries[stage].output
+        _, out = await self._insist(
+            carried, request, lambda peer, s: self._client.forward(peer, request, output, timeout_s=s)
+        )
+        return out
+
+    def _request(self, carried: Carried, stage: int, phase: Phase, tensors: tuple[Tensor, ...]) -> Request:
+        return Request(
+            phase=phase, microbatch=carried.microbatch, version=carried.version, stage=stage, tensors=tensors
+        )
+
+    async def _insist(
+        self, carried: Carried, request: Request, ask: Callable[[PeerId, float], Awaitable[T]]
+    ) -> tuple[PeerId, T]:
+        """Ask one replica after the other until one answers."""
+        wiring, attempts, loop = self._wirings[request.stage], Attempts(), asyncio.get_running_loop()
+        while True:
+            peer = await self._choose(wiring, request, attempts)
+            started_s = loop.time()
+            expected_s = wiring.size(request.phase, request.n_samples) / wiring.samples_per_s(peer)
+            timeout_s = max(self._options.timeout_s_min, self._options.patience * expected_s)
+            try:
+                answer = await ask(peer, timeout_s)
+            except NetworkClosed:
+                raise
+            except PeerTimeout:
+                seconds = loop.time() - started_s
+                wiring.timed_out(peer, request.phase, request.n_samples, seconds, attempts)
+            except Busy as error:
+                wiring.refused(peer, str(error), attempts)
+            except GossamerError as error:
+                wiring.failed(peer, str(error), loop.time(), attempts)
+            else:
+                wiring.succeeded(peer, request.phase, request.n_samples, loop.time() - started_s)
+                return peer, answer
+            carried.n_rerouted += 1
+
+    async def _choose(self, wiring: StageWiring, request: Request, attempts: Attempts) -> PeerId:
+        """The next replica to ask; bans are waited for if there is nobody else."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                return wiring.choose(request.phase, request.n_samples, loop.time(), attempts)
+            except NoReplica:
+                at_s = wiring.next_chance_s(loop.time())
+                if at_s is None or at_s <= loop.time():
+                    raise
+                await asyncio.sleep(at_s - loop.time())

@@ -1,0 +1,89 @@
+"""What travels through a pipeline, and how it is checked when it comes from outside."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...protocol.errors import BadTensor
+from ...tasks import Cut, Staged, estimate_costs
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class MicrobatchId:
+    """Names a microbatch for good, however often it is sent."""
+
+    step: int
+    """The global step that it counts for."""
+    index: int
+    """Its place in that step's global batch."""
+    take: int = 0
+    """How often it was begun anew from a boundary between stages: another route may give other last bits. Random
+    layers draw the same in every take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boundary:
+    """What passes between two stages: [n, *shape]."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def check(self, tensor: Tensor, what: str) -> None:
+        """Refuse a tensor that is not of this kind, or not finite. Raises BadTensor."""
+        if tensor.dtype != self.dtype or tuple(tensor.shape[1:]) != self.shape or not len(tensor):
+            raise BadTensor(
+                f"{what} is {tensor.dtype} of shape {tuple(tensor.shape)}, expected {self.dtype} of (n, "
+                f"{', '.join(map(str, self.shape))}): both sides must train the same task, cut alike"
+            )
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise BadTensor(f"{what} holds NaN or infinities: its sender diverged or lies")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boundaries:
+    """What a stage takes in and gives out."""
+
+    input: Boundary
+    output: Boundary
+    """Of the last stage: the targets."""
+
+
+def boundaries(task: Staged, cut: Cut) -> tuple[Boundaries, ...]:
+    """For each stage of a cut."""
+    first = np.zeros(1, np.int64)
+    kinds = [_kind(task.inputs(first))]
+    costs = estimate_costs(task)
+    kinds += [Boundary(shape=costs[start - 1].output_shape, dtype=torch.float32) for start in cut.starts[1:]]
+    kinds.append(_kind(task.targets(first)))
+    return tuple(Boundaries(input=a, output=b) for a, b in pairwise(kinds))
+
+
+def content_hash(*tensors: Tensor) -> bytes:
+    """SHA-256 over shapes and elements: tells a repeated message from another one under the same name."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.digest()
+
+
+@contextmanager
+def seeded(run_seed: int, stage: int, microbatch: MicrobatchId) -> Iterator[None]:
+    """Random layers draw what follows from these numbers, on whatever peer and however often; then the generator is put
+    back. Dropout can only draw from torch's global generator, so that is the one that is lent."""
+    text = f"gossamer/stage/v1 {run_seed} {stage} {microbatch.step} {microbatch.index}"
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1)
+        yield
+
+
+def _kind(example: Tensor) -> Boundary:
+    return Boundary(shape=tuple(example.shape[1:]), dtype=example.dtype)

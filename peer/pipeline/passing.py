@@ -1,0 +1,154 @@
+"""Passes on the wire: a header that is checked first, then the tensors' bytes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ...protocol import pipelines_pb2 as pb
+from ...protocol.errors import InvalidMessage
+from ...protocol.identity import PeerId
+from ...protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, Client
+from ...protocol.wire import parse
+from ..rounds.gather import read_payload
+from .activations import Compression, check_announced, decode_activations, encode_activations
+from .backlog import Phase
+from .microbatches import Boundaries, Boundary, MicrobatchId
+from .stage import Passed
+
+METHOD = "stage/pass"
+KINDS = {Phase.FORWARD: pb.PASS_FORWARD, Phase.BACKWARD: pb.PASS_BACKWARD}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A pass that a trainer asks for."""
+
+    phase: Phase
+    microbatch: MicrobatchId
+    version: int
+    stage: int
+    tensors: tuple[Tensor, ...]
+    """Forward: the input. Backward: the input, then the gradient of the output, or the targets."""
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.tensors[0])
+
+
+class StageClient:
+    """Asks replicas of a stage for passes.
+
+    Args:
+        n_samples_max: of one microbatch.
+    """
+
+    def __init__(self, network: Client, compression: Compression, *, n_samples_max: int) -> None:
+        self._network = network
+        self._compression = compression
+        self._n_samples_max = n_samples_max
+
+    async def forward(self, peer: PeerId, request: Request, output: Boundary, *, timeout_s: float) -> Tensor:
+        """The stage's output. Raises: as `Client.stream`, and whatever the replica refuses with."""
+        _, tensors = await self._ask(peer, request, (output,), timeout_s)
+        return tensors[0]
+
+    async def backward(self, peer: PeerId, request: Request, *, is_first: bool, timeout_s: float) -> Passed:
+        """What a backward pass gives, at the first stage without a gradient. Raises: as `forward`."""
+        x = request.tensors[0]
+        wanted = () if is_first else (Boundary(shape=tuple(x.shape[1:]), dtype=x.dtype),)
+        answer, tensors = await self._ask(peer, request, wanted, timeout_s)
+        loss = answer.loss if answer.HasField("loss") else None
+        return Passed(input_gradient=tensors[0] if tensors else None, loss=loss, counted=answer.counted)
+
+    async def _ask(
+        self, peer: PeerId, request: Request, wanted: Sequence[Boundary], timeout_s: float
+    ) -> tuple[pb.PassAnswer, list[Tensor]]:
+        message = pb.PassRequest(
+            step=request.microbatch.step,
+            index=request.microbatch.index,
+            take=request.microbatch.take,
+            version=request.version,
+            stage=request.stage,
+            kind=KINDS[request.phase],
+        )
+        payload = _append(message, request.tensors, self._compression)
+        answers = self._network.stream(peer, METHOD, framed(message, payload), timeout_s=timeout_s)
+        answer = parse(pb.PassAnswer, await anext(answers, b""), bytes_max=MAX_MESSAGE_BYTES, what="a pass's answer")
+        tensors = await read_tensors(answer, answers, wanted, n_samples_max=request.n_samples)
+        if any(len(tensor) != request.n_samples for tensor in tensors):
+            raise InvalidMessage(f"{peer} answers {request.n_samples} samples with another number: ask another replica")
+        return answer, tensors
+
+
+async def read_request(
+    chunks: AsyncIterator[bytes], stage: int, boundaries: Boundaries, *, n_samples_max: int
+) -> Request:
+    """A request that came from outside, for this stage. Raises InvalidMessage."""
+    message = parse(pb.PassRequest, await anext(chunks, b""), bytes_max=MAX_MESSAGE_BYTES, what="a pass's request")
+    if message.stage != stage:
+        raise InvalidMessage(f"a pass for stage {message.stage} came to stage {stage}: look its replicas up again")
+    phase = next((phase for phase, kind in KINDS.items() if kind == message.kind), None)
+    if phase is None:
+        raise InvalidMessage(f"a pass of unknown kind {message.kind} came: upgrade one of both sides")
+    expected = (boundaries.input,) if phase is Phase.FORWARD else (boundaries.input, boundaries.output)
+    tensors = await read_tensors(message, chunks, expected, n_samples_max=n_samples_max)
+    return Request(
+        phase=phase,
+        microbatch=MicrobatchId(step=message.step, index=message.index, take=message.take),
+        version=message.version,
+        stage=stage,
+        tensors=tuple(tensors),
+    )
+
+
+async def read_tensors(
+    message: pb.PassRequest | pb.PassAnswer,
+    chunks: AsyncIterator[bytes],
+    expected: Sequence[Boundary],
+    *,
+    n_samples_max: int,
+) -> list[Tensor]:
+    """The tensors that a message announces: exactly these kinds. Nothing longer than announced is awaited.
+
+    Raises: BadTensor, ChecksumMismatch, MessageTooLarge, InvalidMessage.
+    """
+    if len(message.tensors) != len(expected):
+        raise InvalidMessage(f"a pass came with {len(message.tensors)} tensors, expected {len(expected)}: refused")
+    kinds = list(zip(message.tensors, expected, strict=True))
+    lengths = [check_announced(header, boundary, n_samples_max=n_samples_max) for header, boundary in kinds]
+    payload = memoryview(await read_payload(chunks, sum(lengths)))
+    tensors, start = [], 0
+    for (header, boundary), length in zip(kinds, lengths, strict=True):
+        part = payload[start : start + length]
+        tensors.append(decode_activations(header, part, boundary, n_samples_max=n_samples_max))
+        start += length
+    return tensors
+
+
+def answer_of(
+    *, tensors: Sequence[Tensor], counted: bool, loss: float | None, compression: Compression
+) -> tuple[pb.PassAnswer, bytes]:
+    """An answer and the payload that follows it."""
+    message = pb.PassAnswer(counted=counted)
+    if loss is not None:
+        message.loss = loss
+    return message, _append(message, tensors, compression)
+
+
+async def framed(message: pb.PassRequest | pb.PassAnswer, payload: bytes) -> AsyncIterator[bytes]:
+    """The chunks of a message with what follows it."""
+    yield message.SerializeToString()
+    for start in range(0, len(payload), MAX_CHUNK_BYTES):
+        yield payload[start : start + MAX_CHUNK_BYTES]
+
+
+def _append(message: pb.PassRequest | pb.PassAnswer, tensors: Sequence[Tensor], compression: Compression) -> bytes:
+    payloads = []
+    for tensor in tensors:
+        header, payload = encode_activations(tensor, compression)
+        message.tensors.append(header)
+        payloads.append(payload)
+    return b"".join(payloads)

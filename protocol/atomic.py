@@ -1,0 +1,33 @@
+"""Files that a crash leaves whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .errors import disk_error
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+    """Replace a file so that a crash leaves the old or the new one, never half. Raises StateError, DiskFull."""
+    temporary = path.with_name(path.name + ".new")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+        if durable:
+            _sync(path.parent)
+    except OSError as error:
+        raise disk_error(error, f"cannot write {path}") from None
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

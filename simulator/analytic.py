@@ -1,0 +1,147 @@
+"""Training by sizes and costs only: payloads of the right length, time for the right work, no mathematics.
+
+A task and a method like any others, so that the daemons run unchanged with them:
+
+    task   = gossamer.simulator.analytic:Sized
+    method = gossamer.simulator.analytic:Gather or :Reduce
+
+The replica's state is small whatever `n_params` says, so its transfer to a newcomer, and the time to apply an update,
+are cheaper than in truth; everything that is exchanged in rounds has its size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..algorithms import BadPayload, Exchange, Method, OptionValue, Schedule, Slots
+from ..algorithms.method import F32
+from ..algorithms.options import read_options, require
+from ..tasks import Evaluation, Indices, Task
+
+N_HELD = 16
+"""Parameters that are really there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedOptions:
+    """Options of `Sized`."""
+
+    n_params: int = 1_000_000
+    flops_per_sample: float = 0.0
+    """Forward and backward; 0: 6 per parameter (Kaplan et al. 2020, arXiv:2001.08361) and token, one token a sample."""
+
+    def __post_init__(self) -> None:
+        require(1 <= self.n_params <= 10**12, "n_params", "between 1 and 1e12", self.n_params)
+        require(0 <= self.flops_per_sample <= 1e18, "flops_per_sample", "between 0 and 1e18", self.flops_per_sample)
+
+
+class Sized(Task):
+    """A model of a size. Its loss falls with the updates made, so that a curve shows progress and nothing else."""
+
+    name = f"{__name__}:Sized"
+
+    def __init__(self, *, options: Mapping[str, OptionValue], data: Path | None = None) -> None:
+        self._options = read_options(SizedOptions, options, owner="task 'analytic'")
+
+    @property
+    def n_train(self) -> int:
+        return 1 << 30
+
+    def build_model(self, seed: int) -> torch.nn.Module:
+        model = torch.nn.Module()
+        model.register_parameter("held", torch.nn.Parameter(torch.zeros(N_HELD)))
+        return model
+
+    def loss(self, model: torch.nn.Module, indices: Indices) -> torch.Tensor:
+        return 1.0 / (1.0 + next(model.parameters()).mean())
+
+    def evaluate(self, model: torch.nn.Module) -> Evaluation:
+        return Evaluation(loss=1.0 / (1.0 + float(next(model.parameters()).detach().mean())))
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"sized {self._options}".encode()).hexdigest()
+
+    def flops_per_sample(self) -> float:
+        return self._options.flops_per_sample or 6.0 * self._options.n_params
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedExchange:
+    """Options of `Gather` and `Reduce`."""
+
+    payload_bytes: int = 94_000
+    """Of each contribution; `Reduce` rounds it up to whole floats."""
+    local_steps: int = 1
+    """Steps of one's own between exchanges."""
+
+    def __post_init__(self) -> None:
+        require(8 <= self.payload_bytes <= 1 << 30, "payload_bytes", "between 8 and 2^30", self.payload_bytes)
+        require(1 <= self.local_steps <= 10**6, "local_steps", "between 1 and 1e6", self.local_steps)
+
+
+class Gather(Method):
+    """Everybody gets everybody's payload, as with sparse methods. The first 8 bytes count its sender's work."""
+
+    name = "analytic-gather"
+    exchange = Exchange.GATHER
+    default_lr = 1.0
+    options_type = SizedExchange
+
+    def __init__(self, parameters: Mapping[str, torch.Tensor], options: SizedExchange, schedule: Schedule) -> None:
+        self._parameters = list(parameters.values())
+        self._options = options
+        self._pending = torch.zeros((), dtype=torch.int64)
+
+    def accumulate(self, gradients: Mapping[str, torch.Tensor | None], n_samples: int) -> None:
+        self._pending += n_samples
+
+    def encode(self, agreed: F32) -> bytes:
+        return int(self._pending).to_bytes(8, "little") + bytes(self._options.payload_bytes - 8)
+
+    @torch.no_grad()
+    def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int, slots: Slots) -> tuple[int, ...]:
+        torch._foreach_add_(self._parameters, 0.01 * self._options.local_steps)
+        if mine is not None:
+            self._pending.zero_()
+        return ()
+
+    def check(self, payload: bytes) -> None:
+        if len(payload) != self.payload_bytes_max():
+            raise BadPayload(f"payload of {len(payload)} bytes, expected {self.payload_bytes_max()}")
+
+    def payload_bytes_max(self) -> int:
+        return self._options.payload_bytes
+
+    def shared_state(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def local_state(self) -> dict[str, torch.Tensor]:
+        return {"pending": self._pending}
+
+    def steps(self, step: int) -> int:
+        return self._options.local_steps
+
+    def describe(self) -> dict[str, Any]:
+        return {"method": self.name, "payload_bytes": self._options.payload_bytes}
+
+
+class Reduce(Gather):
+    """Payloads are vectors that are reduced part by part, as with dense methods."""
+
+    name = "analytic-reduce"
+    exchange = Exchange.REDUCE
+
+    def encode(self, agreed: F32) -> bytes:
+        vector = np.zeros(self.payload_bytes_max() // 4, "<f4")
+        vector[-1] = int(self._pending)
+        return vector.tobytes()
+
+    def payload_bytes_max(self) -> int:
+        return -(-self._options.payload_bytes // 4) * 4

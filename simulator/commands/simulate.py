@@ -1,0 +1,188 @@
+"""`gossamer simulate`: one seed with its files, the same seed twice, or many seeds."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ...peer.report import write_report
+from ...protocol.errors import GossamerError, UsageError
+from ..playing import play
+from ..scenario import Scenario, load_scenario
+from ..sweep import Verdict, sweep
+
+SEEDS_MAX = 1_000_000
+SHOW_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a person asked for."""
+
+    scenario: Path
+    seed: int | None = None
+    settings: tuple[str, ...] = ()
+    out: Path | None = None
+    verify: bool = False
+    shuffle: bool = False
+    seeds: str | None = None
+    jobs: int = 1
+
+
+class Violated(GossamerError):
+    """A property did not hold in a simulation."""
+
+    code = "violated"
+
+
+class NotDeterministic(GossamerError):
+    """Two runs of one seed differ."""
+
+    code = "not-deterministic"
+
+
+def simulate(order: Order, *, json_output: bool) -> dict[str, Any]:
+    """Raises UsageError for what cannot begin, Violated if a property did not hold."""
+    scenario = load_scenario(order.scenario, order.settings)
+    if order.seed is not None:
+        scenario = scenario.model_copy(update={"seed": order.seed})
+    if order.shuffle:
+        scenario = scenario.model_copy(update={"shuffle": True})
+    if order.seeds is not None:
+        return _many(order, scenario, json_output)
+    return _one(order, scenario, json_output)
+
+
+def _one(order: Order, scenario: Scenario, json_output: bool) -> dict[str, Any]:
+    out = order.out or Path(tempfile.mkdtemp(prefix="gossamer-simulate-"))
+    with _shown(scenario) as show:
+        played = play(scenario, out, progress=show)
+    if order.verify:
+        _verify(scenario, played.trace_hash)
+    report = write_report(out) if any((out / "peers").glob("*/events.jsonl")) else None
+    summary = {**played.summary, "out": str(out), "report": str(report) if report else None}
+    if order.verify:
+        summary["verified"] = True
+    if json_output:
+        print(json.dumps(summary))
+    else:
+        _tell(scenario, summary)
+    if played.violations:
+        raise Violated(f"{played.violations[0]}; replay: {_command(order, scenario.seed, scenario.shuffle)}")
+    return summary
+
+
+def _verify(scenario: Scenario, trace_hash: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="gossamer-simulate-") as folder, _shown(scenario) as show:
+        again = play(scenario, Path(folder), progress=show)
+    if again.trace_hash != trace_hash:
+        raise NotDeterministic(
+            f"seed {scenario.seed} gave trace {trace_hash[:12]} and then {again.trace_hash[:12]}: something draws "
+            "entropy or looks at a clock of its own"
+        )
+
+
+def _tell(scenario: Scenario, summary: dict[str, Any]) -> None:
+    loss = summary["eval_loss"]
+    print(f"{scenario.name}, seed {scenario.seed}: {summary['steps']} updates in {summary['wall_s']:.1f} virtual s")
+    print(f"  held-out loss {loss:.4f}" if loss is not None else "  no evaluation")
+    print(
+        f"  rounds: {summary['rounds_ok']} committed, {summary['rounds_failed']} failed; {summary['resyncs']} resyncs"
+    )
+    print(f"  sent {summary['bytes_sent'] / 1e6:.2f} MB in {summary['n_deliveries']} messages")
+    print(f"  {summary['finished']} of {summary['n_peers']} peers finished, {len(summary['state_digests'])} state(s)")
+    print(f"  trace {summary['trace_hash'][:16]}, {summary['cpu_s']:.1f} s of computing")
+    print(f"  {summary['report'] or summary['out']}")
+
+
+# ---------------------------------------------------------------------------------------------------------- many seeds
+
+
+def _many(order: Order, scenario: Scenario, json_output: bool) -> dict[str, Any]:
+    if order.verify or order.out is not None:
+        raise UsageError("--seeds goes with neither --verify nor --out: replay the seed that you want to look at")
+    numbers = _range(order.seeds or "")
+    failed: list[Verdict] = []
+    hashes: dict[int, str] = {}
+    with _bar(f"{scenario.name}: seeds", len(numbers)) as (progress, task):
+        for verdict in sweep(scenario, numbers, jobs=order.jobs):
+            hashes[verdict.seed] = verdict.trace_hash
+            progress.advance(task)
+            if verdict.violations:
+                failed.append(verdict)
+                progress.console.print(f"seed {verdict.seed}: {verdict.violations[0]}", markup=False)
+                progress.console.print(f"  replay: {_replay(order, verdict)}", markup=False)
+    summary = {
+        "scenario": scenario.name,
+        "seeds": len(numbers),
+        "failed": [
+            {
+                "seed": verdict.seed,
+                "violations": list(verdict.violations),
+                "replay": _replay(order, verdict),
+            }
+            for verdict in sorted(failed, key=lambda verdict: verdict.seed)
+        ],
+        "trace_hashes": {str(seed): hashes[seed] for seed in sorted(hashes)},
+    }
+    if json_output:
+        print(json.dumps(summary))
+    else:
+        print(f"{scenario.name}: {len(numbers)} seeds, {len(failed)} failed")
+    if failed:
+        raise Violated(f"{len(failed)} of {len(numbers)} seeds violated a property; the commands above replay them")
+    return summary
+
+
+def _range(text: str) -> range:
+    first, dots, last = text.partition("..")
+    if not dots or not first.isdecimal() or not last.isdecimal() or not 0 <= int(last) - int(first) < SEEDS_MAX:
+        raise UsageError(f"--seeds {text!r}: write A..B, for example 0..99; at most {SEEDS_MAX} seeds")
+    return range(int(first), int(last) + 1)
+
+
+def _replay(order: Order, verdict: Verdict) -> str:
+    return _command(order, verdict.seed, verdict.shuffled)
+
+
+def _command(order: Order, seed: int, shuffle: bool) -> str:
+    words = ["gossamer", "simulate", str(order.scenario), "--seed", str(seed)]
+    for setting in order.settings:
+        words += ["--set", setting]
+    return shlex.join([*words, *(["--shuffle"] if shuffle else [])])
+
+
+# ------------------------------------------------------------------------------------------------------------ progress
+
+
+@contextmanager
+def _shown(scenario: Scenario) -> Iterator[Callable[[float, int], None]]:
+    with _bar(scenario.name, scenario.duration_s) as (progress, task):
+        last_s = 0.0
+
+        def show(now_s: float, step: int) -> None:
+            nonlocal last_s
+            if time.monotonic() - last_s > SHOW_EVERY_S:
+                last_s = time.monotonic()
+                progress.update(task, completed=now_s, note=f"{now_s:,.0f} virtual s, update {step}")
+
+        yield show
+
+
+@contextmanager
+def _bar(name: str, total: float) -> Iterator[tuple[Progress, Any]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    console = Console(file=sys.stderr)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        yield progress, progress.add_task(name, total=total, note="")

@@ -1,0 +1,178 @@
+"""What can go wrong in a scenario, as it is written down. `striking` says how each is done."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Seconds = Annotated[float, Field(ge=0, le=1e8)]
+
+
+class _Fault(BaseModel):
+    """When, how often, and whom. Who is not named is drawn anew each time, from the scenario's seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    at_s: Seconds | None = None
+    after_step: Annotated[int, Field(ge=0)] | None = None
+    """As soon as some peer has applied so many updates; default: at the beginning."""
+    every_s: Annotated[float, Field(gt=0, le=1e8)] | None = None
+    """Again and again, so long after the one before began."""
+    times: int = Field(default=1_000_000, ge=1)
+    """At most, with every_s."""
+    peers: tuple[int, ...] = ()
+    """By number."""
+    n: int = Field(default=1, ge=1)
+    """Or so many, drawn among those that are up."""
+    share: float | None = Field(default=None, gt=0, le=1)
+    """Or this share of them."""
+    region: str | None = None
+    """Draw within this region only."""
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> _Fault:
+        if self.at_s is not None and self.after_step is not None:
+            raise ValueError("give at_s or after_step, not both")
+        return self
+
+
+class Crash(_Fault):
+    """Processes die; the operating system resets their connections unless `silent`."""
+
+    kind: Literal["crash"] = "crash"
+    silent: bool = False
+    back_after_s: Seconds | None = None
+    """None: never."""
+    disk: Literal["kept", "lost"] = "kept"
+    """lost: another machine comes back, with a new key and an empty folder."""
+
+
+class Preempt(_Fault):
+    """A wave: machines are taken away one after the other within `over_s`, and come back."""
+
+    kind: Literal["preempt"] = "preempt"
+    over_s: Seconds = 30.0
+    back_after_s: Seconds | None = 120.0
+
+
+class Partition(_Fault):
+    """These peers and the rest do not reach each other; `one_way`: only what these send is lost."""
+
+    kind: Literal["partition"] = "partition"
+    for_s: Seconds = 30.0
+    one_way: bool = False
+
+
+class Flap(_Fault):
+    """A partition that comes and goes."""
+
+    kind: Literal["flap"] = "flap"
+    cut_s: Annotated[float, Field(gt=0)] = 3.0
+    whole_s: Annotated[float, Field(gt=0)] = 7.0
+    for_s: Seconds = 60.0
+
+
+class Stall(_Fault):
+    """Nothing moves over their lines."""
+
+    kind: Literal["stall"] = "stall"
+    for_s: Seconds = 20.0
+
+
+class Slow(_Fault):
+    """Lines and processors at a fraction of their speed."""
+
+    kind: Literal["slow"] = "slow"
+    line_factor: float = Field(default=1.0, gt=0, le=1)
+    compute_factor: float = Field(default=1.0, gt=0, le=1)
+    for_s: Seconds = 60.0
+
+
+class Skew(_Fault):
+    """Wall clocks jump."""
+
+    kind: Literal["skew"] = "skew"
+    by_s: float = Field(default=2.0, ge=-1e6, le=1e6)
+
+
+class FlipBits(_Fault):
+    """Bad memory: one bit of what they send is flipped now and then, before it is hashed or signed by the transport."""
+
+    kind: Literal["flip_bits"] = "flip_bits"
+    rate: float = Field(default=0.01, gt=0, le=1)
+    """Of messages."""
+    for_s: Seconds = 60.0
+
+
+class RotDisk(_Fault):
+    """One bit of the newest checkpoint is flipped."""
+
+    kind: Literal["rot_disk"] = "rot_disk"
+
+
+class FullDisk(_Fault):
+    """Nothing more can be written through to their disks."""
+
+    kind: Literal["full_disk"] = "full_disk"
+    for_s: Seconds = 60.0
+
+
+class Lie(_Fault):
+    """They contribute what is not their gradient."""
+
+    kind: Literal["lie"] = "lie"
+    attack: Literal["sign_flip", "scale", "noise", "zero", "garbage"] = "sign_flip"
+    for_s: Seconds = 1e8
+
+
+class BadLeader(_Fault):
+    """What they say as leaders is wrong: nonsense that does not parse, or garbled by one bit.
+
+    Rounds bear crashes and nonsense. A garbled proposal that parses may name contributions that nobody holds, and a
+    quorum may accept it: against liars of this kind they promise nothing.
+    """
+
+    kind: Literal["bad_leader"] = "bad_leader"
+    how: Literal["nonsense", "garbled"] = "nonsense"
+    for_s: Seconds = 1e8
+
+
+class BadDonor(_Fault):
+    """The state that they hand to newcomers is garbled."""
+
+    kind: Literal["bad_donor"] = "bad_donor"
+    for_s: Seconds = 1e8
+
+
+class Storm(_Fault):
+    """Faults drawn at random, on average `mean_s` apart; what, whom and how long follows from the seed.
+
+    Nobody crashes while that would leave the committed roster without a living majority.
+    """
+
+    kind: Literal["storm"] = "storm"
+    mean_s: Annotated[float, Field(gt=0)] = 10.0
+    for_s: Seconds = 60.0
+    kinds: tuple[
+        Literal["crash", "partition", "flap", "stall", "slow", "skew", "rot_disk", "full_disk", "bad_donor"], ...
+    ] = ("crash", "partition", "flap", "stall", "slow", "rot_disk", "full_disk")
+
+
+Fault = Annotated[
+    Crash
+    | Preempt
+    | Partition
+    | Flap
+    | Stall
+    | Slow
+    | Skew
+    | FlipBits
+    | RotDisk
+    | FullDisk
+    | Lie
+    | BadLeader
+    | BadDonor
+    | Storm,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,80 @@
+"""What must hold in every run, whatever went wrong in it; told from the daemons' own logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..peer.event_kinds import Forked, Joined, RoundEnded
+from ..peer.events import Entry, read_events
+from .scenario import Expectation
+from .swarm import End
+
+Told = tuple[tuple[str, ...], str]
+"""(contributors, digest) of a committed round."""
+
+
+def violations(logs: dict[str, list[Entry]], ends: Sequence[End], expect: Expectation) -> list[str]:
+    """Every property that did not hold, in words."""
+    return [*_one_result(logs), *_once(logs), *_one_end(ends), *_expected(logs, ends, expect)]
+
+
+def read_logs(root: Path) -> dict[str, list[Entry]]:
+    """Peer's folder -> its log."""
+    return {path.parent.name: read_events(path) for path in sorted(root.glob("*/events.jsonl"))}
+
+
+def rounds_of(entries: Sequence[Entry]) -> Iterator[tuple[str, RoundEnded]]:
+    """(lineage, what this peer says of a round that it applied), in order."""
+    lineage = ""
+    for entry in entries:
+        event = entry.event
+        if isinstance(event, Joined):
+            lineage = event.lineage
+        elif isinstance(event, Forked):
+            lineage = event.to_lineage
+        elif isinstance(event, RoundEnded) and event.outcome == "committed":
+            yield lineage, event
+
+
+def _one_result(logs: dict[str, list[Entry]]) -> Iterator[str]:
+    seen: dict[tuple[str, int], tuple[str, Told]] = {}
+    for peer, entries in logs.items():
+        for lineage, event in rounds_of(entries):
+            told = (event.contributors, event.digest)
+            first, known = seen.setdefault((lineage, event.round), (peer, told))
+            if known != told:
+                yield (
+                    f"one result: round {event.round} of lineage {lineage[:8]} is {_short(known)} for {first} and "
+                    f"{_short(told)} for {peer}"
+                )
+
+
+def _once(logs: dict[str, list[Entry]]) -> Iterator[str]:
+    for peer, entries in logs.items():
+        for _, event in rounds_of(entries):
+            if len(set(event.contributors)) != len(event.contributors):
+                yield f"exactly once: {peer} counts somebody twice in round {event.round}: {event.contributors}"
+
+
+def _one_end(ends: Sequence[End]) -> Iterator[str]:
+    finished = [(end.peer, end.result) for end in ends if end.result is not None and end.result.outcome == "finished"]
+    states: dict[tuple[int, int], tuple[str, bytes]] = {}
+    for peer, result in finished:
+        key = (result.round_index, result.samples)
+        first, digest = states.setdefault(key, (peer, result.digest))
+        if digest != result.digest:
+            yield f"one state: {first} and {peer} finished at step {result.step} with different digests"
+
+
+def _expected(logs: dict[str, list[Entry]], ends: Sequence[End], expect: Expectation) -> Iterator[str]:
+    step = max((event.step for entries in logs.values() for _, event in rounds_of(entries)), default=0)
+    if step < expect.steps_min:
+        yield f"liveness: {step} updates were applied, at least {expect.steps_min} were expected"
+    n_finished = sum(end.result is not None and end.result.outcome == "finished" for end in ends)
+    if n_finished < expect.finished_min:
+        yield f"liveness: {n_finished} peers finished, at least {expect.finished_min} were expected"
+
+
+def _short(told: Told) -> str:
+    return f"{told[1][:8]} of {', '.join(told[0])}"

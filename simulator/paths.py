@@ -1,0 +1,106 @@
+"""One direction between two hosts: how long it takes, what it loses, when it is cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .draws import Draws
+
+PACKET_BYTES = 1400
+RETRANSMIT_S = 0.2
+"""Least time until a sender notices that the last packet of a message was lost; doubles each time."""
+
+_RETRANSMITS_MAX = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A host's access to the internet, in bytes per second. 0 stalls it; inf is no limit."""
+
+    up_bytes_per_s: float = 12.5e6
+    down_bytes_per_s: float = 12.5e6
+
+    def __post_init__(self) -> None:
+        for name, value in (("up_bytes_per_s", self.up_bytes_per_s), ("down_bytes_per_s", self.down_bytes_per_s)):
+            if not value >= 0:
+                raise ValueError(f"{name} is {value}: expected a number of bytes per second, 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Path:
+    """One direction between two hosts."""
+
+    latency_s: float = 0.02
+    jitter_s: float = 0.005
+    """Each message takes up to this much longer, uniformly."""
+    loss: float = 0.0
+    """Probability that a packet is lost."""
+    bytes_per_s: float = float("inf")
+    """Most that one transfer gets in the middle of the internet, however idle the lines at its ends."""
+
+    def __post_init__(self) -> None:
+        if not (self.latency_s >= 0 and self.jitter_s >= 0 and 0 <= self.loss < 1 and self.bytes_per_s > 0):
+            raise ValueError(
+                f"{self} is impossible: times are 0 or more seconds, loss is at least 0 and below 1, speed above 0"
+            )
+
+
+class Route:
+    """What messages from one host to another meet. Lives as long as its world; `path` may be replaced."""
+
+    __slots__ = ("_cut_since_s", "_cuts", "_draws", "connect_s", "is_blocked", "is_cut", "links", "path")
+
+    def __init__(self, path: Path, draws: Draws, links: tuple[int, ...]) -> None:
+        self.path = path
+        self.links = links
+        """Of the hosts' lines, and of the relay's if there is one."""
+        self.connect_s = 0.0
+        """What the first words between two hosts wait for. Connections are kept, so it is set to 0 once they have."""
+        self.is_blocked = False
+        """There is no way at all."""
+        self.is_cut = False
+        self._draws = draws
+        self._cut_since_s = 0.0
+        self._cuts: list[tuple[float, float]] = []
+
+    def draw_delay_s(self, n_bytes: int) -> float:
+        """How long after its transfer a message arrives: latency, jitter, and the time that losses cost."""
+        path = self.path
+        jitter, fate = self._draws.pair()
+        delay = path.latency_s + jitter * path.jitter_s
+        loss = path.loss
+        if loss:
+            n_packets = n_bytes // PACKET_BYTES + 1
+            if fate >= (1 - loss) ** n_packets:
+                return delay + self._retransmits_s(n_packets)
+        return delay
+
+    def cut(self, now_s: float) -> None:
+        if not self.is_cut:
+            self.is_cut, self._cut_since_s = True, now_s
+
+    def heal(self, now_s: float) -> None:
+        if self.is_cut:
+            self.is_cut = False
+            self._cuts.append((self._cut_since_s, now_s))
+
+    def was_cut(self, at_s: float) -> bool:
+        """Whether what arrived at that time, now or before, was lost."""
+        if self.is_cut and at_s >= self._cut_since_s:
+            return True
+        return any(begun_s <= at_s < healed_s for begun_s, healed_s in self._cuts)
+
+    def _retransmits_s(self, n_packets: int) -> float:
+        """At least one of these packets was lost. A loss before the end is repaired in one more round trip, the loss
+        of the last packet by a timer."""
+        loss, latency_s, draw = self.path.loss, self.path.latency_s, self._draws.random
+        last_arrives = (1 - loss) * (1 - (1 - loss) ** (n_packets - 1)) / (1 - (1 - loss) ** n_packets)
+        if draw() < last_arrives:
+            return 2 * latency_s
+        delay = timer = max(RETRANSMIT_S, 3 * latency_s)
+        for _ in range(_RETRANSMITS_MAX):
+            if draw() >= loss:
+                break
+            timer *= 2
+            delay += timer
+        return delay

@@ -1,0 +1,210 @@
+"""Playing a scenario: from its tables to what came of it, in files and figures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import json
+import random
+import statistics
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path as File
+from typing import Any
+
+import torch
+
+from ..peer.event_kinds import Evaluated, Resynced, RoundEnded, Started
+from ..peer.events import Entry
+from ..protocol.errors import GossamerError
+from . import striking
+from .fleets import Fleet, Machine, build_fleet, read_trace
+from .fleets.fleet import MBIT
+from .invariants import read_logs, violations
+from .paths import Path
+from .scenario import Population, Scenario
+from .swarm import Note, Swarm
+from .world import Simulation
+
+LOOK_EVERY_S = 0.5
+PATIENCE_S = 120.0
+"""Once somebody has finished the run, the others have so long."""
+
+Progress = Callable[[float, int], None]
+"""(virtual seconds, updates so far)"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """What came of a scenario."""
+
+    summary: dict[str, Any]
+    violations: tuple[str, ...]
+
+    @property
+    def trace_hash(self) -> str:
+        return str(self.summary["trace_hash"])
+
+
+def fleet_of(population: Population, *, seed: int, duration_s: float) -> Fleet:
+    """The machines that take part. Raises UsageError, UnknownName."""
+    if population.kind == "trace":
+        assert population.trace is not None
+        return read_trace(population.trace)
+    if population.kind != "equal":
+        return build_fleet(population.kind, population.peers, seed=seed, duration_s=duration_s)
+    machine = Machine(
+        flops_per_s=population.flops_per_s,
+        memory_bytes_per_s=population.memory_bytes_per_s,
+        up_bytes_per_s=population.up_mbit_s * MBIT,
+        down_bytes_per_s=population.down_mbit_s * MBIT,
+    )
+    return Fleet(machines=(machine,) * population.peers, default_round_trip_s=population.round_trip_s)
+
+
+def play(
+    scenario: Scenario,
+    out: File,
+    *,
+    shuffle_seed: int | None = None,
+    progress: Progress = lambda now_s, step: None,
+) -> Played:
+    """Run a scenario once.
+
+    Args:
+        out: a folder for peers/N/events.jsonl, events.jsonl and summary.json; what an earlier run left there goes.
+    Raises: GossamerError for a scenario that cannot begin. What goes wrong later is a violation.
+    """
+    torch.set_num_threads(1)  # more would wait for each other, and sum in another order
+    fleet = fleet_of(scenario.fleet, seed=scenario.seed, duration_s=scenario.duration_s)
+    sim = _simulation(scenario, fleet, shuffle_seed)
+    notes: list[Note] = []
+    swarm = Swarm(scenario, fleet, sim, out / "peers", tell=notes.append)
+    swarm.clear()
+    swarm.root.mkdir(parents=True)
+    begun_s, failure = time.process_time(), ""
+    with _deliveries(scenario, sim, out):
+        try:
+            sim.run(_main(scenario, swarm, progress), timeout_s=scenario.duration_s + PATIENCE_S)
+        except Exception as error:  # noqa: BLE001 - whatever a daemon let out is what we are looking for
+            failure = "".join(traceback.format_exception(error)[-4:])
+        finally:
+            swarm.close_logs()
+        trace_hash = sim.trace_hash()
+    logs = read_logs(swarm.root)
+    broken = [*([f"crash: {failure}"] if failure else []), *violations(logs, swarm.ends, scenario.expect)]
+    summary = {
+        "scenario": scenario.name,
+        "seed": scenario.seed,
+        "version": importlib.metadata.version("gossamer"),
+        "trace_hash": trace_hash,
+        "violations": broken,
+        "n_deliveries": sim.n_deliveries,
+        "cpu_s": round(time.process_time() - begun_s, 3),
+        **_figures(logs, swarm),
+    }
+    _write(out, summary, notes)
+    return Played(summary=summary, violations=tuple(broken))
+
+
+async def _main(scenario: Scenario, swarm: Swarm, progress: Progress) -> None:
+    """Start machines and faults; until all is over, or time is."""
+    choose = random.Random(f"faults {scenario.seed}")
+    jobs = [asyncio.create_task(swarm.follow_sessions(number)) for number in range(len(swarm.hosts))]
+    jobs += [
+        asyncio.create_task(striking.follow(swarm, fault, random.Random(choose.getrandbits(64))))
+        for fault in scenario.faults
+    ]
+    finished_s: float | None = None
+    while swarm.sim.now_s < scenario.duration_s:
+        await asyncio.sleep(min(LOOK_EVERY_S, scenario.duration_s - swarm.sim.now_s))
+        progress(swarm.sim.now_s, swarm.step)
+        for job in jobs:
+            if job.done():
+                job.result()
+        if any(end.result is not None and end.result.outcome == "finished" for end in swarm.ends):
+            finished_s = swarm.sim.now_s if finished_s is None else finished_s
+            if not swarm.up() or swarm.sim.now_s > finished_s + PATIENCE_S:
+                break
+    swarm.is_over = True
+    for job in jobs:
+        job.cancel()
+    await asyncio.gather(*jobs, return_exceptions=True)
+
+
+def _simulation(scenario: Scenario, fleet: Fleet, shuffle_seed: int | None) -> Simulation:
+    machines, loss = fleet.machines, scenario.network.loss
+
+    def path(source: str, target: str) -> Path:
+        found = fleet.path(machines[int(source[1:])], machines[int(target[1:])])
+        if loss is None:
+            return found
+        return Path(latency_s=found.latency_s, jitter_s=found.jitter_s, loss=loss, bytes_per_s=found.bytes_per_s)
+
+    if shuffle_seed is None and scenario.shuffle:
+        shuffle_seed = scenario.seed
+    return Simulation(
+        seed=scenario.seed,
+        spread_s=scenario.network.spread_s,
+        stale=scenario.network.stale,
+        shuffle_seed=shuffle_seed,
+        paths=path,
+    )
+
+
+@contextlib.contextmanager
+def _deliveries(scenario: Scenario, sim: Simulation, out: File) -> Iterator[None]:
+    if not scenario.record_deliveries:
+        yield
+        return
+    with (out / "deliveries.txt").open("w", encoding="utf-8") as sink:
+        sim.record_deliveries(sink)
+        yield
+
+
+def _figures(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
+    """The figures that the house's report knows by these names; all times virtual."""
+    events = [entry.event for entries in logs.values() for entry in entries]
+    rounds = [event for event in events if isinstance(event, RoundEnded) and event.outcome != "unknown"]
+    started = next((event for event in events if isinstance(event, Started)), None)
+    told = sorted((e.step, e.loss) for e in events if isinstance(e, Evaluated) and e.loss is not None)
+    sent: Counter[str] = Counter()
+    for daemon in swarm.everyone:
+        sent.update(daemon.network.traffic.sent)
+    steps = max((event.step for event in rounds if event.outcome == "committed"), default=0)
+    finished = [end.result for end in swarm.ends if end.result is not None and end.result.outcome == "finished"]
+    return {
+        "run_id": swarm.manifest.run_id,
+        "task": started.task if started else None,
+        "method": started.method if started else None,
+        "n_params": started.n_params if started else None,
+        "n_peers": len(swarm.hosts),
+        "steps": steps,
+        "wall_s": round(swarm.sim.now_s, 6),
+        "eval_loss_start": told[0][1] if told else None,
+        "eval_loss": told[-1][1] if told else None,
+        "rounds_ok": len({event.round for event in rounds if event.outcome == "committed"}),
+        "rounds_failed": len({event.round for event in rounds if event.outcome == "failed"}),
+        "round_s_p50": statistics.median(event.duration_s for event in rounds) if rounds else None,
+        "round_overhead_s_p50": statistics.median(event.overhead_s for event in rounds) if rounds else None,
+        "resyncs": sum(isinstance(event, Resynced) for event in events),
+        "bytes_sent": sum(sent.values()),
+        "bytes_sent_by_purpose": dict(sorted(sent.items())),
+        "bytes_sent_per_peer_per_step": sum(sent.values()) / len(swarm.hosts) / max(1, steps),
+        "finished": len(finished),
+        "state_digests": sorted({result.digest.hex() for result in finished}),
+        "daemon_errors": sorted({end.error for end in swarm.ends if end.error}),
+    }
+
+
+def _write(out: File, summary: dict[str, Any], notes: list[Note]) -> None:
+    lines = [json.dumps(asdict(note)) + "\n" for note in notes]
+    try:
+        (out / "events.jsonl").write_text("".join(lines), encoding="utf-8")
+        (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise GossamerError(f"cannot write to {out}: {error.strerror}; choose another --out") from None

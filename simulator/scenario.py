@@ -1,0 +1,205 @@
+"""A scenario: what is trained, by which fleet, what goes wrong, for how long, and what must hold. Written in TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..protocol.errors import UsageError, unknown_name
+from .faults import Fault
+
+SECONDS_MAX = 1e8
+Seconds = Annotated[float, Field(ge=0, le=SECONDS_MAX)]
+Option = bool | int | float | str
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Sizes(Table):
+    """What `compute = "analytic"` stands for."""
+
+    n_params: int = Field(default=1_000_000, ge=1, le=10**12)
+    flops_per_sample: float = Field(default=0.0, ge=0)
+    """0: 6 per parameter."""
+    payload_bytes: int = Field(default=94_000, ge=8, le=1 << 30)
+    exchange: Literal["gather", "reduce"] = "gather"
+    local_steps: int = Field(default=1, ge=1, le=10**6)
+
+
+class Training(Table):
+    """What is trained, and how."""
+
+    compute: Literal["real", "analytic"] = "real"
+    """real: torch, true losses. analytic: sizes and costs only; task and method are those of `sizes`."""
+    task: str = "digits"
+    method: str = "demo"
+    task_options: dict[str, Option] = Field(default_factory=dict)
+    method_options: dict[str, Option] = Field(default_factory=dict)
+    sizes: Sizes = Field(default_factory=Sizes)
+    steps: int = Field(default=50, ge=1, le=10**9)
+    batch: int = Field(default=8, ge=1, le=1 << 20)
+    lr: float | None = Field(default=None, gt=0)
+    start_peers: int | None = Field(default=None, ge=1)
+    """Awaited before the first step; default: all machines that are on at the beginning."""
+    strict: bool = False
+    on_split: Literal["auto", "pause", "fork"] = "auto"
+    checkpoint_every: int = Field(default=50, ge=1)
+    evaluate_every: int = Field(default=50, ge=1)
+
+
+class Population(Table):
+    """Who takes part: a built-in fleet, a trace, or equal machines."""
+
+    kind: str = "equal"
+    """equal, or a name of `simulator.fleets.FLEETS`, or trace."""
+    peers: int = Field(default=4, ge=1, le=10_000)
+    trace: Path | None = None
+    """CSV or JSON, for kind = "trace"; relative to the scenario's file."""
+    flops_per_s: float = Field(default=5e10, gt=0)
+    """Of equal machines, likewise the next four."""
+    memory_bytes_per_s: float = Field(default=1e10, gt=0)
+    up_mbit_s: float = Field(default=100.0, gt=0)
+    down_mbit_s: float = Field(default=100.0, gt=0)
+    round_trip_s: float = Field(default=0.04, ge=0, le=60)
+
+
+class Internet(Table):
+    """What is between them."""
+
+    loss: float | None = Field(default=None, ge=0, lt=1)
+    """Of packets; default: the fleet's."""
+    spread_s: Seconds = 0.1
+    """Mean time until a DHT record is seen by others."""
+    stale: float = Field(default=0.0, ge=0, lt=1)
+    """Probability that a search of the DHT finds the version before the newest."""
+
+
+class Expectation(Table):
+    """What must hold, besides what always must: one result for each round, no crash of our own."""
+
+    steps_min: int = Field(default=0, ge=0)
+    """Updates that some peer has applied in the end."""
+    finished_min: int = Field(default=0, ge=0)
+    """Peers that ended with the run finished."""
+
+
+class Scenario(Table):
+    """A whole scenario. Read it with `load_scenario`."""
+
+    name: str = Field(min_length=1, max_length=80)
+    story: str = Field(default="", max_length=2000)
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
+    duration_s: float = Field(default=600.0, gt=0, le=SECONDS_MAX)
+    """Virtual; it ends sooner when the run does."""
+    shuffle: bool = False
+    """Permute what is ready at one instant, to find code that relies on its order."""
+    record_deliveries: bool = False
+    """Write every delivery to deliveries.txt."""
+    run: Training = Field(default_factory=Training)
+    fleet: Population = Field(default_factory=Population)
+    network: Internet = Field(default_factory=Internet)
+    faults: list[Fault] = Field(default_factory=list, max_length=1000)
+    expect: Expectation = Field(default_factory=Expectation)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Scenario:
+        if self.fleet.kind == "trace" and self.fleet.trace is None:
+            raise ValueError('fleet.kind = "trace" needs fleet.trace = FILE')
+        named = [number for fault in self.faults for number in fault.peers]
+        if self.fleet.kind != "trace" and any(not 0 <= number < self.fleet.peers for number in named):
+            raise ValueError(f"a fault names peer {max(named)}: peers are 0 to {self.fleet.peers - 1}")
+        return self
+
+
+def load_scenario(path: Path, settings: Iterable[str] = ()) -> Scenario:
+    """A scenario from its file.
+
+    Args: settings: KEY=VALUE with dotted keys and TOML values, e.g. run.steps=20 or faults.0.at_s=5.
+    Raises: UsageError, UnknownName.
+    """
+    try:
+        tables = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise UsageError(f"cannot read the scenario {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    for setting in settings:
+        _set(tables, setting)
+    scenario = scenario_of(tables)
+    trace = scenario.fleet.trace
+    if trace is None or trace.is_absolute():
+        return scenario
+    return scenario.model_copy(update={"fleet": scenario.fleet.model_copy(update={"trace": path.parent / trace})})
+
+
+def scenario_of(tables: Mapping[str, Any]) -> Scenario:
+    """Check tables of plain values. Raises UsageError, UnknownName."""
+    try:
+        return Scenario.model_validate(dict(tables))
+    except ValidationError as error:
+        raise _refusal(error, tables) from None
+
+
+def _set(tables: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set {setting!r}: write KEY=VALUE, for example run.steps=20")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = key.split(".")
+    at: Any = tables
+    for name in parents:
+        if isinstance(at, list):
+            if not name.isdecimal() or int(name) >= len(at):
+                raise UsageError(f"--set {setting!r}: there is no entry {name} among {len(at)}")
+            at = at[int(name)]
+        else:
+            at = at.setdefault(name, {})
+    if not isinstance(at, dict):
+        raise UsageError(f"--set {setting!r}: {'.'.join(parents)} is no table")
+    at[last] = value
+
+
+def _refusal(error: ValidationError, tables: Mapping[str, Any]) -> UsageError:
+    """The first complaint, unknown keys before all others, as one line."""
+    details = sorted(error.errors(), key=lambda one: one["type"] != "extra_forbidden")[0]
+    place = list(details["loc"])
+    if place[:1] == ["faults"] and len(place) > 2:
+        del place[2]  # the kind, which pydantic puts between index and key
+    where = ".".join(map(str, place))
+    if details["type"] == "extra_forbidden":
+        return unknown_name(
+            f"key of the scenario's {where.rpartition('.')[0] or 'head'}", str(place[-1]), _keys(place[:-1], tables)
+        )
+    if details["type"] == "literal_error":
+        return UsageError(f"the scenario's {where} = {details['input']!r}: expected {details['ctx']['expected']}")
+    if details["type"] == "union_tag_invalid":
+        known = [kind.model_fields["kind"].default for kind in _fault_kinds()]
+        return unknown_name(f"kind of the scenario's {where}", str(details["ctx"]["tag"]), known)
+    message = details["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return UsageError(f"the scenario's {where or 'tables'}: {message}")
+
+
+def _keys(place: list[int | str], tables: Mapping[str, Any]) -> list[str]:
+    """The keys that are known there."""
+    if place[:1] == ["faults"]:
+        kind = tables["faults"][place[1]].get("kind")
+        found = [model for model in _fault_kinds() if model.model_fields["kind"].default == kind]
+        return list(found[0].model_fields) if found else []
+    model: Any = Scenario
+    for key in place:
+        model = model.model_fields[key].annotation
+    return list(model.model_fields)
+
+
+def _fault_kinds() -> tuple[type[BaseModel], ...]:
+    kinds: tuple[type[BaseModel], ...] = get_args(get_args(Fault)[0])
+    return kinds

@@ -1,0 +1,302 @@
+"""How faults are done to a swarm, at their times."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ..peer.checkpoints import list_checkpoints
+from . import faults
+from .swarm import Swarm
+
+POLL_S = 0.05
+LEADS = ("round/prepare", "round/accept", "round/commit", "round/plan")
+DONATES = ("sync/snapshot", "sync/chunk", "round/log", "round/fetch")
+
+Strike = Callable[[Swarm, Any, list[int], random.Random], Awaitable[None]]
+
+
+async def follow(swarm: Swarm, fault: faults.Fault, choose: random.Random) -> None:
+    """Wait for a fault's time, do it, and again if it is one that comes again."""
+    if fault.after_step is not None:
+        while swarm.step < fault.after_step:  # noqa: ASYNC110 - virtual time, and no event to wait for
+            await asyncio.sleep(POLL_S)
+    await asyncio.sleep(fault.at_s or 0.0)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(fault.times if fault.every_s else 1):
+            group.create_task(strike(swarm, fault, choose))
+            if fault.every_s is None:
+                return
+            await asyncio.sleep(fault.every_s)
+
+
+async def strike(swarm: Swarm, fault: faults.Fault, choose: random.Random) -> None:
+    """Do a fault now, to whom it concerns; returns when it is over."""
+    victims = _victims(swarm, fault, choose)
+    for number in victims:
+        swarm.note(fault.kind, swarm.hosts[number])
+    await _STRIKES[type(fault)](swarm, fault, victims, choose)
+
+
+def _victims(swarm: Swarm, fault: faults.Fault, choose: random.Random) -> list[int]:
+    if fault.peers:
+        return list(fault.peers)
+    up = swarm.up(fault.region)
+    n = fault.n if fault.share is None else max(1, round(fault.share * len(up)))
+    return sorted(choose.sample(up, min(n, len(up))))
+
+
+# ---------------------------------------------------------------------------------------------------------- processes
+
+
+async def _crash(swarm: Swarm, fault: faults.Crash, victims: list[int], choose: random.Random) -> None:
+    for number in victims:
+        swarm.hosts[number].kill(silent=fault.silent)
+    if fault.back_after_s is None:
+        return
+    await asyncio.sleep(fault.back_after_s)
+    for number in victims:
+        swarm.switch_on(number, new_machine=fault.disk == "lost")
+
+
+async def _preempt(swarm: Swarm, fault: faults.Preempt, victims: list[int], choose: random.Random) -> None:
+    async def one(number: int, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        swarm.hosts[number].kill()
+        if fault.back_after_s is not None:
+            await asyncio.sleep(choose.expovariate(1 / fault.back_after_s) if fault.back_after_s else 0.0)
+            swarm.switch_on(number)
+
+    async with asyncio.TaskGroup() as group:
+        for number in victims:
+            group.create_task(one(number, choose.uniform(0.0, fault.over_s)))
+
+
+# ------------------------------------------------------------------------------------------------------------ network
+
+
+async def _partition(swarm: Swarm, fault: faults.Partition, victims: list[int], choose: random.Random) -> None:
+    these, those = _sides(swarm, victims)
+    swarm.sim.partition(these, those, one_way=fault.one_way)
+    await asyncio.sleep(fault.for_s)
+    swarm.sim.heal(these, those)
+
+
+async def _flap(swarm: Swarm, fault: faults.Flap, victims: list[int], choose: random.Random) -> None:
+    these, those = _sides(swarm, victims)
+    end_s = swarm.sim.now_s + fault.for_s
+    while swarm.sim.now_s < end_s:
+        swarm.sim.partition(these, those)
+        await asyncio.sleep(fault.cut_s)
+        swarm.sim.heal(these, those)
+        await asyncio.sleep(fault.whole_s)
+
+
+def _sides(swarm: Swarm, victims: Sequence[int]) -> tuple[list[str], list[str]]:
+    names = [host.name for host in swarm.hosts]
+    these = [names[number] for number in victims]
+    return these, [name for name in names if name not in these]
+
+
+async def _stall(swarm: Swarm, fault: faults.Stall, victims: list[int], choose: random.Random) -> None:
+    await _at_speed(swarm, victims, fault.for_s, line_factor=0.0, compute_factor=1.0)
+
+
+async def _slow(swarm: Swarm, fault: faults.Slow, victims: list[int], choose: random.Random) -> None:
+    factors = {"line_factor": fault.line_factor, "compute_factor": fault.compute_factor}
+    await _at_speed(swarm, victims, fault.for_s, **factors)
+
+
+async def _at_speed(
+    swarm: Swarm, victims: Sequence[int], for_s: float, *, line_factor: float, compute_factor: float
+) -> None:
+    for number in victims:
+        _set_speed(swarm, number, line_factor, compute_factor)
+    await asyncio.sleep(for_s)
+    for number in victims:
+        _set_speed(swarm, number, 1.0, 1.0)
+
+
+def _set_speed(swarm: Swarm, number: int, line_factor: float, compute_factor: float) -> None:
+    machine, host = swarm.fleet.machines[number], swarm.hosts[number]
+    swarm.sim.set_line(
+        host,
+        up_bytes_per_s=machine.up_bytes_per_s * line_factor,
+        down_bytes_per_s=machine.down_bytes_per_s * line_factor,
+    )
+    host.flops_per_s = machine.flops_per_s * compute_factor
+    host.memory_bytes_per_s = machine.memory_bytes_per_s * compute_factor
+
+
+# ----------------------------------------------------------------------------------------------------------- machines
+
+
+async def _skew(swarm: Swarm, fault: faults.Skew, victims: list[int], choose: random.Random) -> None:
+    for number in victims:
+        swarm.hosts[number].clock_skew_s += fault.by_s
+
+
+async def _rot_disk(swarm: Swarm, fault: faults.RotDisk, victims: list[int], choose: random.Random) -> None:
+    for number in victims:
+        for path in list_checkpoints(swarm.folder(number))[:1]:
+            file = choose.choice(sorted(one for one in path.iterdir() if one.is_file()))
+            file.write_bytes(flipped(file.read_bytes(), choose))
+
+
+async def _full_disk(swarm: Swarm, fault: faults.FullDisk, victims: list[int], choose: random.Random) -> None:
+    for number in victims:
+        swarm.hosts[number].disk_is_full = True
+    await asyncio.sleep(fault.for_s)
+    for number in victims:
+        swarm.hosts[number].disk_is_full = False
+
+
+async def _flip_bits(swarm: Swarm, fault: faults.FlipBits, victims: list[int], choose: random.Random) -> None:
+    def tamper(method: str, payload: bytes) -> bytes:
+        return flipped(payload, choose) if payload and choose.random() < fault.rate else payload
+
+    await _tampered(swarm, victims, tamper, fault.for_s)
+
+
+async def _bad_leader(swarm: Swarm, fault: faults.BadLeader, victims: list[int], choose: random.Random) -> None:
+    def babble(method: str, payload: bytes) -> bytes:
+        return b"\xff" * len(payload) if method in LEADS else payload
+
+    tamper = babble if fault.how == "nonsense" else _garbling(LEADS, choose)
+    await _tampered(swarm, victims, tamper, fault.for_s)
+
+
+async def _bad_donor(swarm: Swarm, fault: faults.BadDonor, victims: list[int], choose: random.Random) -> None:
+    await _tampered(swarm, victims, _garbling(DONATES, choose), fault.for_s)
+
+
+def _garbling(methods: Sequence[str], choose: random.Random) -> Callable[[str, bytes], bytes]:
+    def tamper(method: str, payload: bytes) -> bytes:
+        return flipped(payload, choose) if payload and method in methods else payload
+
+    return tamper
+
+
+async def _tampered(swarm: Swarm, victims: Sequence[int], tamper: Callable[[str, bytes], bytes], for_s: float) -> None:
+    for number in victims:
+        swarm.hosts[number].set_tamper(tamper)
+    await asyncio.sleep(for_s)
+    for number in victims:
+        swarm.hosts[number].set_tamper(None)
+
+
+def flipped(data: bytes, choose: random.Random) -> bytes:
+    """With one bit flipped."""
+    changed = bytearray(data)
+    if changed:
+        changed[choose.randrange(len(changed))] ^= 1 << choose.randrange(8)
+    return bytes(changed)
+
+
+# -------------------------------------------------------------------------------------------------------------- liars
+
+
+async def _lie(swarm: Swarm, fault: faults.Lie, victims: list[int], choose: random.Random) -> None:
+    """From the daemon's next step on, in this life."""
+    told: list[tuple[Any, str]] = []
+    for number in victims:
+        daemon = swarm.daemons[number]
+        if daemon is None:
+            continue
+        method = daemon.replica.method
+        if fault.attack == "garbage":
+            honest_encode = method.encode
+            setattr(method, "encode", lambda agreed, encode=honest_encode: b"\xff" * len(encode(agreed)))  # noqa: B010
+            told.append((method, "encode"))
+        else:
+            honest = method.accumulate
+            generator = torch.Generator().manual_seed(choose.getrandbits(63))
+
+            def accumulate(
+                gradients: Mapping[str, torch.Tensor | None],
+                n_samples: int,
+                *,
+                honest: Callable[..., None] = honest,
+                generator: torch.Generator = generator,
+            ) -> None:
+                honest({k: _attacked(g, fault.attack, generator) for k, g in gradients.items()}, n_samples)
+
+            setattr(method, "accumulate", accumulate)  # noqa: B010
+            told.append((method, "accumulate"))
+    await asyncio.sleep(fault.for_s)
+    for method, name in told:
+        delattr(method, name)
+
+
+def _attacked(gradient: torch.Tensor | None, attack: str, generator: torch.Generator) -> torch.Tensor | None:
+    if gradient is None:
+        return None
+    if attack == "sign_flip":
+        return -gradient
+    if attack == "scale":
+        return 100.0 * gradient
+    if attack == "noise":
+        noise = torch.randn(gradient.shape, generator=generator)
+        return noise.mul_(gradient.norm())
+    return torch.zeros_like(gradient)
+
+
+# -------------------------------------------------------------------------------------------------------------- storm
+
+
+async def _storm(swarm: Swarm, fault: faults.Storm, victims: list[int], choose: random.Random) -> None:
+    end_s = swarm.sim.now_s + fault.for_s
+    async with asyncio.TaskGroup() as group:
+        while True:
+            await asyncio.sleep(choose.expovariate(1 / fault.mean_s))
+            if swarm.sim.now_s >= end_s:
+                return
+            drawn = _drawn(fault, choose)
+            if not isinstance(drawn, faults.Crash) or swarm.can_spare_one():
+                group.create_task(strike(swarm, drawn, choose))
+
+
+def _drawn(storm: faults.Storm, choose: random.Random) -> faults.Fault:
+    """A fault of a storm: short ones mostly, long ones sometimes."""
+    for_s = math.exp(choose.uniform(math.log(0.5), math.log(40.0)))
+    makers: dict[str, Callable[[], faults.Fault]] = {
+        "crash": lambda: faults.Crash(
+            silent=choose.random() < 0.4,
+            back_after_s=choose.choice((0.0, for_s, for_s)),
+            disk=choose.choice(("kept", "kept", "lost")),
+        ),
+        "partition": lambda: faults.Partition(for_s=for_s, one_way=choose.random() < 0.3),
+        "flap": lambda: faults.Flap(for_s=for_s, cut_s=choose.uniform(0.1, 5), whole_s=choose.uniform(0.1, 5)),
+        "stall": lambda: faults.Stall(for_s=for_s),
+        "slow": lambda: faults.Slow(
+            for_s=for_s, line_factor=choose.uniform(0.01, 1), compute_factor=choose.uniform(0.01, 1)
+        ),
+        "skew": lambda: faults.Skew(by_s=choose.uniform(-2.0, 2.0)),
+        "rot_disk": faults.RotDisk,
+        "full_disk": lambda: faults.FullDisk(for_s=for_s),
+        "bad_donor": lambda: faults.BadDonor(for_s=for_s),
+    }
+    return makers[choose.choice(storm.kinds)]()
+
+
+_STRIKES: dict[type[Any], Strike] = {
+    faults.Crash: _crash,
+    faults.Preempt: _preempt,
+    faults.Partition: _partition,
+    faults.Flap: _flap,
+    faults.Stall: _stall,
+    faults.Slow: _slow,
+    faults.Skew: _skew,
+    faults.FlipBits: _flip_bits,
+    faults.RotDisk: _rot_disk,
+    faults.FullDisk: _full_disk,
+    faults.Lie: _lie,
+    faults.BadLeader: _bad_leader,
+    faults.BadDonor: _bad_donor,
+    faults.Storm: _storm,
+}

@@ -1,0 +1,222 @@
+"""A swarm of the real daemons on a fleet's machines, which come and go as the fleet has it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..algorithms import method_class
+from ..peer.daemon import Daemon, Result
+from ..peer.folder import PeerFolder
+from ..protocol.errors import GossamerError
+from ..protocol.identity import Identity
+from ..protocol.manifest import SignedManifest, compose, manifest_of, parse
+from ..tasks import Task, build_task
+from . import analytic
+from .fleets import Fleet, Machine
+from .host import Host
+from .scenario import Scenario, Training
+from .world import Simulation
+
+PEERS_MAX = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """Something that happened to a machine, as the simulator knows it."""
+
+    t_s: float
+    what: str
+    peer: str
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How a daemon's life ended, if it was not cut short."""
+
+    peer: str
+    result: Result | None
+    error: str = ""
+
+
+class Swarm:
+    """Daemons on simulated hosts. Machine 0 holds the run's owner's key."""
+
+    def __init__(
+        self, scenario: Scenario, fleet: Fleet, sim: Simulation, root: Path, *, tell: Callable[[Note], None]
+    ) -> None:
+        """Args: root: for the peers' folders. Raises GossamerError if what is to be trained does not exist or fit."""
+        self.scenario, self.fleet, self.sim, self.root = scenario, fleet, sim, root
+        self.tell = tell
+        self.task, self.manifest = _training(scenario.run, fleet, seed=scenario.seed)
+        self.hosts: list[Host] = []
+        self.daemons: list[Daemon | None] = [None] * len(fleet.machines)
+        self.everyone: list[Daemon] = []
+        """Of every life."""
+        self.ends: list[End] = []
+        self.is_over = False
+        """Nobody is switched on any more."""
+        self._folders = [root / str(number) for number in range(len(fleet.machines))]
+        for number, machine in enumerate(fleet.machines):
+            self.hosts.append(self._host(number, machine))
+
+    # ------------------------------------------------------------------------------------------------- life and death
+
+    async def follow_sessions(self, number: int) -> None:
+        """Switch a machine on and off as its fleet has it."""
+        loop, host = asyncio.get_running_loop(), self.hosts[number]
+        for session in self.fleet.machines[number].sessions:
+            await asyncio.sleep(max(0.0, session.start_s - loop.time()))
+            if self.is_over:
+                return
+            self.switch_on(number)
+            if math.isinf(session.end_s):
+                return
+            await asyncio.sleep(session.end_s - loop.time())
+            self.note("off", host, "its session is over")
+            host.kill()
+
+    def switch_on(self, number: int, *, new_machine: bool = False) -> None:
+        """Start a daemon, unless one runs there.
+
+        Args: new_machine: in the place of the old one, with a key and a folder of its own. Not for the owner's.
+        """
+        host = self.hosts[number]
+        if self.is_over or (self._runs(number) and not new_machine):
+            return
+        if new_machine and number != 0:
+            host.restart(identity=_identity(self.sim.seed, number, host.incarnation + 1))
+            self._folders[number] = self.root / f"{number}.{host.incarnation}"
+        elif self.daemons[number] is not None or host.network.closed:
+            host.restart()
+        self.note("on", host, f"incarnation {host.incarnation}")
+        host.spawn(self._live(number))
+
+    def _runs(self, number: int) -> bool:
+        daemon = self.daemons[number]
+        return daemon is not None and daemon.network is self.hosts[number].network and self.hosts[number].alive
+
+    async def _live(self, number: int) -> None:
+        host, result, error = self.hosts[number], None, ""
+        try:
+            daemon = Daemon(
+                network=host.network,
+                identity=host.identity,
+                manifest=self.manifest,
+                task=self.task,
+                folder=PeerFolder(self._folders[number]),
+                owner=host.identity if number == 0 else None,
+            )
+            self.daemons[number] = daemon
+            self.everyone.append(daemon)
+            result = await daemon.run()
+        except GossamerError as failure:
+            error = f"{failure.code}: {failure}"
+        self.note("end", host, error or f"{result.outcome if result else ''} at step {result.step if result else 0}")
+        self.ends.append(End(peer=host.name, result=result, error=error))
+        await host.network.close()
+
+    def up(self, region: str | None = None) -> list[int]:
+        """Machines whose daemons run now, by number."""
+        return [
+            number
+            for number, machine in enumerate(self.fleet.machines)
+            if self._runs(number) and (region is None or machine.region == region)
+        ]
+
+    def can_spare_one(self) -> bool:
+        """Whether a majority of the committed roster would still be alive if one more process died now.
+
+        An incarnation that has died never votes again, so a roster that loses its majority before it could drop the
+        dead pauses for good: that is how rounds are defined, and no fault of theirs.
+        """
+        alive = [daemon for number in self.up() if (daemon := self.daemons[number]) is not None]
+        members = [daemon.member for daemon in alive]
+        for daemon in alive:
+            if daemon.group is not None:
+                roster = daemon.group.roster.members
+                n_alive = sum(member in members for member in roster)
+                if n_alive - 1 < len(roster) // 2 + 1:
+                    return False
+        return len(alive) > 1
+
+    def folder(self, number: int) -> Path:
+        return self._folders[number]
+
+    @property
+    def step(self) -> int:
+        """Most updates that anybody has applied."""
+        return max((daemon.replica.step for daemon in self.daemons if daemon is not None), default=0)
+
+    def note(self, what: str, host: Host, text: str = "") -> None:
+        self.tell(Note(t_s=self.sim.now_s, what=what, peer=host.name, text=text))
+
+    def close_logs(self) -> None:
+        """Close the files of the dead, as a kernel would."""
+        for daemon in self.everyone:
+            daemon.log.close()
+
+    def clear(self) -> None:
+        """Forget the peers' folders of an earlier run."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    # ---------------------------------------------------------------------------------------------------------- making
+
+    def _host(self, number: int, machine: Machine) -> Host:
+        return self.sim.host(
+            f"p{number}",
+            identity=_identity(self.sim.seed, number, 0),
+            flops_per_s=machine.flops_per_s,
+            memory_bytes_per_s=machine.memory_bytes_per_s,
+            up_bytes_per_s=machine.up_bytes_per_s,
+            down_bytes_per_s=machine.down_bytes_per_s,
+            nat=machine.nat,
+            relay=machine.is_relay,
+        )
+
+
+def _identity(seed: int, number: int, life: int) -> Identity:
+    return Identity(hashlib.sha256(f"scenario {seed} {number} {life}".encode()).digest())
+
+
+def _training(run: Training, fleet: Fleet, *, seed: int) -> tuple[Task, SignedManifest]:
+    """The task, and a manifest that the owner signed."""
+    task_name, task_options, method, method_options = _names(run)
+    task = build_task(task_name, task_options)
+    n_start = sum(machine.sessions[0].start_s == 0 for machine in fleet.machines if machine.sessions)
+    tables: dict[str, dict[str, Any]] = {
+        "run": {"name": "scenario", "seed": seed, "steps": run.steps, "created": "simulated"},
+        "task": {"name": task_name, "fingerprint": task.fingerprint(), "options": task_options},
+        "method": {"name": method, "options": method_options},
+        "schedule": {"lr": run.lr if run.lr is not None else method_class(method).default_lr},
+        "data": {"batch_size": run.batch},
+        "group": {
+            "start_peers": run.start_peers or max(1, n_start),
+            "strict": run.strict,
+            "on_split": run.on_split,
+            "peers_max": min(PEERS_MAX, max(32, len(fleet.machines))),
+        },
+        "admission": {"policy": "open"},
+        "limits": {"checkpoint_every_steps": run.checkpoint_every, "eval_every_steps": run.evaluate_every},
+    }
+    return task, parse(compose(manifest_of(tables), _identity(seed, 0, 0)))
+
+
+def _names(run: Training) -> tuple[str, dict[str, Any], str, dict[str, Any]]:
+    if run.compute == "real":
+        return run.task, dict(run.task_options), run.method, dict(run.method_options)
+    sizes, module = run.sizes, analytic.__name__
+    method = "Gather" if sizes.exchange == "gather" else "Reduce"
+    return (
+        f"{module}:Sized",
+        {"n_params": sizes.n_params, "flops_per_sample": sizes.flops_per_sample},
+        f"{module}:{method}",
+        {"payload_bytes": sizes.payload_bytes, "local_steps": sizes.local_steps},
+    )

@@ -1,0 +1,53 @@
+"""Tasks whose model can be cut into the stages of a pipeline."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection
+
+import torch
+from torch import nn
+
+from .layers import Layer, layers_of_sequential
+from .task import Indices, Task
+
+
+class Staged(Task):
+    """A task whose loss is a function of the model's output, and whose model is a chain of layers.
+
+    A task whose model is an `nn.Sequential` needs nothing more than `inputs`, `targets` and `output_loss`; any other
+    says what its layers are. A large model should also be built in part and as a skeleton, or each peer needs the
+    memory for all weights when it starts.
+    """
+
+    @abstractmethod
+    def inputs(self, indices: Indices) -> torch.Tensor:
+        """What the model is given for these training samples, [n, ...]."""
+
+    @abstractmethod
+    def targets(self, indices: Indices) -> torch.Tensor:
+        """What the loss compares its output with, [n, ...]."""
+
+    @abstractmethod
+    def output_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Mean loss over the samples, differentiable."""
+
+    def loss(self, model: nn.Module, indices: Indices) -> torch.Tensor:
+        return self.output_loss(model(self.inputs(indices)), self.targets(indices))
+
+    def layers(self, model: nn.Module) -> tuple[Layer, ...]:
+        """The chain that the model is: each layer's output is the next one's input.
+
+        Args:
+            model: as `build_model` or `build_skeleton` made it.
+        Raises: CannotCut.
+        """
+        return layers_of_sequential(model)
+
+    def build_skeleton(self) -> nn.Module:
+        """The model's structure; its weights may be missing (on the meta device)."""
+        return self.build_model(0)
+
+    def build_part(self, seed: int, paths: Collection[str]) -> nn.Module:
+        """The model with the initial weights of the modules at these paths; the others' may be missing."""
+        return self.build_model(seed)

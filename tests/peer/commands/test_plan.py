@@ -1,0 +1,109 @@
+"""`gossamer plan`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gossamer.peer.commands.order import Order
+from gossamer.peer.commands.plan import Question, answer
+from gossamer.peer.commands.run import new
+from gossamer.protocol.errors import UsageError
+
+FLEET = """
+[[machines]]
+name = "strong"
+count = 2
+flops_per_s = 1e6
+memory_bytes = 1e9
+up_bytes_per_s = 1e6
+down_bytes_per_s = 1e6
+
+[[machines]]
+name = "weak"
+flops_per_s = 1e5
+memory_bytes = 1e9
+up_bytes_per_s = 1e6
+down_bytes_per_s = 1e6
+latency_s = 0
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    new(out, Order(task="digits", method="allreduce", steps=10, batch=4), start_peers=3, open_to_all=False)
+    return out
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Path:
+    path = tmp_path / "fleet.toml"
+    path.write_text(FLEET)
+    return path
+
+
+def test_it_says_where_to_cut_and_who_serves_what(run: Path, fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = _plan(Question(run=run, fleet=fleet, stages=2), capsys)
+
+    # 64 x 32 products, then the ReLU and 32 x 10: the weak one helps with the first; alone it would hold up the second.
+    assert found["starts"] == [0, 1]
+    assert [stage["machines"] for stage in found["stages"]] == [["strong-1", "weak"], ["strong-2"]]
+    assert found["stages"][0]["samples_per_s"] == pytest.approx(1.1e6 / (4 * 4096))
+    assert found["stages"][1]["samples_per_s"] == pytest.approx(1e6 / (3 * (640 + 32)))
+    assert found["batch_samples"] == 12
+    assert found["samples_per_s"] == pytest.approx(12 / sum(found["step_s"].values()))
+    assert found["bottleneck"] == "compute"
+
+
+def test_measured_costs_share_out_what_was_counted(run: Path, fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = _plan(Question(run=run, fleet=fleet, stages=1, measure=True), capsys)
+
+    (stage,) = found["stages"]
+    assert stage["samples_per_s"] == pytest.approx(2.1e6 / (3 * (4096 + 32 + 640)))
+
+
+def test_a_person_gets_a_table(run: Path, fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answer(Question(run=run / "manifest.toml", fleet=fleet), json_output=False)
+
+    assert "samples/s" in capsys.readouterr().out
+
+
+def test_what_does_not_fit_is_a_usage_error(run: Path, fleet: Path) -> None:
+    fleet.write_text(FLEET.replace("1e9", "1e6"))
+
+    with pytest.raises(UsageError, match="add a machine with more memory"):
+        answer(Question(run=run, fleet=fleet), json_output=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[machines", "not TOML"),
+        ("machines = []", "machines"),
+        (FLEET.replace("latency_s", "latency"), "latency"),
+        (FLEET.replace("1e5", "-1.0"), "greater than 0"),
+        (FLEET.replace("count = 2", "count = 256"), "257 machines"),
+    ],
+)
+def test_bad_fleets_are_refused_with_the_place(run: Path, fleet: Path, text: str, message: str) -> None:
+    fleet.write_text(text)
+
+    with pytest.raises(UsageError, match=message):
+        answer(Question(run=run, fleet=fleet), json_output=True)
+
+
+def test_missing_files_are_usage_errors(run: Path, fleet: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read the fleet"):
+        answer(Question(run=run, fleet=tmp_path / "none"), json_output=True)
+    with pytest.raises(UsageError, match="give the path of a manifest"):
+        answer(Question(run=tmp_path / "none", fleet=fleet), json_output=True)
+
+
+def _plan(question: Question, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    answer(question, json_output=True)
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found

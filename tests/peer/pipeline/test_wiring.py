@@ -1,0 +1,165 @@
+"""Routes through replicas."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from gossamer.peer.pipeline.backlog import Phase
+from gossamer.peer.pipeline.wiring import Announcement, Attempts, StageWiring, WiringOptions
+from gossamer.protocol.errors import NoReplica
+from gossamer.protocol.identity import Identity, PeerId
+
+A, B, C = (Identity(bytes([i]) * 32).peer_id for i in range(3))
+
+
+def test_microbatches_go_round_in_proportion_to_throughput_and_not_in_bursts() -> None:
+    wiring = _wiring({A: 3.0, B: 1.0})
+
+    chosen = [wiring.choose(Phase.FORWARD, 1, 0.0) for _ in range(40)]
+
+    assert Counter(chosen) == {A: 30, B: 10}
+    assert all(Counter(chosen[i : i + 4])[B] <= 2 for i in range(37))
+
+
+def test_a_replica_ten_times_slower_gets_about_a_tenth() -> None:
+    # All announce the same; the truth is found out by measuring.
+    wiring = _wiring({A: 1.0, B: 1.0, C: 1.0})
+    takes_s = {A: 1.0, B: 1.0, C: 10.0}
+
+    counts: Counter[PeerId] = Counter()
+    for i in range(1200):
+        phase = Phase.FORWARD if i % 2 else Phase.BACKWARD
+        peer = wiring.choose(phase, 1, float(i))
+        seconds = takes_s[peer] * (2.5 if phase is Phase.BACKWARD else 1.0)
+        wiring.succeeded(peer, phase, 1, seconds)
+        counts[peer] += i >= 200
+
+    assert wiring.samples_per_s(C) == pytest.approx(0.1, rel=0.1)
+    assert counts[C] / counts[A] == pytest.approx(0.1, rel=0.25)
+    assert counts[B] / counts[A] == pytest.approx(1.0, rel=0.1)
+
+
+def test_a_backward_pass_costs_two_and_a_half_forward_passes() -> None:
+    wiring = _wiring({A: 1.0, B: 1.0})
+    first = wiring.choose(Phase.BACKWARD, 2, 0.0)
+
+    chosen = [wiring.choose(Phase.FORWARD, 1, 0.0) for _ in range(5)]
+
+    assert chosen == [B if first == A else A] * 5
+
+
+def test_the_average_moves_by_a_tenth() -> None:
+    wiring = _wiring({A: 10.0})
+
+    wiring.succeeded(A, Phase.FORWARD, 4, 2.0)
+    assert wiring.samples_per_s(A) == pytest.approx(0.9 * 10 + 0.1 * 2)
+
+    wiring.succeeded(A, Phase.BACKWARD, 4, 2.0)
+    assert wiring.samples_per_s(A) == pytest.approx(0.9 * 9.2 + 0.1 * 5)
+
+
+def test_a_newcomer_enters_at_the_minimum() -> None:
+    wiring = _wiring({A: 1.0, B: 1.0})
+    for _ in range(1000):
+        wiring.choose(Phase.FORWARD, 1, 0.0)
+
+    wiring.update([_announce(A), _announce(B), _announce(C)])
+
+    counts = Counter(wiring.choose(Phase.FORWARD, 1, 0.0) for _ in range(30))
+    assert counts == {A: 10, B: 10, C: 10}
+
+
+def test_who_is_no_longer_announced_gets_nothing() -> None:
+    wiring = _wiring({A: 1.0, B: 1.0})
+
+    wiring.update([_announce(B), _announce(A, stage=4)])
+
+    assert {wiring.choose(Phase.FORWARD, 1, 0.0) for _ in range(5)} == {B}
+
+
+def test_a_timeout_asks_another_replica_and_bans_nobody() -> None:
+    wiring, attempts = _wiring({A: 1.0, B: 1.0}), Attempts()
+    first = wiring.choose(Phase.FORWARD, 1, 0.0, attempts)
+
+    wiring.timed_out(first, Phase.FORWARD, 1, 20.0, attempts)
+
+    second = wiring.choose(Phase.FORWARD, 1, 20.0, attempts)
+    assert second != first
+    assert wiring.bans == {}
+    assert wiring.samples_per_s(first) == pytest.approx(0.9 + 0.1 / 20)
+    # If the other one fails as well, the first is better than nobody.
+    wiring.failed(second, "gone", 20.0, attempts)
+    assert wiring.choose(Phase.FORWARD, 1, 20.0, attempts) == first
+
+
+def test_other_failures_ban_with_backoff_and_a_reason() -> None:
+    wiring, attempts = _wiring({A: 1.0}), Attempts()
+    ends = []
+    for now_s in (0.0, 100.0, 200.0):
+        wiring.failed(wiring.choose(Phase.FORWARD, 1, now_s), "connection refused", now_s, attempts)
+        ends.append(wiring.bans[A].until_s)
+
+    assert ends == [5.0, 110.0, 220.0]
+    with pytest.raises(NoReplica, match=r"all 1 replicas of stage 0.*connection refused"):
+        wiring.choose(Phase.FORWARD, 1, 201.0)
+    assert wiring.next_chance_s(201.0) == 220.0
+    assert wiring.choose(Phase.FORWARD, 1, 220.0) == A
+
+
+def test_a_success_ends_the_backoff() -> None:
+    wiring, attempts = _wiring({A: 1.0}), Attempts()
+    for now_s in (0.0, 100.0):
+        wiring.failed(wiring.choose(Phase.FORWARD, 1, now_s), "gone", now_s, attempts)
+
+    wiring.succeeded(wiring.choose(Phase.FORWARD, 1, 200.0), Phase.FORWARD, 1, 1.0)
+
+    wiring.failed(A, "gone", 300.0, attempts)
+    assert wiring.bans[A].until_s == 305.0
+
+
+def test_a_fresher_announcement_ends_a_ban_and_an_old_one_does_not() -> None:
+    wiring = _wiring({A: 1.0, B: 1.0})
+    for _ in range(100):
+        wiring.choose(Phase.FORWARD, 1, 0.0)
+    wiring.failed(A, "restarting", 0.0, Attempts())
+
+    wiring.update([_announce(A), _announce(B)])
+    assert {wiring.choose(Phase.FORWARD, 1, 1.0) for _ in range(50)} == {B}
+    wiring.update([_announce(A, sequence=2), _announce(B)])
+
+    # It comes back at the minimum and does not make up for what it missed.
+    assert Counter(wiring.choose(Phase.FORWARD, 1, 1.0) for _ in range(20)) == {A: 10, B: 10}
+
+
+def test_the_budget_of_retries_ends() -> None:
+    wiring = _wiring({A: 1.0, B: 1.0}, WiringOptions(retries_max=3))
+    attempts = Attempts()
+
+    for _ in range(4):
+        wiring.timed_out(wiring.choose(Phase.FORWARD, 1, 0.0, attempts), Phase.FORWARD, 1, 1.0, attempts)
+
+    with pytest.raises(NoReplica, match=r"failed 4 times at stage 0, last: .* did not answer within 1 s"):
+        wiring.choose(Phase.FORWARD, 1, 0.0, attempts)
+    assert wiring.choose(Phase.FORWARD, 1, 0.0, Attempts()) in (A, B)
+
+
+def test_without_replicas_there_is_no_route_and_no_date_for_one() -> None:
+    wiring = _wiring({})
+
+    with pytest.raises(NoReplica, match="nobody serves stage 0"):
+        wiring.choose(Phase.FORWARD, 1, 0.0)
+
+    assert wiring.next_chance_s(0.0) is None
+
+
+def _wiring(samples_per_s: dict[PeerId, float], options: WiringOptions | None = None) -> StageWiring:
+    wiring = StageWiring(0, options or WiringOptions(), random.Random(1))
+    wiring.update([_announce(peer, samples_per_s=rate) for peer, rate in samples_per_s.items()])
+    return wiring
+
+
+def _announce(peer: PeerId, *, stage: int = 0, sequence: int = 1, samples_per_s: float = 1.0) -> Announcement:
+    return Announcement(peer=peer, stage=stage, sequence=sequence, samples_per_s=samples_per_s)

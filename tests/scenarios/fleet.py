@@ -1,0 +1,292 @@
+"""A gateway and its devices in the simulated world: the daemons' own code on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gossamer.algorithms.forward import BaffleOptions, Replay
+from gossamer.algorithms.forward.exchange import decode
+from gossamer.edge.daemon import Device
+from gossamer.edge.data import DeviceData
+from gossamer.edge.enrolment import enrol
+from gossamer.edge.folder import DeviceFolder
+from gossamer.edge.rules import Rules
+from gossamer.edge.sensors import Reading
+from gossamer.peer.daemon import Daemon, Devices, Result
+from gossamer.peer.folder import PeerFolder
+from gossamer.peer.gateway.attendance import Hall
+from gossamer.peer.gateway.book import Book, issue_token
+from gossamer.peer.gateway.journal import Journal
+from gossamer.peer.gateway.options import GatewayOptions
+from gossamer.protocol.devices import ATTEND, Submission, read_submission_body
+from gossamer.protocol.edge_pb2 import Downlink, Hello, JournalEntry, Signed, Uplink
+from gossamer.protocol.enrolment import Token
+from gossamer.protocol.identity import PeerId, peer_id_of
+from gossamer.protocol.manifest import SignedManifest
+from gossamer.simulator.host import Host
+from gossamer.simulator.world import Simulation
+from gossamer.tasks.digits import Digits
+
+from .swarm import identity, signed_manifest
+
+T = TypeVar("T")
+NEVER_S = 1e12
+
+
+def digits_manifest(*, steps: int = 6, start_peers: int = 1, **options: Any) -> SignedManifest:
+    task = Digits(options={})
+    method = {"name": "baffle", "options": {"K": 8, **options}}
+    schedule = {"lr": 1e-2, "kind": "cosine"}
+    limits = {"checkpoint_every_steps": 4, "eval_every_steps": 1000}
+    run = {"name": "edge", "seed": 1, "steps": steps, "created": "now"}
+    tables: dict[str, dict[str, Any]] = {
+        "method": method,
+        "schedule": schedule,
+        "limits": limits,
+        "group": {"start_peers": start_peers},
+        "run": run,
+    }
+    return signed_manifest(task, identity(0, 0), **tables)
+
+
+@dataclass
+class Fleet:
+    """One gateway, which is a peer and the run's owner, and its devices, each with a share of the digits."""
+
+    root: Path
+    sim: Simulation
+    manifest: SignedManifest = field(default_factory=digits_manifest)
+    options: GatewayOptions = field(default_factory=GatewayOptions)
+    rules: Rules = field(default_factory=Rules)
+    readings: dict[int, Reading] = field(default_factory=dict)
+    """What a device's sensors say, where it is not the default."""
+    by_number: dict[int, Device] = field(default_factory=dict)
+    """The last life of each device."""
+    hosts: list[Host] = field(default_factory=list)
+    lives: list[asyncio.Task[None]] = field(default_factory=list)
+    daemons: list[Daemon] = field(default_factory=list)
+    """One a life of the gateway."""
+
+    def __post_init__(self) -> None:
+        self.task = Digits(options={})
+        self.owner = identity(0, 0)
+        self.gateway = identity(7, 0)
+        """Whom devices know."""
+        self.peer_host = self.sim.host("gateway", identity=self.owner)
+        self.front_host = self.sim.host("front", identity=self.gateway)
+        self.folder = PeerFolder(self.root / "gateway")
+        self.work: asyncio.Task[Result]
+
+    def run(self, main: Coroutine[Any, Any, T], *, timeout_s: float = 3600) -> T:
+        try:
+            return self.sim.run(main, timeout_s=timeout_s)
+        finally:
+            for daemon in self.daemons:
+                daemon.log.close()
+                if daemon.gateway is not None:
+                    daemon.gateway.abandon()
+
+    # -- the gateway -----------------------------------------------------------------------------
+
+    def start_gateway(self) -> None:
+        self.work = self.peer_host.spawn(self._serve())
+
+    async def _serve(self) -> Result:
+        daemon = Daemon(
+            network=self.peer_host.network,
+            identity=self.owner,
+            manifest=self.manifest,
+            task=self.task,
+            folder=self.folder,
+            owner=self.owner,
+            devices=Devices(front=self.front_host.network, identity=self.gateway, options=self.options),
+        )
+        self.daemons.append(daemon)
+        return await daemon.run()
+
+    def start_peer(self) -> asyncio.Task[Result]:
+        """A member of the group that backpropagates."""
+        host = self.sim.host("peer", identity=identity(0, 1))
+
+        async def live() -> Result:
+            daemon = Daemon(
+                network=host.network,
+                identity=host.identity,
+                manifest=self.manifest,
+                task=self.task,
+                folder=PeerFolder(self.root / "peer"),
+            )
+            self.daemons.insert(0, daemon)
+            return await daemon.run()
+
+        return host.spawn(live())
+
+    def kill_gateway(self) -> None:
+        self.front_host.kill()
+        self.peer_host.kill()
+
+    def restart_gateway(self) -> None:
+        self.front_host.restart()
+        self.peer_host.restart()
+        self.start_gateway()
+
+    @property
+    def daemon(self) -> Daemon:
+        return self.daemons[-1]
+
+    # -- devices ---------------------------------------------------------------------------------
+
+    def token(self, number: int) -> Token:
+        secret = hashlib.sha256(f"token {number}".encode()).digest()
+        token = Token(
+            run_id=self.manifest.run_id, gateway=self.gateway.peer_id, certificate_hash=bytes(32), secret=secret
+        )
+        issue_token(self.folder.path / "gateway", token, expires_at_s=NEVER_S)
+        return token
+
+    def start_devices(self, n: int, **host_options: Any) -> None:
+        for number in range(len(self.hosts), len(self.hosts) + n):
+            self.hosts.append(self.sim.host(f"d{number}", identity=identity(5, number), **host_options))
+            self.token(number)
+            self.launch(number)
+
+    def launch(self, number: int) -> None:
+        life = self.hosts[number].spawn(self._live(number))
+        self.lives[number : number + 1] = [life]
+
+    def restart_device(self, number: int) -> None:
+        self.hosts[number].restart()
+        self.launch(number)
+
+    async def _live(self, number: int) -> None:
+        host = self.hosts[number]
+        token = self.token(number) if not (self.root / str(number)).exists() else None
+        folder = DeviceFolder(self.root / str(number))
+        while token is not None:
+            try:
+                await enrol(host.network, token)
+                token = None
+            except Exception:  # noqa: BLE001 - the gateway is not up yet
+                await asyncio.sleep(0.2)
+        device = Device(
+            client=host.network,
+            identity=host.identity,
+            gateway=self.gateway.peer_id,
+            run_id=self.manifest.run_id,
+            folder=folder,
+            data=self.data(number),
+            rules=self.rules,
+            sensors=self._sensors(number),
+            entropy=host.random,
+        )
+        self.by_number[number] = device
+        await device.run()
+
+    @property
+    def devices(self) -> list[Device]:
+        return [self.by_number[number] for number in sorted(self.by_number)]
+
+    def data(self, number: int) -> DeviceData:
+        inputs, labels = self.task.train.inputs.numpy(), self.task.train.labels.numpy()
+        return DeviceData(inputs=inputs[number % 10 :: 10], labels=labels[number % 10 :: 10])
+
+    def _sensors(self, number: int) -> Callable[[], Reading]:
+        return lambda: self.readings.get(number, Reading(on_mains=True, interface="eth0"))
+
+    def status(self, number: int) -> dict[str, Any]:
+        return dict(json.loads((self.root / str(number) / "status.json").read_text()))
+
+    def weights(self) -> list[str]:
+        """Digests of the weights that the devices ended with."""
+        return [str(device.status()["weights"]) for device in self.devices]
+
+    async def reach(self, step: int) -> None:
+        """Wait until the gateway has applied so many updates."""
+        while not self.daemons or self.daemon.replica.step < step:  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(0.02)
+
+    # -- what to look at -------------------------------------------------------------------------
+
+    def final_weights(self) -> str:
+        """Digest of the weights that the gateway ended with."""
+        return str(self.final()["weights"])
+
+    def final(self) -> dict[str, Any]:
+        """The gateway's last words."""
+        return dict(json.loads((self.folder.path / "gateway" / "final.json").read_text()))
+
+    def hall(self) -> Hall:
+        assert self.daemon.gateway is not None
+        return self.daemon.gateway.collector.hall
+
+    def book(self) -> Book:
+        assert self.daemon.gateway is not None
+        return self.daemon.gateway.book
+
+    def entries(self) -> list[JournalEntry]:
+        journal = Journal(self.folder.path / "gateway" / "journal")
+        journal.close()
+        return journal.entries
+
+    def accepted(self) -> list[tuple[PeerId, Submission]]:
+        """Every submission that was written down, and whose it was."""
+        found = []
+        for entry in self.entries():
+            if entry.HasField("accepted"):
+                device = peer_id_of(entry.accepted.device)
+                found.append((device, read_submission_body(entry.accepted.body, device)))
+        return found
+
+    def updates(self) -> list[list[tuple[int, int]]]:
+        """The (round, slot) of the contributions in each update of the model."""
+        options, n = BaffleOptions(K=8), 2410
+        found = []
+        for entry in self.entries():
+            if entry.HasField("applied"):
+                replays = [decode(payload, options, n) for payload in entry.applied.step.payloads]
+                parts = [part for replay in replays if isinstance(replay, Replay) for part in replay.parts]
+                found.append([(part.round_index, slot) for part in parts for slot in part.slots])
+        return found
+
+    def check_exactly_once(self) -> None:
+        """What devices were told to be counted is in exactly one update, but for what came after the last one."""
+        counted = [name for names in self.updates() for name in names]
+        assert len(counted) == len({*counted})
+        accepted = [(submission.round_index, submission.slot) for _, submission in self.accepted()]
+        assert len(accepted) == len({*accepted})
+        assert {*counted} <= {*accepted}
+        last = max(index for index, _ in counted)
+        assert {name for name in accepted if name[0] < last - 3} <= {*counted}
+
+    async def offer(self, host: Host, signed: Signed) -> int:
+        """Attend as `host`, send one submission, and return the verdict."""
+
+        async def words() -> AsyncIterator[bytes]:
+            yield Uplink(hello=Hello()).SerializeToString()
+            yield Uplink(submission=signed).SerializeToString()
+            await asyncio.sleep(60.0)
+
+        answer = host.network.stream(self.gateway.peer_id, ATTEND, words(), timeout_s=30)
+        try:
+            async for chunk in answer:
+                word = Downlink.FromString(chunk)
+                if word.HasField("receipt"):
+                    return int(word.receipt.verdict)
+        finally:
+            await answer.aclose()  # type: ignore[attr-defined]  # it is a generator
+        raise AssertionError("no verdict")
+
+    def unknown_token(self) -> Token:
+        """A token that the gateway never issued."""
+        return Token(
+            run_id=self.manifest.run_id,
+            gateway=self.gateway.peer_id,
+            certificate_hash=bytes(32),
+            secret=b"unknown".ljust(32),
+        )

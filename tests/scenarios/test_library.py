@@ -1,0 +1,68 @@
+"""The scenarios that come with the house, in short form, and a few storms of many."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gossamer.simulator.playing import play
+from gossamer.simulator.scenario import load_scenario
+from gossamer.simulator.sweep import judge
+
+pytestmark = pytest.mark.scenario
+
+LIBRARY = Path(__file__).parents[2] / "examples" / "scenarios"
+
+SHORT = {
+    "bad-leader": ("run.steps=40", "expect.steps_min=40"),
+    "half-of-europe": (
+        *("run.steps=60", "expect.steps_min=60", "fleet.peers=6", "expect.finished_min=4"),
+        *("faults.0.at_s=6", "faults.1.at_s=6", "faults.0.for_s=20", "faults.1.for_s=20"),
+    ),
+    "homes-demo": ("run.steps=3", "expect.steps_min=3", "run.sizes.payload_bytes=235_000"),
+    "homes-dense": ("run.steps=1", "expect.steps_min=1", "run.sizes.payload_bytes=4_000_000"),
+    "liars": ("run.steps=20", "expect.steps_min=20"),
+    "preempted": ("run.steps=60", "expect.steps_min=60", "faults.0.times=1"),
+    "volunteers": ("run.steps=12", "expect.steps_min=12", "fleet.peers=8"),
+}
+
+STORMS = range(100, 104)
+"""A handful inside the suite; `make storms` runs a thousand."""
+
+
+@pytest.mark.parametrize("name", sorted(SHORT))
+def test_story_of_the_library_comes_true(tmp_path: Path, name: str) -> None:
+    scenario = load_scenario(LIBRARY / f"{name}.toml", SHORT[name])
+
+    played = play(scenario, tmp_path)
+
+    assert played.violations == ()
+
+
+def test_every_scenario_of_the_library_is_run() -> None:
+    assert {path.stem for path in LIBRARY.glob("*.toml")} == {*SHORT, "storm"}
+
+
+@pytest.mark.parametrize("seed", STORMS)
+def test_storm_breaks_no_property(seed: int) -> None:
+    verdict = judge(load_scenario(LIBRARY / "storm.toml", ["run.steps=40", "expect.steps_min=40"]), seed)
+
+    replay = f"gossamer simulate examples/scenarios/storm.toml --seed {seed}" + " --shuffle" * verdict.shuffled
+    assert verdict.violations == (), f"replay: {replay} --set run.steps=40 --set expect.steps_min=40"
+
+
+def test_command_verifies_a_seed_and_writes_a_report(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gossamer.cli", "simulate", str(LIBRARY / "homes-demo.toml"), "--verify", "--json"]
+    command += ["--set", "run.steps=2", "--set", "expect.steps_min=2", "--set", "run.sizes.payload_bytes=20_000"]
+
+    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, timeout=55, check=False)
+
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["verified"]
+    assert (tmp_path / "report.html").stat().st_size > 100_000
+    assert summary["violations"] == []

@@ -1,0 +1,85 @@
+"""Scenarios are read strictly, and complaints name the key and the nearest known one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gossamer.protocol.errors import UsageError
+from gossamer.simulator.faults import Crash, Partition
+from gossamer.simulator.scenario import Scenario, load_scenario, scenario_of
+
+LIBRARY = sorted((Path(__file__).parents[2] / "examples" / "scenarios").glob("*.toml"))
+
+
+def _file(folder: Path, text: str) -> Path:
+    path = folder / "scenario.toml"
+    path.write_text(f'name = "test"\n{text}')
+    return path
+
+
+def test_faults_are_read_by_their_kind(tmp_path: Path) -> None:
+    text = '[[faults]]\nkind = "crash"\nat_s = 3\nsilent = true\n[[faults]]\nkind = "partition"\npeers = [1]\n'
+
+    scenario = load_scenario(_file(tmp_path, text))
+
+    assert scenario.faults == [Crash(at_s=3, silent=True), Partition(peers=(1,))]
+
+
+def test_settings_reach_into_tables_and_lists(tmp_path: Path) -> None:
+    path = _file(tmp_path, '[[faults]]\nkind = "crash"\n')
+
+    scenario = load_scenario(
+        path, ["run.steps=7", "fleet.kind=homes", "faults.0.at_s=2.5", 'run.task="spirals:Spirals"']
+    )
+
+    assert (scenario.run.steps, scenario.fleet.kind, scenario.run.task) == (7, "homes", "spirals:Spirals")
+    assert scenario.faults[0].at_s == 2.5
+
+
+def test_trace_is_looked_for_beside_the_scenario(tmp_path: Path) -> None:
+    scenario = load_scenario(_file(tmp_path, '[fleet]\nkind = "trace"\ntrace = "my.csv"\n'))
+
+    assert scenario.fleet.trace == tmp_path / "my.csv"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("durration_s = 3", "did you mean 'duration_s'"),
+        ("[run]\nstep = 3", "key of the scenario's run 'step': did you mean 'steps'"),
+        ("[run.sizes]\nparams = 3", "did you mean 'n_params'"),
+        ('[[faults]]\nkind = "crsh"', "did you mean 'crash'"),
+        ('[[faults]]\nkind = "crash"\nsilentt = true', "did you mean 'silent'"),
+        ('[[faults]]\nkind = "crash"\nat_s = -1', "faults.0.at_s"),
+        ('[[faults]]\nkind = "crash"\nat_s = 1\nafter_step = 1', "not both"),
+        ('[[faults]]\nkind = "crash"\npeers = [4]', "names peer 4: peers are 0 to 3"),
+        ('[run]\ncompute = "guess"', "'real' or 'analytic'"),
+        ('[fleet]\nkind = "trace"', "trace = FILE"),
+        ("[fleet", "not TOML"),
+    ],
+)
+def test_mistakes_are_refused_with_their_place_and_a_remedy(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint.replace("(", r"\(")):
+        load_scenario(_file(tmp_path, text))
+
+
+@pytest.mark.parametrize("setting", ["run.steps", "=3", "faults.3.at_s=1", "name.x=1"])
+def test_settings_that_cannot_be_meant_are_refused(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(UsageError, match="--set"):
+        load_scenario(_file(tmp_path, '[[faults]]\nkind = "crash"\n'), [setting])
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.stem))
+def test_library_tells_stories_under_their_files_names(path: Path) -> None:
+    scenario = load_scenario(path)
+
+    assert scenario.name == path.stem
+    assert len(scenario.story) > 100
+
+
+def test_tables_from_a_program_are_checked_alike() -> None:
+    assert scenario_of({"name": "x"}) == Scenario(name="x")
+    with pytest.raises(UsageError, match="name"):
+        scenario_of({})

@@ -1,0 +1,46 @@
+"""Real gateways, peers and devices on this machine, over TLS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .swarms import gossamer, up
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.timeout(170)
+def test_gateway_killed_in_mid_run_goes_on_with_its_devices(tmp_path: Path) -> None:
+    arguments = ("--task", "digits", "--devices", "3", "--method", "baffle", "--K", "20", "--rounds", "60")
+
+    summary = up(*arguments, "--kill", "0@15:restart", out=tmp_path / "run")
+
+    assert summary["killed"] == {"0": 1}
+    assert summary["steps"] == 60
+    assert len(summary["model_hashes"]) == 1
+    assert summary["n_model_hashes_from"] == 4
+    assert summary["rounds_counted_by_device"] == [60, 60, 60]
+    assert summary["eval_loss"] < 0.9 * summary["eval_loss_start"]
+    assert summary["uplink_bytes_per_device_per_round"] <= 4 * 20 + 256
+    assert summary["downlink_bytes_per_device_per_round"] <= 4 * 20 * 3 + 256
+
+
+@pytest.mark.timeout(170)
+def test_peer_that_backpropagates_and_devices_that_cannot_train_one_model(tmp_path: Path) -> None:
+    arguments = ("--task", "digits", "--peers", "1", "--devices", "2", "--method", "baffle", "--K", "20")
+
+    summary = up(*arguments, "--rounds", "12", out=tmp_path / "run")
+
+    assert summary["steps"] == 12
+    assert len({*summary["state_digests"].values()}) == 1
+    assert len(summary["model_hashes"]) == 1
+    assert 0 < summary["shares"]["devices"] < summary["shares"]["peers"]
+
+
+def test_devices_need_a_method_that_has_a_use_for_them(tmp_path: Path) -> None:
+    done = gossamer("up", "--devices", "2", "--method", "demo", "--out", str(tmp_path / "run"))
+
+    assert done.returncode == 2
+    assert "--method baffle" in done.stderr
