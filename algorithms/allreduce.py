@@ -13,6 +13,10 @@ counts once: how many samples a peer claims to have is then no lever, since it i
 the weight of an honest peer that brings samples of several rounds. A peer without samples brings zeros. Where peers
 may lie, they must not reduce parts on behalf of others either, so whole vectors go to everybody: n / 2 times the
 traffic. `exchange = "reduce"` spares that for rules that act by coordinate, and then only *contributions* may be bad.
+
+`codec` makes the payload smaller: 16 bits a value are half of it, 8 bits a quarter. What the codec dropped of a
+contribution that counted stays pending, so that over the rounds everything is sent (error feedback). The reduced
+vector is coded once more, on its way back; how much that errs says `codecs.units`, and it is the same on all peers.
 """
 
 from __future__ import annotations
@@ -24,10 +28,11 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from .clipping import GRADIENT_ABS_MAX, refuse_unusable
+from .clipping import refuse_unusable
+from .dense import CODECS, FP32, Aggregate, dense_format
 from .descent import Descent
-from .errors import BadPayload, TooFewContributions
-from .method import F32, Exchange, Method, Slots
+from .errors import TooFewContributions
+from .method import F32, U8, Exchange, Method, Slots
 from .optimizers import OptimizerOptions
 from .options import BadOption, describe_options, require
 from .robust import DENSE_RULES, Aggregated, Rule, build_rule
@@ -38,8 +43,6 @@ from .stragglers import NoiseScale
 AGGREGATES: Final = ("mean", *DENSE_RULES)
 EXCHANGES: Final = ("auto", "reduce", "gather")
 N_LIARS_MAX: Final = 15
-N_SAMPLES_MAX: Final = 2**24
-"""Above this float32 cannot count one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,8 @@ class AllReduceOptions(OptimizerOptions):
     """centered only: steps a round."""
     exchange: str = "auto"
     """auto: reduce for mean, gather for robust rules; reduce: part by part, where the reducers are trusted; gather."""
+    codec: str = FP32
+    """What vectors travel in: fp32, fp16, bf16, int8 or dynamic8."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,6 +70,7 @@ class AllReduceOptions(OptimizerOptions):
         require(0 <= self.radius <= 1e6, "radius", "between 0 and 1e6", self.radius)
         require(1 <= self.repeats <= 10, "repeats", "between 1 and 10", self.repeats)
         require(self.exchange in EXCHANGES, "exchange", f"one of {', '.join(EXCHANGES)}", self.exchange)
+        require(self.codec in CODECS, "codec", f"one of {', '.join(CODECS)}", self.codec)
         self._check_exchange()
 
     def _check_exchange(self) -> None:
@@ -98,7 +104,9 @@ class AllReduce(Method):
         self._noise = NoiseScale()
         reduced = options.exchange == "reduce" or self._rule is None
         self.exchange = Exchange.REDUCE if reduced else Exchange.GATHER
-        # Sum of sample gradients, and behind it the number of samples: without a rule the payload as it stands.
+        self._format = dense_format(options.codec, self._layout.dim, counted=self._rule is None)
+        self.unit_bytes = self._format.unit_bytes
+        # Sum of sample gradients, and behind it the number of samples: without a rule what the payload holds.
         self._pending = torch.zeros(self._layout.dim + 1)
         keeps_reference = self._rule is not None and self._rule.keeps_reference
         self._reference = torch.zeros(self._layout.dim if keeps_reference else 0)
@@ -111,15 +119,23 @@ class AllReduce(Method):
         self._pending.copy_(pending)
 
     def encode(self, agreed: F32) -> bytes:
-        payload = self._pending if self._rule is None else _mean_of_samples(self._pending)
-        return bytes(payload.numpy().astype("<f4", copy=False).tobytes())
+        vector = self._pending if self._rule is None else _mean_of_samples(self._pending)
+        return self._format.encode(vector.numpy())
 
-    def reduce(self, parts: Sequence[F32]) -> F32:
-        if self._rule is None:
-            return super().reduce(parts)
-        if len(parts) < self._rule.n_min:
-            return np.zeros_like(parts[0])  # `combine` refuses this round
-        return self._rule.aggregate(parts, self._reference.numpy()).vector
+    def reduce(self, parts: Sequence[U8], start: int) -> U8:
+        return self._format.reduce(parts, start, self._part_aggregate())
+
+    def _part_aggregate(self) -> Aggregate | None:
+        rule = self._rule
+        if rule is None:
+            return None
+
+        def aggregate(parts: Sequence[F32]) -> F32:
+            if len(parts) < rule.n_min:
+                return np.zeros_like(parts[0])  # `combine` refuses this round
+            return rule.aggregate(parts, self._reference.numpy()).vector
+
+        return aggregate
 
     def noise_scale(self) -> float:
         return self._noise.value
@@ -133,41 +149,40 @@ class AllReduce(Method):
                 f"{len(slots.contributors)} contributions: {self._options.aggregate} with n_liars = "
                 f"{self._options.n_liars} needs {self._rule.n_min if self._rule else 1}"
             )
-        aggregated = self._aggregate([np.frombuffer(payload, "<f4") for payload in payloads])
+        aggregated = self._aggregate(payloads, len(slots.contributors))
         if mine is not None:
             own = _mean_of_samples(self._pending)
             self._noise.observe(_square(own), _square(torch.from_numpy(aggregated.vector)), len(slots.contributors))
         self._descent.update(torch.from_numpy(aggregated.vector), step)
         if mine is not None:
-            self._pending.zero_()
+            self._retire()
         return aggregated.dropped
 
-    def _aggregate(self, vectors: Sequence[F32]) -> Aggregated:
+    def _aggregate(self, payloads: Sequence[bytes], n_contributors: int) -> Aggregated:
         if self._rule is not None and self.exchange is Exchange.GATHER:
+            vectors = [self._format.decode(payload) for payload in payloads]
             aggregated = self._rule.aggregate(vectors, self._reference.numpy())
             if self._rule.keeps_reference:
                 self._reference.copy_(torch.from_numpy(aggregated.vector))
             return aggregated
-        (reduced,) = vectors
-        if self._rule is not None:
-            return Aggregated(vector=reduced.astype(np.float32))
-        return Aggregated(vector=np.divide(reduced[:-1], max(reduced[-1], np.float32(1)), dtype=np.float32))
+        (reduced,) = payloads
+        return Aggregated(vector=self._format.mean(reduced, n_contributors))
+
+    def _retire(self) -> None:
+        """Take off what is pending what was sent of it: all, but for what the codec dropped."""
+        if self._format.exact:
+            self._pending.zero_()
+            return
+        sent = torch.from_numpy(self._format.decode(self.encode(np.empty(0, np.float32))))
+        weight = 1.0 if self._rule is None else float(self._pending[-1].clamp(min=1))
+        self._pending[:-1].sub_(sent[: self._layout.dim], alpha=weight)
+        self._pending[-1] = 0
 
     def check(self, payload: bytes) -> None:
-        if len(payload) != self.payload_bytes_max():
-            raise BadPayload(f"payload of {len(payload)} bytes, expected {self.payload_bytes_max()}")
-        vector = np.frombuffer(payload, "<f4")
-        # NaN makes the comparison false.
-        if not float(np.abs(vector).max()) <= GRADIENT_ABS_MAX:
-            raise BadPayload("payload holds NaN, infinity or values above 2^100")
-        if self._rule is not None:
-            return
-        n_samples = float(vector[-1])
-        if not (0 <= n_samples <= N_SAMPLES_MAX and n_samples.is_integer()):
-            raise BadPayload(f"payload counts {n_samples} samples, expected an integer of at most {N_SAMPLES_MAX}")
+        self._format.check(payload)
 
     def payload_bytes_max(self) -> int:
-        return 4 * (self._layout.dim + (1 if self._rule is None else 0))
+        return self._format.n_bytes
 
     def shared_state(self) -> dict[str, torch.Tensor]:
         reference = {"reference": self._reference} if len(self._reference) else {}

@@ -19,5 +19,14 @@ class BadPayload(ValueError):
     """A payload that no honest replica with the same parameters and options could have sent."""
 
 
+class BadPart(BadPayload):
+    """A contributor's part of a vector is of no use."""
+
+    def __init__(self, position: int, reason: str) -> None:
+        super().__init__(reason)
+        self.position = position
+        """Of the contributor among those whose parts were to be reduced."""
+
+
 class TooFewContributions(ValueError):
     """The committed contributions do not determine an update; nothing was changed."""

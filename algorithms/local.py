@@ -4,7 +4,9 @@
     theta     mean of theta_i over the contributors
 
 H is constant, or follows the Quadratic Synchronization Rule (Gu et al. 2023, arXiv:2310.14423; see `intervals`). With
-H = 1 and plain SGD this is data-parallel SGD. Per step it sends 1/H of what averaging gradients sends.
+H = 1 and plain SGD this is data-parallel SGD. Per step it sends 1/H of what averaging gradients sends, and with a
+`codec` of 16 or 8 bits half or a quarter of that. What the codec dropped of a drift stays in the drift, and so is sent
+with a later one; the mean is coded once more, which errs alike on all replicas (see `codecs.units`).
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ from typing import Any, Final
 
 import torch
 
+from .dense import CODECS, FP32, dense_format
 from .intervals import Interval, default_alpha
 from .local_steps import LocalSteps
-from .method import F32, Exchange, Method, Slots
+from .method import F32, U8, Exchange, Method, Slots
 from .optimizers import OptimizerOptions
 from .options import describe_options, require
-from .pseudo_gradient import check_counted, counted_bytes, decode_mean, encode_counted
 from .schedule import Schedule
 
 RULES: Final = ("constant", "qsr")
@@ -40,12 +42,15 @@ class LocalOptions(OptimizerOptions):
     """Growth under `qsr`; 0: peak learning rate * sqrt(h), so that H leaves h as soon as the rate falls."""
     overlap: bool = False
     """Exchange one round's work while the next one's is done; averages then arrive a round late."""
+    codec: str = FP32
+    """What drifts travel in: fp32, fp16, bf16, int8 or dynamic8."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(1 <= self.h <= H_MAX, "h", f"between 1 and {H_MAX}", self.h)
         require(self.rule in RULES, "rule", f"one of {', '.join(RULES)}", self.rule)
         require(0 <= self.alpha <= 1e6, "alpha", "between 0 and 1e6", self.alpha)
+        require(self.codec in CODECS, "codec", f"one of {', '.join(CODECS)}", self.codec)
 
 
 class Local(Method):
@@ -59,6 +64,8 @@ class Local(Method):
     def __init__(self, parameters: Mapping[str, torch.Tensor], options: LocalOptions, schedule: Schedule) -> None:
         self._options = options
         self._local = LocalSteps(parameters, options, schedule)
+        self._format = dense_format(options.codec, self._local.layout.dim, counted=True)
+        self.unit_bytes = self._format.unit_bytes
         alpha = 0.0 if options.rule == "constant" else options.alpha or default_alpha(schedule, options.h)
         self._interval = Interval(base=options.h, alpha=alpha, schedule=schedule)
         self.overlaps = options.overlap
@@ -75,19 +82,25 @@ class Local(Method):
         self._local.step(gradients)
 
     def encode(self, agreed: F32) -> bytes:
-        return encode_counted(self._local.send())
+        payload = self._format.encode(torch.cat([self._local.send(), torch.ones(1)]).numpy())
+        if not self._format.exact:
+            self._local.sent.copy_(torch.from_numpy(self._format.decode(payload)[:-1]))
+        return payload
+
+    def reduce(self, parts: Sequence[U8], start: int) -> U8:
+        return self._format.reduce(parts, start)
 
     def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int, slots: Slots) -> tuple[int, ...]:
         (reduced,) = payloads
-        move = self._move(decode_mean(reduced))
+        move = self._move(torch.from_numpy(self._format.mean(reduced, len(slots.contributors))))
         self._local.settle(move, sent=mine is not None, step=step, n_steps=self.steps(step))
         return ()
 
     def check(self, payload: bytes) -> None:
-        check_counted(payload, self._local.layout.dim)
+        self._format.check(payload, counts=range(1, 2))
 
     def payload_bytes_max(self) -> int:
-        return counted_bytes(self._local.layout.dim)
+        return self._format.n_bytes
 
     def shared_state(self) -> dict[str, torch.Tensor]:
         return self._local.shared_state()

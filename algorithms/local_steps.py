@@ -27,7 +27,7 @@ class LocalSteps:
         self.drift = torch.zeros(self.layout.dim)
         """Local minus agreed parameters, float32 [dim]."""
         self.sent = torch.zeros(self.layout.dim)
-        """The drift as it was contributed last, float32 [dim]."""
+        """The drift as it was contributed last, which is what its receivers decode, float32 [dim]."""
         self._parameters = dict(parameters)
         self._options = options
         self._schedule = schedule
@@ -61,7 +61,10 @@ class LocalSteps:
         self._n_ahead += 1
 
     def send(self) -> torch.Tensor:
-        """The drift to contribute, float32 [dim]; remembered as `sent`, for `settle`."""
+        """The drift to contribute, float32 [dim]; remembered as `sent`, for `settle`.
+
+        Who sends it in a lossy codec writes there what its receivers decode.
+        """
         self.sent.copy_(self.drift)
         return self.sent
 

@@ -31,9 +31,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .errors import BadPart
 from .schedule import Schedule
 
 F32 = npt.NDArray[np.float32]
+U8 = npt.NDArray[np.uint8]
 
 
 class Exchange(enum.Enum):
@@ -43,8 +45,8 @@ class Exchange(enum.Enum):
     """Everybody gets everybody's payload: `combine` sees one payload per contributor."""
 
     REDUCE = "reduce"
-    """Payloads are float32 vectors of one length, reduced part by part: `combine` sees one payload, the result of
-    `reduce` over all contributors."""
+    """Payloads are vectors of one length, float32 or coded, reduced part by part: `combine` sees one payload, the
+    result of `reduce` over all contributors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,8 @@ class Method(ABC):
     """A peak learning rate that trains small models well."""
     default_schedule: ClassVar[str] = "constant"
     """How the learning rate goes on, unless the run says otherwise."""
+    unit_bytes: int = 4
+    """REDUCE: payloads are so many bytes times an integer, and parts of them are cut between such units."""
     options_type: ClassVar[type[Any]]
     """The method's options: a frozen, keyword-only dataclass that validates itself."""
 
@@ -163,17 +167,18 @@ class Method(ABC):
         """A few floats whose maximum over the peers `encode` needs. Empty: none."""
         return np.empty(0, np.float32)
 
-    def reduce(self, parts: Sequence[F32]) -> F32:
-        """Reduce the same part of every contributor's vector, in roster order (REDUCE only). Default: the sum.
+    def reduce(self, parts: Sequence[U8], start: int) -> U8:
+        """Reduce the same units of every contributor's payload, in roster order (REDUCE only).
+
+        A unit's result depends on nothing but that unit. Default: float32 values are added up.
 
         Args:
-            parts: float32 [n_contributors][part_dim].
-        Returns: float32 [part_dim].
+            parts: uint8 [n_contributors][n_units * unit_bytes].
+            start: number of the first of these units within the payload.
+        Returns: uint8 [n_units * unit_bytes].
+        Raises: BadPart for what no honest replica sends.
         """
-        total = parts[0].copy()
-        for part in parts[1:]:
-            total += part
-        return total
+        return float_sum(parts)
 
     def forget_local(self) -> None:
         """Zero the local state: this replica resynchronised and its pending work no longer fits."""
@@ -183,3 +188,22 @@ class Method(ABC):
     def describe(self) -> dict[str, Any]:
         """Name and options, for logs."""
         return {"method": self.name}
+
+
+def float_sum(parts: Sequence[U8]) -> U8:
+    """The sum of float32 vectors, one after the other. Raises BadPart where it is not finite."""
+    vectors = [part.view(np.float32) for part in parts]
+    total = vectors[0].copy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        for vector in vectors[1:]:
+            total += vector
+    # A finite sum has finite addends, so that one look is enough.
+    if not np.isfinite(total).all():
+        raise BadPart(_largest_of(vectors), "NaN, infinity, or values too large to be added up")
+    return total.view(np.uint8)
+
+
+def _largest_of(vectors: Sequence[F32]) -> int:
+    """Which of these holds NaN, else which the largest magnitude; the first of several."""
+    peaks = [float(np.abs(vector).max(initial=0.0)) for vector in vectors]
+    return max(range(len(peaks)), key=lambda index: (peaks[index] != peaks[index], peaks[index]))

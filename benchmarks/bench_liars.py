@@ -132,7 +132,7 @@ def _exchange(peers: Sequence[Peer], step: int) -> tuple[int, ...]:
     for payload in payloads:
         method.check(payload)
     if method.exchange is Exchange.REDUCE:
-        payloads = [method.reduce([np.frombuffer(payload, np.float32) for payload in payloads]).tobytes()]
+        payloads = [method.reduce([np.frombuffer(payload, np.uint8) for payload in payloads], 0).tobytes()]
     slots = Slots.everybody(N_PEERS)
     told = [p.method.combine(payloads, mine=slot, step=step, slots=slots) for slot, p in enumerate(peers)]
     return told[0]

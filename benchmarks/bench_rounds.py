@@ -1,6 +1,7 @@
 """What a step costs without training: our daemons' rounds beside hivemind's averager, in one run.
 
     python benchmarks/bench_rounds.py [--blocks 3] [--rounds 10] [--json]
+    python benchmarks/bench_rounds.py --codecs    ours alone, dense, in fp32, bf16 and int8 by turns
 
 Both sides are four processes on this machine with one thread for mathematics each. They take turns, block by block, so
 that whatever else the machine does falls on both. A round is timed from the moment that all four are ready until the
@@ -31,7 +32,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gossamer.peer.event_kinds import RoundEnded
+from gossamer.peer.event_kinds import RoundEnded, Traffic
 from gossamer.peer.events import read_events
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -44,6 +45,7 @@ N_PEERS = 4
 N_WARM_UP = 3
 DENSE_PARAMS = 10_000_000
 DEMO_PARAMS = 1_000_000
+CODECS = ("fp32", "bf16", "int8")
 
 
 @dataclass
@@ -70,13 +72,24 @@ class Round:
     """As each daemon reports it: from the last payload's arrival there until the decision was known there."""
 
 
-def ours(method: str, n_params: int, n_rounds: int) -> list[Round]:
-    """Rounds of our daemons. Ends the benchmark if they did not do what was asked of them."""
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of our daemons."""
+
+    rounds: list[Round]
+    """Without those that warm up."""
+    sent_bytes: float
+    """By all daemons together, a round."""
+
+
+def ours(method: str, n_params: int, n_rounds: int, *settings: str) -> Run:
+    """A run of our daemons. Ends the benchmark if they did not do what was asked of them."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "gossamer.cli", "up", "--peers", str(N_PEERS), "--method", method]
         command += ["--task", "benchmarks.weightless:Weightless", "--set", f"task.n_params={n_params}"]
         command += ["--steps", str(n_rounds + N_WARM_UP), "--out", folder + "/run", "--json"]
         command += ["--set", "limits.eval_every_steps=100000", "--set", "limits.checkpoint_every_steps=100000"]
+        command += [word for setting in settings for word in ("--set", setting)]
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment, check=False)
@@ -85,7 +98,15 @@ def ours(method: str, n_params: int, n_rounds: int) -> list[Round]:
         digests = set(json.loads(done.stdout)["state_digests"].values())
         if len(digests) != 1:
             raise SystemExit(f"our daemons disagree: {digests}")
-        return _rounds(sorted((Path(folder) / "run" / "peers").glob("*/events.jsonl")))[N_WARM_UP:]
+        logs = sorted((Path(folder) / "run" / "peers").glob("*/events.jsonl"))
+        rounds = _rounds(logs)
+        sent_bytes = sum(_sent_bytes(log) for log in logs) / len(rounds)
+        return Run(rounds=rounds[N_WARM_UP:], sent_bytes=sent_bytes)
+
+
+def _sent_bytes(log: Path) -> int:
+    told = [entry.event for entry in read_events(log) if isinstance(entry.event, Traffic)]
+    return sum(n_bytes for name, n_bytes in told[-1].sent.items() if name.startswith("round/"))
 
 
 def _rounds(logs: Sequence[Path]) -> list[Round]:
@@ -118,12 +139,12 @@ def measure(n_blocks: int, n_rounds: int) -> Figures:
     for block in range(n_blocks):
         print(f"block {block + 1} of {n_blocks} ...", file=sys.stderr)
         figures.floor.append(moved / loopback_tls_bytes_per_s(N_PEERS))
-        demo = ours("demo", DEMO_PARAMS, 2 * n_rounds)
+        demo = ours("demo", DEMO_PARAMS, 2 * n_rounds).rounds
         figures.demo_overhead += [overhead_s for round_ in demo for overhead_s in round_.overheads_s]
         figures.demo_exchange += [round_.exchange_s for round_ in demo]
         with HivemindSwarm(N_PEERS, DENSE_PARAMS) as swarm:
             averagings = [swarm.average(index) for index in range(1 + n_rounds // 2)][1:]
-        dense = ours("allreduce", DENSE_PARAMS, n_rounds)
+        dense = ours("allreduce", DENSE_PARAMS, n_rounds).rounds
         with HivemindSwarm(N_PEERS, DENSE_PARAMS) as swarm:
             averagings += [swarm.average(index) for index in range(1 + n_rounds // 2)][1:]
         figures.dense_exchange += [round_.exchange_s for round_ in dense]
@@ -131,6 +152,26 @@ def measure(n_blocks: int, n_rounds: int) -> Figures:
         figures.hivemind_step += [averaging.step_s for averaging in averagings]
         figures.hivemind_allreduce += [averaging.allreduce_s for averaging in averagings]
     return figures
+
+
+def measure_codecs(n_blocks: int, n_rounds: int) -> dict[str, list[Run]]:
+    """Dense rounds of ours in each codec, by turns."""
+    runs: dict[str, list[Run]] = defaultdict(list)
+    for block in range(n_blocks):
+        for codec in CODECS:
+            print(f"block {block + 1} of {n_blocks}: {codec} ...", file=sys.stderr)
+            runs[codec].append(ours("allreduce", DENSE_PARAMS, n_rounds, f"method.codec={codec}"))
+    return runs
+
+
+def tell_codecs(runs: dict[str, list[Run]]) -> None:
+    """The figures for a person."""
+    print(f"\n{N_PEERS} processes on {os.cpu_count()} cores; ms per round: least, median, most")
+    for codec, blocks in runs.items():
+        rounds = [round_ for run in blocks for round_ in run.rounds]
+        _row(f"dense, {DENSE_PARAMS / 1e6:.0f} M in {codec}: exchange", [round_.exchange_s for round_ in rounds])
+        _row("    with AdamW and hash of the state", [round_.with_update_s for round_ in rounds])
+        print(f"    sent by all together: {_median([run.sent_bytes for run in blocks]) / 1e6:.1f} MB a round")
 
 
 def tell(figures: Figures) -> None:
@@ -168,7 +209,15 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=3, help="turns of both sides")
     parser.add_argument("--rounds", type=int, default=10, help="dense rounds of each side in a block")
     parser.add_argument("--json", action="store_true", help="all figures as one JSON object instead of a table")
+    parser.add_argument("--codecs", action="store_true", help="compare our codecs for dense rounds")
     chosen = parser.parse_args()
+    if chosen.codecs:
+        runs = measure_codecs(chosen.blocks, chosen.rounds)
+        if chosen.json:
+            print(json.dumps({codec: [asdict(run) for run in blocks] for codec, blocks in runs.items()}))
+        else:
+            tell_codecs(runs)
+        return
     figures = measure(chosen.blocks, chosen.rounds)
     if chosen.json:
         answer: dict[str, Any] = asdict(figures)

@@ -1,4 +1,4 @@
-"""Codecs of float32 vectors by name, for what peers average densely and for states that they download.
+"""Codecs of whole float32 vectors by name. What peers average densely is coded in units: see `algorithms.codecs`.
 
 fp32, fp16, bf16 and int8 (linear, a scale for each 256 values) are those that tensors travel in anyway; dynamic8 is
 the dynamic tree. Whatever goes wrong is a BadTensor.

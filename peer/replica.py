@@ -165,13 +165,18 @@ class Replica:
         """Refuse a payload that no honest replica sends. Raises ValueError."""
         self.method.check(payload)
 
-    def reduce(self, parts: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-        return self.method.reduce(parts)
+    def reduce(self, parts: Sequence[npt.NDArray[np.uint8]], start: int) -> npt.NDArray[np.uint8]:
+        return self.method.reduce(parts, start)
+
+    @property
+    def unit_bytes(self) -> int:
+        """Of each unit of a REDUCE payload."""
+        return self.method.unit_bytes
 
     @property
     def vector_length(self) -> int:
-        """Elements of a REDUCE payload."""
-        return self.method.payload_bytes_max() // 4
+        """Units of a REDUCE payload."""
+        return self.method.payload_bytes_max() // self.method.unit_bytes
 
     # -- state -----------------------------------------------------------------------------------
 

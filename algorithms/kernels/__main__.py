@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-MODULES = ("norms", "choose", "pack", "cosine", "ternary", "dynamic")
+MODULES = ("norms", "choose", "pack", "cosine", "ternary", "dynamic", "narrow")
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from .outcome import Ending, Outcome
 from .patience import Patience
 from .place import Place, Rules
 from .reduce import Reduce
+from .reducing import Units
 from .roster import Member, Roster
 from .round import Round
 from .snapshots import Shelf, Standing
@@ -239,7 +240,8 @@ class Group:
         if self.replica.exchange is Exchange.GATHER:
             round_.transfer = Gather(round_, self.replica.check)
         else:
-            round_.transfer = Reduce(round_, self.replica.vector_length, self.replica.reduce, self.uplink)
+            units = Units(self.replica.unit_bytes, self.replica.vector_length)
+            round_.transfer = Reduce(round_, units, self.replica.reduce, self.uplink)
         return round_
 
     async def _contribute(self, round_: Round) -> None:

@@ -10,26 +10,26 @@ import numpy.typing as npt
 from ...protocol.errors import ChecksumMismatch, InvalidMessage, MessageTooLarge, StaleRound
 from .decision import Item
 
-F32 = npt.NDArray[np.float32]
+U8 = npt.NDArray[np.uint8]
 
 
 class Slice:
-    """One contributor's elements of one part, as far as they have come in."""
+    """One contributor's bytes of one part, as far as they have come in."""
 
-    def __init__(self, n_elements: int) -> None:
+    def __init__(self, n_bytes: int) -> None:
         # Pages are only touched when bytes come in, so an announcement alone costs no memory.
-        self.elements: F32 = np.empty(n_elements, np.float32)
+        self.data: U8 = np.empty(n_bytes, np.uint8)
         self.n_bytes = 0
 
     @classmethod
-    def whole(cls, elements: F32) -> Slice:
+    def whole(cls, data: U8) -> Slice:
         slice_ = cls(0)
-        slice_.elements, slice_.n_bytes = elements, elements.nbytes
+        slice_.data, slice_.n_bytes = data, len(data)
         return slice_
 
     @property
     def complete(self) -> bool:
-        return self.n_bytes == self.elements.nbytes
+        return self.n_bytes == len(self.data)
 
     def take(self, offset: int, chunk: bytes) -> int:
         """Take bytes that begin at `offset`; what is here already stays. Returns where they end.
@@ -37,12 +37,12 @@ class Slice:
         Raises: MessageTooLarge beyond the end, StaleRound if bytes before them are missing.
         """
         end = offset + len(chunk)
-        if end > self.elements.nbytes:
-            raise MessageTooLarge(f"a slice longer than the {self.elements.nbytes} bytes of its part: cut off")
+        if end > len(self.data):
+            raise MessageTooLarge(f"a slice longer than the {len(self.data)} bytes of its part: cut off")
         if offset > self.n_bytes:
             raise StaleRound("the beginning of that slice is not here any more: send it from the start")
         if end > self.n_bytes:
-            raw(self.elements)[self.n_bytes : end] = memoryview(chunk)[self.n_bytes - offset :]
+            self.data.data[self.n_bytes : end] = memoryview(chunk)[self.n_bytes - offset :]
             self.n_bytes = end
         return end
 
@@ -51,11 +51,11 @@ class ReducedPart:
     """A part that its reducer sends, written to where it belongs.
 
     Args:
-        elements: float32 [n], this peer's place for it.
+        data: uint8 [n], this peer's place for it.
     """
 
-    def __init__(self, elements: F32) -> None:
-        self._view = raw(elements)
+    def __init__(self, data: U8) -> None:
+        self._view = data.data
         self._n_bytes = 0
         self._hash = hashlib.sha256()
 
@@ -72,8 +72,3 @@ class ReducedPart:
         self._hash.update(chunk)
         self._n_bytes = end
         return None
-
-
-def raw(elements: F32) -> memoryview:
-    """The bytes of a vector, sharing its memory."""
-    return elements.view(np.uint8).data

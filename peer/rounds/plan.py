@@ -1,4 +1,4 @@
-"""Who contributes to a dense round, and who reduces which elements. A hint of the leader: it decides nothing."""
+"""Who contributes to a dense round, and who reduces which units of the vector. A hint: it decides nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .decision import PARTS_MAX
 PLANS_PER_BALLOT = 256
 
 Part = tuple[int, int, int]
-"""(reducer's slot, first element, end)."""
+"""(reducer's slot, first unit, end)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Plan:
         if list(contributors) != sorted(set(contributors)) or any(slot >= n_members for slot in slots):
             raise InvalidMessage("a plan names slots that are not in the roster, or not in order: refused")
         if not contributors or not tiled or edges[-1] != length or len(parts) > PARTS_MAX:
-            raise InvalidMessage(f"a plan whose parts do not tile the {length} elements of the vector: refused")
+            raise InvalidMessage(f"a plan whose parts do not tile the {length} units of the vector: refused")
         return cls(attempt=message.attempt, contributors=contributors, parts=parts)
 
     def to_wire(self, lineage: bytes, index: int) -> pb.Plan:

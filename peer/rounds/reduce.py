@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...algorithms.errors import BadPart
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import BadContribution, InvalidMessage, StaleRound
 from .decision import Item
 from .lines import SLICE_BYTES_MIN, Uplink
-from .pieces import F32, ReducedPart, Slice, raw
+from .pieces import U8, ReducedPart, Slice
 from .place import Report
 from .plan import Plan
-from .reducing import HEARTBEAT_S, NotFinite, Reducing, Reduction, chunk_bytes
+from .reducing import HEARTBEAT_S, Reducing, Reduction, Units, chunk_bytes
 from .replanning import Replanning
 from .transfer import Data, Proposal, Transfer, close_iterator
 
@@ -40,36 +41,38 @@ class Reduce(Transfer):
     """Reduce-scatter and all-gather of one round.
 
     Args:
-        length: elements of the vector.
-        reduction: float32 [n][part] -> float32 [part], each element by itself, in roster order.
+        units: what the vector is made of; plans share out units.
+        reduction: reduces each unit by itself, in roster order.
         uplink: learns from this round how fast it is.
     """
 
-    def __init__(self, round_: Round, length: int, reduction: Reduction, uplink: Uplink) -> None:
+    def __init__(self, round_: Round, units: Units, reduction: Reduction, uplink: Uplink) -> None:
         self._round = round_
-        self.length = length
+        self.length = units.length
+        self._units = units
         self._reduction = reduction
         self._uplink = uplink
         self._rates: list[float] = []
         self._n_plans = 0
-        self._vector: F32 | None = None
+        self._vector: U8 | None = None
         self._plan: Plan | None = None
         self._news = asyncio.Event()
-        self._replanning = Replanning(round_, length)
-        self._result: F32 = np.empty(0, np.float32)
+        self._replanning = Replanning(round_, units.length)
+        self._result: U8 = np.empty(0, np.uint8)
         self._whole: list[tuple[tuple[Item, ...], memoryview]] = []
         self._slices: dict[tuple[int, int], dict[int, Slice]] = {}
         self._reducing: dict[int, Reducing] = {}
         self._sent: dict[tuple[int, int, int], int] = {}
         self._parts: dict[int, Item] = {}
         self._bytes: dict[bytes, memoryview] = {}
-        self._refused: list[int] = []
+        self._refused: dict[int, str] = {}
+        """Contributor's slot -> why its slice is of no use."""
         self._last_arrival_s: float | None = None
 
     # -- contributing ----------------------------------------------------------------------------
 
     def offer(self, payload: bytes) -> None:
-        self._vector = np.frombuffer(payload, np.float32)
+        self._vector = np.frombuffer(payload, np.uint8)
         if self._plan is not None and self._round.place.slot in self._plan.contributors:
             self._begin(self._plan)
 
@@ -85,7 +88,7 @@ class Reduce(Transfer):
             reducing.abandon()
         self._plan, self._parts, self._reducing = plan, {}, {}
         self._n_plans += 1
-        self._result = np.empty(self.length, np.float32)
+        self._result = np.empty(self.length * self._units.n_bytes, np.uint8)
         ranges = [(start, stop) for _, start, stop in plan.parts]
         self._slices = {place: slices for place, slices in self._slices.items() if place in ranges}
         self._news.set()
@@ -116,7 +119,7 @@ class Reduce(Transfer):
     async def _exchange_once(self, plan: Plan, index: int) -> None:
         reducer, start, stop = plan.parts[index]
         peer = self._round.place.roster.members[reducer].peer
-        part, still_s = ReducedPart(self._result[start:stop]), max(STILL_MIN_S, self._round.patience_s)
+        part, still_s = ReducedPart(self._units.of(self._result, start, stop)), max(STILL_MIN_S, self._round.patience_s)
         answer = self._round.network.stream(peer, "round/part-stream", self._outgoing(plan, index), timeout_s=still_s)
         try:
             async for chunk in answer:
@@ -149,7 +152,7 @@ class Reduce(Transfer):
         if not contributes:
             return
         assert self._vector is not None
-        view, begun_s = raw(self._vector[start:stop]), self._round.elapsed_s
+        view, begun_s = self._units.of(self._vector, start, stop).data, self._round.elapsed_s
         size = chunk_bytes(len(view))
         for begin in range(offset, len(view), size):
             if plan is not self._plan:
@@ -174,7 +177,7 @@ class Reduce(Transfer):
         if header.contributes != (slot in plan.contributors):
             raise InvalidMessage(f"the plan and slot {slot} do not agree on whether it contributes: refused")
         if slot in self._refused:
-            raise BadContribution("your contribution was refused before: it holds NaN or infinity")
+            raise BadContribution(f"your contribution was refused before: {self._refused[slot]}")
         reducing = self._reducer_of(plan, header.part)
         reading = asyncio.create_task(self._read(slot, plan, header, reducing, chunks))
         try:
@@ -199,41 +202,39 @@ class Reduce(Transfer):
                 self._last_arrival_s = asyncio.get_running_loop().time()
                 reducing.wake()
             if not slice_.complete:
-                raise StaleRound(
-                    f"a slice broke off after {slice_.n_bytes} of {4 * (stop - start)} bytes: send it anew"
-                )
+                raise StaleRound(f"a slice broke off after {slice_.n_bytes} of {len(slice_.data)} bytes: send it anew")
         finally:
             reducing.wake()
 
     def _reducer_of(self, plan: Plan, index: int) -> Reducing:
-        """What reduces a part of mine; slices of the same elements that came in under an earlier plan are used."""
+        """What reduces a part of mine; slices of the same units that came in under an earlier plan are used."""
         if index not in self._reducing:
             me, (_, start, stop) = self._round.place.slot, plan.parts[index]
             slices = self._slices.setdefault((start, stop), {})
             if me in plan.contributors and me not in slices and self._vector is not None:
-                slices[me] = Slice.whole(self._vector[start:stop])
+                slices[me] = Slice.whole(self._units.of(self._vector, start, stop))
             for slot in plan.contributors:
-                slices.setdefault(slot, Slice(stop - start))
-            own = plan.contributors.index(me) if me in plan.contributors else None
+                slices.setdefault(slot, Slice((stop - start) * self._units.n_bytes))
             ordered = [slices[slot] for slot in plan.contributors]
-            self._reducing[index] = Reducing(ordered, own, self._result[start:stop], self._reduction)
+            result = self._units.of(self._result, start, stop)
+            self._reducing[index] = Reducing(ordered, start, self._units.n_bytes, result, self._reduction)
         return self._reducing[index]
 
     async def _reduce(self, plan: Plan, index: int, reducing: Reducing) -> None:
         while (stop := await reducing.ready()) is not None:
             try:
                 await self._round.network.compute(partial(reducing.advance, stop), reducing.cost(stop))
-            except NotFinite as error:
-                self._refuse(plan.contributors[error.position])
+            except BadPart as error:
+                self._refuse(plan.contributors[error.position], str(error))
                 return
             reducing.wake()
         if reducing.done:
             self._keep(plan, index, reducing.item)
 
-    def _refuse(self, slot: int) -> None:
+    def _refuse(self, slot: int, reason: str) -> None:
         """A contributor's slice is not to be used; the leader has to plan without it."""
-        self._refused.append(slot)
-        self._round.refused(self._round.place.roster.members[slot].peer, "contribution refused: NaN or infinity")
+        self._refused[slot] = reason
+        self._round.refused(self._round.place.roster.members[slot].peer, f"contribution refused: {reason}")
         self._round.wake()
 
     async def _awaiting(self, attempt: int) -> None:
@@ -250,11 +251,11 @@ class Reduce(Transfer):
             return
         _, start, stop = plan.parts[index]
         self._parts[index] = item
-        self._bytes[item.hash] = raw(self._result[start:stop])
+        self._bytes[item.hash] = self._units.of(self._result, start, stop).data
         self._last_arrival_s = asyncio.get_running_loop().time()
         if len(self._parts) == len(plan.parts):
             items = tuple(self._parts[number] for number in range(len(plan.parts)))
-            self._whole.append((items, raw(self._result)))
+            self._whole.append((items, self._result.data))
         self._round.wake()
 
     @property
@@ -302,7 +303,7 @@ class Reduce(Transfer):
 
     @property
     def refused(self) -> Sequence[int]:
-        return self._refused
+        return list(self._refused)
 
     @property
     def lost(self) -> Sequence[int]:

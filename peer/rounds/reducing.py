@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
-
-import numpy as np
+from dataclasses import dataclass
 
 from ...protocol.errors import StaleRound
 from ...protocol.network import MAX_CHUNK_BYTES, Cost
 from .decision import Item
-from .pieces import F32, Slice, raw
+from .pieces import U8, Slice
 
-Reduction = Callable[[Sequence[F32]], F32]
-"""float32 [n_contributors][n] -> float32 [n], each element by itself, in roster order."""
+Reduction = Callable[[Sequence[U8], int], U8]
+"""(uint8 [n_contributors][n], number of the first unit) -> uint8 [n], each unit by itself, in roster order.
 
-BLOCK_ELEMENTS = 1 << 16
+Raises BadPart for a contributor's bytes that are of no use.
+"""
+
+BLOCK_BYTES = 1 << 18
 """Reduced, checked and hashed in one go: a few of these fit a processor's cache."""
 STEPS = 16
 """Of a part, so that its sum is on its way back while the last of the slices still come in."""
@@ -25,13 +27,18 @@ HEARTBEAT_S = 0.5
 """A reducer that waits for slices says this often that it is alive."""
 
 
-class NotFinite(Exception):
-    """A contributor's slice holds NaN or infinity."""
+@dataclass(frozen=True)
+class Units:
+    """What a vector is made of: the least that can be reduced by itself."""
 
-    def __init__(self, position: int) -> None:
-        super().__init__(position)
-        self.position = position
-        """Of the contributor among the plan's."""
+    n_bytes: int
+    """Of each of them."""
+    length: int
+    """How many there are."""
+
+    def of(self, data: U8, start: int, stop: int) -> U8:
+        """These units of the vector, sharing its memory."""
+        return data[start * self.n_bytes : stop * self.n_bytes]
 
 
 class Reducing:
@@ -39,15 +46,18 @@ class Reducing:
 
     Args:
         slices: in roster order.
-        own: which of them is this peer's, if any.
-        result: float32 [n], where the sum goes.
+        start: number of the part's first unit.
+        unit_bytes: of each unit.
+        result: uint8 [n], where the reduced units go.
     """
 
-    def __init__(self, slices: Sequence[Slice], own: int | None, result: F32, reduction: Reduction) -> None:
+    def __init__(self, slices: Sequence[Slice], start: int, unit_bytes: int, result: U8, reduction: Reduction) -> None:
         self._slices = slices
-        self._own = own
+        self._start = start
+        self._unit = unit_bytes
+        self._n_units = len(result) // unit_bytes
         self._result = result
-        self._step = chunk_bytes(result.nbytes) // 4
+        self._step = max(1, chunk_bytes(len(result)) // unit_bytes)
         self._reduction = reduction
         self._hash = hashlib.sha256()
         self._n_reduced = 0
@@ -56,12 +66,12 @@ class Reducing:
 
     @property
     def done(self) -> bool:
-        return self._n_reduced == len(self._result)
+        return self._n_reduced == self._n_units
 
     @property
     def item(self) -> Item:
         """The reduced part, once done."""
-        return Item(self._hash.digest(), self._result.nbytes)
+        return Item(self._hash.digest(), len(self._result))
 
     def wake(self) -> None:
         """Something came in, or went wrong."""
@@ -74,29 +84,28 @@ class Reducing:
         self.wake()
 
     async def ready(self) -> int | None:
-        """Wait until there is something to reduce: the element to which it can be done. None: done, or abandoned."""
+        """Wait until there is something to reduce: the unit to which it can be done. None: done, or abandoned."""
         while not (self.done or self._abandoned):
-            stop = min(slice_.n_bytes for slice_ in self._slices) // 4
-            if stop - self._n_reduced >= min(self._step, len(self._result) - self._n_reduced):
+            stop = min(slice_.n_bytes for slice_ in self._slices) // self._unit
+            if stop - self._n_reduced >= min(self._step, self._n_units - self._n_reduced):
                 return stop
             await self._changed.wait()
         return None
 
     def cost(self, stop: int) -> Cost:
         """Of `advance`."""
-        n = (stop - self._n_reduced) * len(self._slices)
-        return Cost(flops=n, memory_bytes=4 * n)
+        n_bytes = (stop - self._n_reduced) * self._unit * len(self._slices)
+        return Cost(flops=n_bytes // 4, memory_bytes=n_bytes)
 
     def advance(self, stop: int) -> None:
-        """Check, reduce and hash up to an element; for a worker thread. Raises NotFinite."""
-        for start in range(self._n_reduced, stop, BLOCK_ELEMENTS):
-            end = min(stop, start + BLOCK_ELEMENTS)
-            blocks = [slice_.elements[start:end] for slice_ in self._slices]
-            for position, block in enumerate(blocks):
-                if position != self._own and not np.isfinite(block).all():
-                    raise NotFinite(position)
-            self._result[start:end] = self._reduction(blocks)
-            self._hash.update(self._result[start:end].data)
+        """Check, reduce and hash up to a unit; for a worker thread. Raises BadPart."""
+        step = max(1, BLOCK_BYTES // self._unit)
+        for first in range(self._n_reduced, stop, step):
+            end = min(stop, first + step)
+            block = slice(first * self._unit, end * self._unit)
+            parts = [slice_.data[block] for slice_ in self._slices]
+            self._result[block] = self._reduction(parts, self._start + first)
+            self._hash.update(self._result[block].data)
         self._n_reduced = stop
 
     async def stream(self, reading: asyncio.Task[None]) -> AsyncIterator[bytes]:
@@ -106,13 +115,13 @@ class Reducing:
             reading: takes in the slice of whoever this goes to.
         Raises: StaleRound if the plan is given up; what `reading` failed with.
         """
-        view, sent = raw(self._result), 0
+        view, sent = self._result.data, 0
         while not (self.done and sent == len(view)):
             if reading.done():
                 reading.result()
             if self._abandoned and not self.done:
                 raise StaleRound("another plan has taken the place of this one: follow it")
-            end = min(4 * self._n_reduced, sent + 4 * self._step)
+            end = min(self._unit * self._n_reduced, sent + self._unit * self._step)
             if end > sent:
                 chunk, sent = bytes(view[sent:end]), end
                 yield chunk

@@ -50,6 +50,11 @@ class Replica:
                 tensor.copy_(theirs[name])
 
 
+def reduced(method: Method, payloads: Sequence[bytes]) -> bytes:
+    """What a REDUCE exchange makes of these payloads."""
+    return method.reduce([np.frombuffer(payload, np.uint8) for payload in payloads], 0).tobytes()
+
+
 def exchange(members: Sequence[Replica], contributors: Sequence[int], *, step: int) -> tuple[int, ...]:
     """One committed round: the payloads of `contributors` (ascending slots) reach all members.
 
@@ -59,8 +64,7 @@ def exchange(members: Sequence[Replica], contributors: Sequence[int], *, step: i
     for payload in payloads:
         members[0].method.check(payload)
     if members[0].method.exchange is Exchange.REDUCE:
-        parts = [np.frombuffer(payload, np.float32) for payload in payloads]
-        payloads = [members[0].method.reduce(parts).tobytes()]
+        payloads = [reduced(members[0].method, payloads)]
     slots = Slots(contributors=tuple(contributors), n_members=len(members))
     told = []
     for slot, member in enumerate(members):

@@ -11,7 +11,7 @@ import torch
 from gossamer.algorithms import BadGradient, BadPayload, Slots
 from gossamer.algorithms.tiles import Shape
 
-from .group import Replica, exchange, gradients_of
+from .group import Replica, exchange, gradients_of, reduced
 
 SHAPES: list[Shape] = [(5, 3), (4,), (), (0, 2)]
 
@@ -127,10 +127,11 @@ def test_encoding_changes_nothing_and_has_the_announced_length() -> None:
 
 def test_parts_reduced_apart_make_the_vector_reduced_whole() -> None:
     method = _sgd().method
-    vectors = [np.random.Generator(np.random.Philox(key=i)).standard_normal(20, dtype=np.float32) for i in range(5)]
+    floats = [np.random.Generator(np.random.Philox(key=i)).standard_normal(20, dtype=np.float32) for i in range(5)]
+    vectors = [vector.view(np.uint8) for vector in floats]
 
-    whole = method.reduce(vectors)
-    parts = [method.reduce([v[:7] for v in vectors]), method.reduce([v[7:] for v in vectors])]
+    whole = method.reduce(vectors, 0)
+    parts = [method.reduce([v[:28] for v in vectors], 0), method.reduce([v[28:] for v in vectors], 7)]
 
     assert np.array_equal(whole, np.concatenate(parts))
 
@@ -186,8 +187,8 @@ def test_extreme_payloads_that_pass_the_check_leave_finite_parameters() -> None:
     replica = Replica("allreduce", [(2,)], {})
     payload = np.array([2.0**100, -(2.0**100), 0.0], "<f4").tobytes()
     replica.method.check(payload)
-    parts = [np.frombuffer(payload, np.float32)] * 32
+    total = reduced(replica.method, [payload] * 32)
 
-    replica.method.combine([replica.method.reduce(parts).tobytes()], mine=None, step=0, slots=Slots.everybody(2))
+    replica.method.combine([total], mine=None, step=0, slots=Slots.everybody(2))
 
     assert replica.flat().isfinite().all()

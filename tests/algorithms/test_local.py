@@ -9,7 +9,7 @@ import torch
 from gossamer.algorithms import BadGradient, BadOption, BadPayload, OptionValue, Schedule, Slots, build_method
 from gossamer.algorithms.tiles import Shape
 
-from .group import Replica, exchange, gradients_of
+from .group import Replica, exchange, gradients_of, reduced
 
 SHAPES: list[Shape] = [(4, 3), (5,), ()]
 PLAIN_SGD: dict[str, OptionValue] = {"optimizer": "sgd", "momentum": 0.0, "clip": 0.0}
@@ -96,7 +96,7 @@ def test_work_done_while_a_round_was_under_way_stays() -> None:
         member.method.accumulate(gradients_of(SHAPES, seed=2), 8)
     later = member.method.local_state()["drift"] - sent
 
-    exchanged = member.method.reduce([np.frombuffer(payload, np.float32)]).tobytes()
+    exchanged = reduced(member.method, [payload])
     before = member.flat()
     member.method.combine([exchanged], mine=0, step=0, slots=Slots.everybody(1))
 

@@ -48,6 +48,12 @@ def test_death_of_a_reducer_costs_another_exchange_and_no_deadline(tmp_path: Pat
     assert durations[index] < swarm.daemons[0].rules.patience_floor_s
 
 
+async def _whole_run(swarm: SimulatedSwarm, n_peers: int) -> None:
+    swarm.start(n_peers)
+    results = await swarm.finish(range(n_peers))
+    assert len({result.digest for result in results}) == 1
+
+
 async def _all_ready(swarm: SimulatedSwarm) -> int:
     """Wait until all have a contribution in one round; its number."""
     while True:
@@ -65,6 +71,51 @@ def _not_leading(swarm: SimulatedSwarm) -> int:
     assert group.round is not None
     leader = group.round.place.roster.members[group.round.leader].peer
     return next(n for n, daemon in enumerate(swarm.daemons) if daemon.identity.peer_id != leader)
+
+
+CODED: dict[str, dict[str, Any]] = {
+    "allreduce int8": {"name": "allreduce", "options": {"codec": "int8"}},
+    "diloco bf16": {"name": "diloco", "options": {"codec": "bf16", "h": 2}},
+}
+
+
+@pytest.mark.parametrize("method", CODED)
+def test_coded_rounds_survive_a_kill_with_one_state(tmp_path: Path, method: str) -> None:
+    sim = Simulation(seed=33, up_bytes_per_s=LINE_BYTES_PER_S, down_bytes_per_s=LINE_BYTES_PER_S)
+    swarm = digits(tmp_path, sim=sim, method=CODED[method], run={"steps": 40})
+
+    async def main() -> None:
+        swarm.start(4)
+        await swarm.reach(6)
+        await _all_ready(swarm)
+        await asyncio.sleep(0.1)
+        victim = _not_leading(swarm)
+        swarm.hosts[victim].kill()
+        await asyncio.sleep(2.0)
+        swarm.restart(victim)
+        results = await swarm.finish(range(4))
+        assert {result.step for result in results} == {40}
+        assert len({result.digest for result in results}) == 1
+
+    swarm.run(main())
+
+    swarm.check_one_result()
+    assert any(len(event.contributors) == 3 for event in swarm.rounds(0))
+
+
+def test_eight_bits_take_a_quarter_of_the_traffic(tmp_path: Path) -> None:
+    sent = {}
+    for codec in ("fp32", "int8"):
+        sim = Simulation(seed=34)
+        task = Dense(options={})
+        method: dict[str, Any] = {"name": "allreduce", "options": {"optimizer": "sgd", "codec": codec}}
+        manifest = signed_manifest(task, identity(0, 0), run={"steps": 2}, method=method, group={"start_peers": 3})
+        swarm = SimulatedSwarm(sim=sim, root=tmp_path / codec, manifest=manifest, task=task)
+        swarm.run(_whole_run(swarm, 3))
+        sent[codec] = sum(sum(host.network.traffic.sent.values()) for host in swarm.hosts)
+
+    print(f"bytes sent by all: {sent}")
+    assert sent["int8"] / sent["fp32"] == pytest.approx(0.254, abs=0.01)
 
 
 def test_slow_line_is_spared_the_reducing(tmp_path: Path) -> None:

@@ -255,10 +255,12 @@ def test_slow_peer_is_left_out_and_its_work_counts_later(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("garbage", ["truncated", "flipped", "not finite"])
-@pytest.mark.parametrize("method", ["demo", "allreduce"])
+@pytest.mark.parametrize("method", ["demo", "allreduce", "allreduce-int8"])
 def test_garbage_is_refused_by_name_and_the_run_goes_on(tmp_path: Path, method: str, garbage: str) -> None:
     sim = Simulation(seed=14)
-    swarm = digits(tmp_path, sim=sim, method={"name": method}, run={"steps": 10})
+    name, _, codec = method.partition("-")
+    table = {"name": name, "options": {"codec": codec} if codec else {}}
+    swarm = digits(tmp_path, sim=sim, method=table, run={"steps": 10})
 
     def spoilt(payload: bytes) -> bytes:
         if garbage == "truncated" and method == "demo":

@@ -184,8 +184,8 @@ def _train_allreduce(task: Task, *, n_members: int, batch_size: int, n_steps: in
     for step in range(n_steps):
         for slot, member in enumerate(members):
             member.accumulate(_gradients(task, model, step, n_members, slot, batch_size), batch_size)
-        vectors = [np.frombuffer(member.encode(member.agree()), np.float32) for member in members]
-        reduced = members[0].reduce(vectors).tobytes()
+        vectors = [np.frombuffer(member.encode(member.agree()), np.uint8) for member in members]
+        reduced = members[0].reduce(vectors, 0).tobytes()
         for member in members:
             member.combine([reduced], mine=0, step=step, slots=Slots.everybody(n_members))
     return task.evaluate(model).loss

@@ -100,7 +100,7 @@ def test_too_few_contributions_change_nothing(rule: str, n: int, n_liars: int) -
 def test_a_reducer_with_too_few_parts_does_not_fail() -> None:
     method = _dense([(2,)], aggregate="trimmed", exchange="reduce").method
 
-    assert method.reduce([np.ones(2, np.float32)] * 2).tolist() == [0.0, 0.0]
+    assert not any(method.reduce([np.ones(2, np.float32).view(np.uint8)] * 2, 0))
 
 
 @pytest.mark.parametrize("bad", [[1.0], [1.0, math.nan], [1e31, 0.0], [1.0, 2.0, 3.0]])

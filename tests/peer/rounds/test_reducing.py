@@ -10,20 +10,21 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from gossamer.peer.rounds.pieces import F32, ReducedPart, Slice, raw
-from gossamer.peer.rounds.reducing import NotFinite, Reducing, chunk_bytes
+from gossamer.algorithms.errors import BadPart
+from gossamer.algorithms.method import float_sum
+from gossamer.peer.rounds.pieces import U8, ReducedPart, Slice
+from gossamer.peer.rounds.reducing import Reducing, chunk_bytes
 from gossamer.protocol.errors import ChecksumMismatch, InvalidMessage, MessageTooLarge, StaleRound
 
 N = 300_000
 
 
-def total(parts: Sequence[F32]) -> F32:
-    result: F32 = np.sum(np.stack(parts), axis=0, dtype=np.float32)
-    return result
+def total(parts: Sequence[U8], start: int) -> U8:
+    return float_sum(parts)
 
 
-def vectors(n: int) -> list[F32]:
-    return [np.random.default_rng(seed).standard_normal(N).astype(np.float32) for seed in range(n)]
+def vectors(n: int) -> list[U8]:
+    return [np.random.default_rng(seed).standard_normal(N).astype(np.float32).view(np.uint8) for seed in range(n)]
 
 
 @pytest_asyncio.fixture
@@ -36,21 +37,21 @@ async def idle() -> asyncio.Task[None]:
 
 @pytest.mark.asyncio
 async def test_sum_flows_out_while_slices_still_come_in(idle: asyncio.Task[None]) -> None:
-    given, result = vectors(2), np.empty(N, np.float32)
-    late, size = Slice(N), chunk_bytes(4 * N)
-    reducing = Reducing([Slice.whole(given[0]), late], 0, result, total)
+    given, result = vectors(2), np.empty(4 * N, np.uint8)
+    late, size = Slice(4 * N), chunk_bytes(4 * N)
+    reducing = Reducing([Slice.whole(given[0]), late], 0, 4, result, total)
     chunks = reducing.stream(idle)
 
-    late.take(0, bytes(raw(given[1])[:size]))
+    late.take(0, given[1][:size].tobytes())
     assert await reducing.ready() == size // 4
     reducing.advance(size // 4)
     first = await anext(chunks)
-    late.take(size, bytes(raw(given[1])[size:]))
+    late.take(size, given[1][size:].tobytes())
     assert await reducing.ready() == N
     reducing.advance(N)
     rest = [chunk async for chunk in chunks]
 
-    expected = total(given).tobytes()
+    expected = total(given, 0).tobytes()
     assert first == expected[:size]
     assert first + b"".join(rest) == expected + hashlib.sha256(expected).digest()
     assert reducing.item.hash == rest[-1]
@@ -59,10 +60,10 @@ async def test_sum_flows_out_while_slices_still_come_in(idle: asyncio.Task[None]
 @pytest.mark.asyncio
 async def test_contributor_of_nan_is_named() -> None:
     given = vectors(3)
-    given[2][N - 1] = np.nan
-    reducing = Reducing([Slice.whole(vector) for vector in given], 0, np.empty(N, np.float32), total)
+    given[2].view(np.float32)[N - 1] = np.nan
+    reducing = Reducing([Slice.whole(vector) for vector in given], 0, 4, np.empty(4 * N, np.uint8), total)
 
-    with pytest.raises(NotFinite) as caught:
+    with pytest.raises(BadPart) as caught:
         reducing.advance(N)
 
     assert caught.value.position == 2
@@ -71,7 +72,7 @@ async def test_contributor_of_nan_is_named() -> None:
 
 @pytest.mark.asyncio
 async def test_abandoned_reduction_ends_its_streams(idle: asyncio.Task[None]) -> None:
-    reducing = Reducing([Slice(N)], None, np.empty(N, np.float32), total)
+    reducing = Reducing([Slice(4 * N)], 0, 4, np.empty(4 * N, np.uint8), total)
     chunks = reducing.stream(idle)
 
     reducing.abandon()
@@ -83,8 +84,8 @@ async def test_abandoned_reduction_ends_its_streams(idle: asyncio.Task[None]) ->
 
 def test_slice_takes_what_is_new_and_refuses_gaps_and_excess() -> None:
     vector = vectors(1)[0]
-    data = bytes(raw(vector))
-    slice_ = Slice(N)
+    data = vector.tobytes()
+    slice_ = Slice(4 * N)
 
     assert slice_.take(0, data[:1000]) == 1000
     assert slice_.take(500, bytes(500) + data[1000:2000]) == 2000  # the first 500 are here already
@@ -95,12 +96,12 @@ def test_slice_takes_what_is_new_and_refuses_gaps_and_excess() -> None:
 
     assert slice_.take(2000, data[2000:]) == len(data)
     assert slice_.complete
-    assert np.array_equal(slice_.elements, vector)
+    assert np.array_equal(slice_.data, vector)
 
 
 def test_reduced_part_counts_only_with_its_hash() -> None:
-    vector, place = vectors(1)[0], np.zeros(N, np.float32)
-    data = bytes(raw(vector))
+    vector, place = vectors(1)[0], np.zeros(4 * N, np.uint8)
+    data = vector.tobytes()
     part = ReducedPart(place)
 
     assert part.take(data[:777]) is None
@@ -115,3 +116,30 @@ def test_reduced_part_counts_only_with_its_hash() -> None:
     assert np.array_equal(place, vector)
     with pytest.raises(InvalidMessage):
         ReducedPart(place).take(bytes(len(data) + 1))
+
+
+@pytest.mark.asyncio
+async def test_units_of_other_sizes_are_reduced_whole_and_know_their_numbers(idle: asyncio.Task[None]) -> None:
+    unit, n_units, first = 260, 1200, 70
+    numbers: list[tuple[int, int]] = []
+
+    def sender_of_most(parts: Sequence[U8], start: int) -> U8:
+        numbers.append((start, len(parts[0])))
+        return np.maximum(parts[0], parts[1])
+
+    given = [np.random.default_rng(seed).integers(0, 255, unit * n_units, np.uint8) for seed in range(2)]
+    late = Slice(unit * n_units)
+    reducing = Reducing([Slice.whole(given[0]), late], first, unit, np.empty(unit * n_units, np.uint8), sender_of_most)
+    offset = 0
+    for size in (70_001, 90_000, len(given[1])):  # between units or not
+        offset = late.take(offset, given[1][offset : offset + size].tobytes())
+        stop = await reducing.ready()
+        assert stop == offset // unit
+        reducing.advance(stop)
+
+    sent = b"".join([chunk async for chunk in reducing.stream(idle)])
+
+    expected = np.maximum(*given).tobytes()
+    assert sent == expected + hashlib.sha256(expected).digest()
+    assert numbers[0] == (first, 70_001 // unit * unit)
+    assert all(n_bytes % unit == 0 for _, n_bytes in numbers)
