@@ -16,6 +16,7 @@
     │   ├── NotAdmitted          the caller holds no valid ticket for the run
     │   ├── UnknownMethod        nobody serves a method of this name there
     │   ├── StaleRound           the round asked about is over, or not yet begun
+    │   ├── NewLife              the peer was restarted; its life on that roster is over
     │   ├── Diverged             replicas hold different states; the caller must resynchronise
     │   ├── StaleStage           a tensor of another version of the stage than the one that is here
     │   ├── DuplicateMicrobatch  another gradient of this microbatch is held already
@@ -115,6 +116,10 @@ class UnknownMethod(Refused):
 
 class StaleRound(Refused):
     code = "stale-round"
+
+
+class NewLife(Refused):
+    code = "new-life"
 
 
 class Diverged(Refused):

@@ -77,7 +77,8 @@ class CatchUp:
 
     def nudge(self, peer: PeerId) -> None:
         """A peer seems to be ahead: ask it for what we missed."""
-        if not self._asking:
+        # Messages may come before the group's first round begins; the next one will nudge again.
+        if not self._asking and self._group.running:
             self._asking = True
             self._group.spawn(self._ask(peer))
 

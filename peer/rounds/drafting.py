@@ -43,9 +43,9 @@ def draft(group: Group, round_: Round, proposal: Proposal | None, leadership: Le
 def _dead(group: Group, round_: Round, leadership: Leadership) -> set[int]:
     """Out of reach now, or not heard of for some rounds."""
     peers = round_.place.roster.peers
-    unreachable = {slot for slot, reason in round_.suspects.items() if reason == "unreachable"}
+    gone = {slot for slot, reason in round_.suspects.items() if reason in ("unreachable", "restarted")}
     unheard = {slot for slot in round_.place.others if group.index - group.heard.get(peers[slot], 0) >= UNHEARD_ROUNDS}
-    return (unreachable | unheard) - set(leadership.reports)
+    return (gone | unheard) - set(leadership.reports)
 
 
 def _excluded(

@@ -144,6 +144,11 @@ class Group:
         if not self._verdict.done():
             self._verdict.set_result(ending)
 
+    @property
+    def running(self) -> bool:
+        """Whether what is spawned now will be run."""
+        return self._background is not None
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that ends with the group at the latest."""
         if self._background is None:

@@ -11,7 +11,7 @@ from .outcome import Outcome
 WINDOW = 32
 SAMPLES_MIN = 3
 DEVIATIONS = 6.0
-ABSENT = frozenset({"unreachable", "silent", "dead"})
+ABSENT = frozenset({"unreachable", "restarted", "silent", "dead"})
 """Reasons to be left out that say that a member was not there, rather than late."""
 MEDIANS_MIN = 1.5
 """A deadline is never less than so many medians."""

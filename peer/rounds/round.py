@@ -16,6 +16,7 @@ from ...protocol.errors import (
     GossamerError,
     InvalidMessage,
     NetworkClosed,
+    NewLife,
     NotAdmitted,
     PeerTimeout,
     PeerUnreachable,
@@ -329,6 +330,8 @@ class Round:
             await self.network.call(peer, "round/hold", message, timeout_s=max(2.0, self.patience_s))
         except PeerUnreachable:
             self.suspect(slot, "unreachable")
+        except NewLife:
+            self.suspect(slot, "restarted")
         except NetworkClosed:
             raise
         except GossamerError:
@@ -351,6 +354,8 @@ class Round:
             self.suspect(slot, "unreachable")
         except PeerTimeout:
             self.suspect(slot, "silent")
+        except NewLife:
+            self.suspect(slot, "restarted")
         except StaleRound:
             self.note_stale(self.place.roster.members[slot].peer)
         except NotAdmitted:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from ...protocol import rounds_pb2 as pb
-from ...protocol.errors import Diverged, InvalidMessage, StaleRound
+from ...protocol.errors import Diverged, InvalidMessage, NewLife, StaleRound
 from ...protocol.identity import PeerId
 from ...protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, Network
 from ...protocol.wire import parse
@@ -83,6 +83,8 @@ class GroupService:
                 f"{self._network.peer_id} is still in round {group.index}, not in {index}: ask again later"
             )
         round_ = group.round
+        if round_ is None and group.index == index and group.slot is None:
+            raise NewLife(f"{self._network.peer_id} was restarted: its life on the roster of round {index} is over")
         if round_ is None or group.index != index:
             raise StaleRound(f"{self._network.peer_id} is in round {group.index}; {index} is over for it")
         slot = round_.place.roster.slot_of(peer)
