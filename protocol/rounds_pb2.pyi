@@ -283,12 +283,14 @@ class LogRequest(_message.Message):
     def __init__(self, lineage: _Optional[bytes] = ..., from_round: _Optional[int] = ...) -> None: ...
 
 class Log(_message.Message):
-    __slots__ = ("first_round", "entries")
+    __slots__ = ("first_round", "entries", "items")
     FIRST_ROUND_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
     first_round: int
     entries: _containers.RepeatedCompositeFieldContainer[Commit]
-    def __init__(self, first_round: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Commit, _Mapping]]] = ...) -> None: ...
+    items: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, first_round: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Commit, _Mapping]]] = ..., items: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Status(_message.Message):
     __slots__ = ("member", "lineage", "round", "step", "samples", "digest", "roster", "active", "ticket")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .round import Round
 
 AHEAD_MAX = 64
-LOG_ENTRIES_MAX = 16
+LOG_ENTRIES_MAX = 64
 FOLLOW_RETRY_S = 0.5
 COLLECT_TRIES = 4
 NEARLY_THERE = 4
@@ -37,6 +37,8 @@ class CatchUp:
         self._ahead: dict[int, pb.Commit] = {}
         self._news = asyncio.Event()
         self._asking = False
+        self._sent_along: dict[bytes, bytes] = {}
+        """Payloads that came with the last log, at most a message of them."""
 
     def forget(self) -> None:
         self._ahead.clear()
@@ -103,6 +105,7 @@ class CatchUp:
         log = parse(pb.Log, answer, bytes_max=MAX_MESSAGE_BYTES, what="a log of rounds")
         for entry in log.entries[:LOG_ENTRIES_MAX]:
             self.note(entry)
+        self._sent_along = {hashlib.sha256(data).digest(): data for data in log.items}
         return log.first_round
 
     async def tell(self, peer: PeerId, message: bytes) -> None:
@@ -181,6 +184,8 @@ class CatchUp:
         return found if len(found) == len(items) else None
 
     def _held(self, item: Item) -> Data | None:
+        if item.hash in self._sent_along:
+            return self._sent_along[item.hash]
         return self._group.round.transfer.bytes_of(item.hash) if self._group.round is not None else None
 
     async def _fetch(self, committed: Committed, position: int, item: Item) -> bytes | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ...protocol import rounds_pb2 as pb
@@ -15,6 +15,8 @@ from .transfer import Data
 ROUNDS_MAX = 64
 BYTES_MAX = 64 << 20
 ROUNDS_MIN = 2
+ITEM_FRAME_BYTES = 8
+"""What a message adds to an item."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,15 @@ class Ledger:
         """Committed rounds from `round_index` on, oldest first."""
         rounds = [committed for committed, _ in self._entries if committed.decision.round_index >= round_index]
         return rounds[:limit]
+
+    def payloads(self, rounds: Iterable[Committed], *, bytes_max: int) -> Iterator[bytes]:
+        """The items of kept rounds, in order, until they would no longer fit."""
+        for item in (item for committed in rounds for item in committed.decision.items):
+            data = self.item(item.hash)
+            bytes_max -= item.length + ITEM_FRAME_BYTES
+            if data is None or bytes_max < 0:
+                return
+            yield bytes(data)
 
     def base_of(self, round_index: int) -> bytes | None:
         """Digest of the state before a kept round."""

@@ -26,6 +26,7 @@ from .transfer import close_iterator
 M = TypeVar("M", bound=Message)
 WAIT_S = 5.0
 """How long a message for a round that is not open here yet may wait."""
+LOG_SLACK_BYTES = 8 << 10
 JOIN_LAG_MAX = 8
 """A newcomer may be so many rounds behind when it asks to be let in."""
 
@@ -179,9 +180,11 @@ class GroupService:
             raise Diverged(f"{self._network.peer_id} follows another lineage of this run: resynchronise")
         entries = group.ledger.since(message.from_round, LOG_ENTRIES_MAX)
         first = group.ledger.first_round
-        return pb.Log(
+        log = pb.Log(
             first_round=group.index if first is None else first, entries=[entry.to_wire() for entry in entries]
-        ).SerializeToString()
+        )
+        log.items.extend(group.ledger.payloads(entries, bytes_max=MAX_MESSAGE_BYTES - LOG_SLACK_BYTES - log.ByteSize()))
+        return log.SerializeToString()
 
     async def fetch(self, peer: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         message, group = self._parse(pb.FetchRequest, await anext(chunks, b"")), self._group()
