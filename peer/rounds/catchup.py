@@ -25,8 +25,9 @@ AHEAD_MAX = 64
 LOG_ENTRIES_MAX = 64
 FOLLOW_RETRY_S = 0.5
 COLLECT_TRIES = 4
-NEARLY_THERE = 4
-"""Rounds run on while a newcomer replays: it asks to be let in when so few are left."""
+NEARLY_THERE = 16
+"""Rounds run on while a newcomer replays, perhaps faster than it can: it asks to be let in when so few are left. The
+group then waits for it, for as long as it waits for any member."""
 
 
 class CatchUp:

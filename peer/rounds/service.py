@@ -27,7 +27,7 @@ M = TypeVar("M", bound=Message)
 WAIT_S = 5.0
 """How long a message for a round that is not open here yet may wait."""
 LOG_SLACK_BYTES = 8 << 10
-JOIN_LAG_MAX = 8
+JOIN_LAG_MAX = 32
 """A newcomer may be so many rounds behind when it asks to be let in."""
 
 

@@ -30,9 +30,9 @@ DIGITS = ("--task", "digits", "--peers", "4")
 
 
 def test_killed_and_restarted_daemon_contributes_again(tmp_path: Path) -> None:
-    summary = up(*DIGITS, "--steps", "1200", "--kill", "2@40:restart", out=tmp_path / "run")
+    summary = up(*DIGITS, "--steps", "900", "--kill", "2@40:restart", out=tmp_path / "run")
 
-    assert summary["steps"] == 1200
+    assert summary["steps"] == 900
     assert summary["resyncs"] >= 1
     assert len(set(summary["state_digests"].values())) == 1
     assert len(summary["state_digests"]) == 4
