@@ -64,15 +64,12 @@ class Trainer(Delegate):
         self._member_of: tuple[PeerId, ...] = ()
         self._n_warnings = 0
         self._ahead: asyncio.Task[Work] | None = None
-        self._step_before = 0
-        """Updates applied when the present round opened."""
 
     # -- rounds ----------------------------------------------------------------------------------
 
     async def contribute(self, round_index: int, roster: Roster, slot: int, agree: Agree) -> bytes:
         if roster.peers != self._member_of:
             self._note_roster(round_index, roster)
-        self._step_before = self.replica.step
         if self.replica.step == 0 and slot == 0 and not self.tally.evaluations:
             await self.evaluate(sample=True)
         if self._ahead is not None:
@@ -107,7 +104,8 @@ class Trainer(Delegate):
         self._tell_outcome(outcome)
         if not outcome.committed:
             return
-        limits, before, after = self.replica.manifest.limits, self._step_before, outcome.step
+        limits, after = self.replica.manifest.limits, outcome.step
+        before = after - outcome.steps
         turn = after // limits.eval_every_steps
         if turn > before // limits.eval_every_steps and self._is_my_turn(turn, roster):
             await self.evaluate()

@@ -278,7 +278,7 @@ class Group:
             )
         n_steps, collected_s = self.replica.steps, asyncio.get_running_loop().time()
         applied = await self._combine(decision, items, slot) if decision.contributors else None
-        outcome = self._outcome(committed, applied, round_, collected_s)
+        outcome = self._outcome(committed, applied, round_, collected_s, n_steps)
         self.ledger.append(committed, {item.hash: data for item, data in zip(decision.items, items, strict=True)})
         if round_ is not None:
             self.patience.learn(outcome, waited_s=round_.patience_s, n_steps=n_steps)
@@ -347,7 +347,7 @@ class Group:
                 self.spawn(self.catch_up.tell(peer, message))
 
     def _outcome(
-        self, committed: Committed, applied: Applied | None, round_: Round | None, collected_s: float
+        self, committed: Committed, applied: Applied | None, round_: Round | None, collected_s: float, n_steps: int
     ) -> Outcome:
         decision, roster = committed.decision, committed.roster
         now = asyncio.get_running_loop().time()
@@ -361,6 +361,7 @@ class Group:
         return Outcome(
             round_index=self.index,
             step=self.replica.step,
+            steps=n_steps if applied is not None else 0,
             committed=applied is not None,
             contributors=contributors if applied is not None else (),
             excluded={roster.members[slot].peer: reason for slot, reason in decision.excluded},

@@ -15,6 +15,8 @@ class Outcome:
     round_index: int
     step: int
     """Updates applied to the model so far."""
+    steps: int
+    """How many of them this round brought; 0 unless committed."""
     committed: bool
     """False: the round failed, nothing was applied, and everybody keeps its work."""
     contributors: tuple[PeerId, ...]

@@ -15,6 +15,7 @@ def _outcome(duration_s: float, *, committed: bool = True, excluded: str | None 
     return Outcome(
         round_index=0,
         step=0,
+        steps=0,
         committed=committed,
         contributors=(),
         excluded={PeerId("somebody"): excluded} if excluded else {},
