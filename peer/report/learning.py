@@ -43,7 +43,8 @@ def loss_by_step(run: Run) -> go.Figure:
 def loss_by_bytes(run: Run, *, dense_bytes_per_step: float) -> go.Figure:
     """Held-out loss against what a peer had sent by then; beside it, where dense all-reduce would stand."""
     made = figure(height=340, x_title="bytes sent per peer (logarithmic)", y_title="held-out loss")
-    points = [(event.step, _sent_by(log, at_s), event.loss) for at_s, log, event in run.told(Evaluated)]
+    # Of all peers, not of whoever evaluated: a donor has sent more than others, and a newcomer less.
+    points = [(event.step, _mean_sent(run, at_s), event.loss) for at_s, _, event in run.told(Evaluated)]
     losses = _mean_by_step([(step, loss) for step, _, loss in points])
     sent = _mean_by_step([(step, n_bytes) for step, n_bytes, _ in points])
     steps = [step for step in losses if step > 0 and sent.get(step, 0) > 0]
@@ -142,6 +143,10 @@ def _loss_line(made: go.Figure, n_bytes: list[float], losses: list[float], name:
         customdata=[wording.size(value) for value in n_bytes],
         hovertemplate="%{customdata}: %{y:.4f}<extra>" + name + "</extra>",
     )
+
+
+def _mean_sent(run: Run, at_s: float) -> float:
+    return fmean(_sent_by(log, at_s) for log in run.peers)
 
 
 def _sent_by(log: PeerLog, at_s: float) -> float:
