@@ -47,7 +47,7 @@ def _run() -> object:
     try:
         return app(prog_name="gossamer", standalone_mode=False)
     except typer.TyperException as error:
-        if not error.message:
+        if not error.format_message():
             return error.exit_code  # it has shown the help instead
         context = getattr(error, "ctx", None)
         where = f" ({context.command_path} --help)" if context is not None else ""

@@ -81,6 +81,8 @@ NEW = ("run", "new", "r", "--task", "digits")
         ((*UP, "--set", "method.kk=3"), 2, "did you mean 'k'"),
         ((*UP, "--set", "task.hiden=3"), 2, "did you mean 'hidden'"),
         ((*UP, "--set", "method.k"), 2, "TABLE.KEY=VALUE"),
+        (("plan", "--run", "."), 2, "Missing option '--fleet'"),
+        (("export",), 2, "Missing argument"),
         # numbers that make no sense
         ((*UP, "--lr", "nan"), 2, "schedule.lr"),
         ((*UP, "--lr", "-1"), 2, "greater than 0"),
