@@ -37,6 +37,8 @@ from .seeking import Seeker
 from .trainer import Trainer, peak_memory_bytes
 
 STATUS_EVERY_S = 1.0
+LEAVE_GRACE_S = 4.0
+"""From being asked to leave to going without the group's consent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +138,7 @@ class Daemon:
         round_ = self.group.round
         return round_.describe() if round_ is not None else f"between rounds, next is {self.group.index}"
 
-    async def give_up(self) -> None:
-        """Leaving took too long: keep a checkpoint of what was agreed, and go."""
-        if self.group is not None:
-            await self.trainer.checkpoint()
-
-    def result(self, outcome: Literal["finished", "stopped"]) -> Result:
+    def _result(self, outcome: Literal["finished", "stopped"]) -> Result:
         """Where this peer stands."""
         return Result(
             outcome=outcome,
@@ -156,22 +153,44 @@ class Daemon:
         self._tell_started(address)
         background = [asyncio.create_task(self.membership.run()), asyncio.create_task(self._keep_status(address))]
         work = asyncio.create_task(self._live())
+        patience = asyncio.create_task(self._leaving_took_too_long())
         try:
-            await asyncio.wait([work, *background], return_when=asyncio.FIRST_COMPLETED)  # noqa: TID251 - a list
+            jobs = [work, patience, *background]
+            await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)  # noqa: TID251 - a list
             for chore in background:
                 if chore.done():
                     chore.result()
+            if patience.done() and not work.done():
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+                return await self._give_up()
             return await work
         except GossamerError as error:
             self.log.emit(Ended(outcome="failed", step=self.replica.step, round=self._round_index, message=str(error)))
             raise
         finally:
-            for job in (work, *background):
+            for job in (work, patience, *background):
                 job.cancel()
-            await asyncio.gather(work, *background, return_exceptions=True)
+            await asyncio.gather(work, patience, *background, return_exceptions=True)
             if self.gateway is not None:
                 await self.gateway.close()
             self.log.close()
+
+    async def _leaving_took_too_long(self) -> None:
+        await self._leaving.wait()
+        await asyncio.sleep(LEAVE_GRACE_S)
+
+    async def _give_up(self) -> Result:
+        """The others cannot agree that this peer leaves: keep what was agreed, and go."""
+        standing = self.group.standing if self.group is not None else None
+        digest = await self.network.compute(self.replica.digest, self.replica.apply_cost())
+        if standing is not None and standing.digest == digest:
+            await self.trainer.checkpoint(last=True)
+        elif standing is not None:
+            self.trainer.warned("no checkpoint: the last round was only half applied; the one before is good")
+        self.log.emit(Left(reason="asked to leave; the others did not answer in time"))
+        self.log.emit(Ended(outcome="stopped", step=self.replica.step, round=self._round_index, digest=digest.hex()))
+        return self._result("stopped")
 
     # -- a life ----------------------------------------------------------------------------------
 
@@ -228,7 +247,7 @@ class Daemon:
         self.trainer.tell_memory(libraries=self._libraries_bytes, state=replica.snapshot_bytes())
         outcome: Literal["finished", "stopped"] = "finished" if finished else "stopped"
         self.log.emit(Ended(outcome=outcome, step=replica.step, round=self._round_index, digest=digest.hex()))
-        return self.result(outcome)
+        return self._result(outcome)
 
     def _speaks_last(self, group: Group) -> bool:
         """One peer evaluates the final model for all: the first on the roster."""

@@ -29,8 +29,6 @@ from .gateway import HOME, gateway_identity
 from .order import build
 from .telling import tell, tell_waiting
 
-GRACE_S = 4.5
-"""From a signal to the end, at most."""
 MANIFEST_KEY = "manifest"
 
 
@@ -181,21 +179,11 @@ def _config(call: Call, run_id: str, identity_path: Path, bootstrap: tuple[str, 
 
 
 async def _until_done(daemon: Daemon, address: str, departure: Departure) -> Result:
-    """Run the daemon; the first signal asks it to leave, and after a few seconds it is made to."""
+    """Run the daemon; a signal asks it to leave."""
+    departure.act = daemon.leave
     loop = asyncio.get_running_loop()
-    work = asyncio.create_task(daemon.run(address))
-
-    def leave() -> None:
-        daemon.leave()
-        loop.call_later(GRACE_S, work.cancel)
-
-    departure.act = leave
     loop.add_signal_handler(signal.SIGUSR1, lambda: print(daemon.describe(), file=sys.stderr, flush=True))
-    try:
-        return await work
-    except asyncio.CancelledError:
-        await daemon.give_up()
-        return daemon.result("stopped")
+    return await daemon.run(address)
 
 
 def _read(path: Path | None) -> str:

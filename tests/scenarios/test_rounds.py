@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from gossamer.peer.event_kinds import Checkpointed, Forked, PeerRefused, Resynced, short_id
+from gossamer.peer.event_kinds import Checkpointed, Ended, Forked, PeerRefused, Resynced, short_id
 from gossamer.peer.events import read_events
+from gossamer.peer.folder import PeerFolder
 from gossamer.protocol.errors import GossamerError
 from gossamer.simulator.world import Simulation
 
@@ -235,6 +236,30 @@ def test_peer_that_leaves_is_taken_off_the_roster(tmp_path: Path) -> None:
 
     assert len(swarm.rounds(0)[-1].contributors) == 3
     assert max(event.duration_s for event in swarm.rounds(0)[1:]) < 10
+
+
+def test_peer_without_a_quorum_leaves_within_seconds_and_keeps_a_checkpoint(tmp_path: Path) -> None:
+    sim = Simulation(seed=14)
+    swarm = digits(tmp_path, sim=sim, run={"steps": 600}, group={"on_split": "pause"})
+
+    async def main() -> None:
+        swarm.start(4)
+        await swarm.reach(5)
+        sim.partition(["p3"], ["p0", "p1", "p2"])
+        await asyncio.sleep(20.0)
+        asked_s = asyncio.get_running_loop().time()
+        swarm.daemons[3].leave()
+        left = await swarm.lives[3]
+        assert left.outcome == "stopped"
+        assert asyncio.get_running_loop().time() - asked_s < 5.0
+
+    swarm.run(main())
+
+    told = [entry.event for entry in read_events(tmp_path / "3" / "events.jsonl")]
+    assert isinstance(told[-1], Ended)
+    loaded = PeerFolder(tmp_path / "3").newest_checkpoint()
+    assert loaded is not None
+    assert loaded.checkpoint.step == told[-1].step > 0
 
 
 def test_slow_peer_is_left_out_and_its_work_counts_later(tmp_path: Path) -> None:
