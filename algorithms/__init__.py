@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .errors import BadGradient, BadPayload, NoSuchMethod, TooFewContributions
     from .method import Exchange, Method, Slots
     from .options import BadOption, OptionError, OptionValue, UnknownOption
-    from .registry import METHODS, build_method, check_options, method_class
+    from .registry import METHODS, build_method, check_members, check_options, method_class
     from .schedule import Schedule
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "TooFewContributions",
     "UnknownOption",
     "build_method",
+    "check_members",
     "check_options",
     "method_class",
 ]
@@ -52,6 +53,7 @@ _HOME: Final = {
     "TooFewContributions": "errors",
     "UnknownOption": "options",
     "build_method": "registry",
+    "check_members": "registry",
     "check_options": "registry",
     "method_class": "registry",
 }

@@ -16,8 +16,8 @@ from .demo import DecoupledMomentum
 from .diloco import DiLoCo
 from .errors import NoSuchMethod
 from .local import Local
-from .method import Method
-from .options import OptionValue, nearest, read_options
+from .method import Method, Slots
+from .options import BadOption, OptionValue, nearest, read_options
 from .schedule import Schedule
 from .sparseloco import SparseLoCo
 from .terngrad import TernGrad
@@ -32,6 +32,9 @@ METHODS: Final[Mapping[str, type[Method]]] = {
     "sparseloco": SparseLoCo,
     "terngrad": TernGrad,
 }
+
+MEMBERS_MAX: Final = 64
+"""Of so many peers at most a remedy is sought."""
 
 
 def method_class(name: str) -> type[Method]:
@@ -57,6 +60,19 @@ def is_users_own(name: str) -> bool:
 def check_options(name: str, options: Mapping[str, OptionValue]) -> None:
     """Raise NoSuchMethod, UnknownOption or BadOption unless `build_method` would accept these."""
     read_options(method_class(name).options_type, options, owner=f"method {name!r}")
+
+
+def check_members(name: str, options: Mapping[str, OptionValue], n_members: int) -> None:
+    """Raise BadOption if a group of so many could never make a step: a rule against liars needs more, for example."""
+    method = build_method(name, {"scalar": torch.zeros(1)}, options, Schedule(lr=1.0))
+    if method.suffices(Slots.everybody(n_members)):
+        return
+    enough = next((n for n in range(n_members + 1, MEMBERS_MAX + 1) if method.suffices(Slots.everybody(n))), None)
+    needed = f"needs at least {enough}" if enough is not None else f"cannot step with {MEMBERS_MAX} either"
+    chosen = ", ".join(f"{key} = {value!r}" for key, value in options.items())
+    raise BadOption(
+        f"the run starts with {n_members} peers, but method {name!r} with {chosen or 'its defaults'} {needed}"
+    )
 
 
 def build_method(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ...algorithms import METHODS, NoSuchMethod, OptionError, check_options, method_class
+from ...algorithms import METHODS, NoSuchMethod, OptionError, check_members, check_options, method_class
 from ...protocol.errors import UsageError, unknown_name
 from ...protocol.manifest import Manifest, manifest_of
 from ...tasks import TASKS, Task, TaskError, build_task, is_users_own
@@ -49,6 +49,7 @@ def manifest_for(order: Order, *, created: str, start_peers: int, policy: str) -
     task_options, method_options = tables.pop("task", {}), tables.pop("method", {})
     try:
         check_options(order.method, method_options)
+        check_members(order.method, method_options, start_peers)
     except (OptionError, NoSuchMethod) as error:
         raise UsageError(str(error)) from None
     task = build(order.task, task_options, order.data)

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from gossamer.algorithms import BadOption, BadPayload, Exchange, OptionValue, Slots, TooFewContributions, check_options
+from gossamer.algorithms import (
+    BadOption,
+    BadPayload,
+    Exchange,
+    OptionValue,
+    Slots,
+    TooFewContributions,
+    check_members,
+    check_options,
+)
 from gossamer.algorithms.robust import DENSE_RULES
 from gossamer.algorithms.tiles import Shape
 
@@ -165,3 +174,13 @@ def test_options_out_of_bounds_are_refused(options: dict[str, OptionValue]) -> N
 def test_the_mean_is_not_gathered() -> None:
     with pytest.raises(BadOption, match="leave it out"):
         check_options("allreduce", {"exchange": "gather"})
+
+
+@pytest.mark.parametrize(("options", "least"), [({}, 1), ({"aggregate": "median"}, 3), ({"aggregate": "krum"}, 5)])
+def test_a_rule_that_needs_more_peers_than_start_is_refused_with_their_number(
+    options: dict[str, OptionValue], least: int
+) -> None:
+    check_members("allreduce", options, least)
+    if least > 1:
+        with pytest.raises(BadOption, match=f"starts with {least - 1} peers.* needs at least {least}$"):
+            check_members("allreduce", options, least - 1)
