@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import json
 import math
+import multiprocessing
 import os
 import statistics
 from collections.abc import Sequence
@@ -50,6 +51,11 @@ SIZES: dict[str, dict[str, Size]] = {
         "fashion": Size(task_options=("task.channels=8",), steps=200, batch=32),
         "digits": Size(task_options=(), steps=200, batch=16),
     },
+    "long": {
+        "chars": Size(task_options=("task.d_model=64", "task.n_layers=3", "task.context=64"), steps=900, batch=8),
+        "fashion": Size(task_options=("task.channels=8",), steps=900, batch=32),
+        "digits": Size(task_options=(), steps=600, batch=16),
+    },
     "full": {
         "chars": Size(task_options=(), steps=900, batch=8),
         "fashion": Size(task_options=(), steps=900, batch=32),
@@ -82,6 +88,12 @@ ARMS: dict[str, Arm] = {
     "diloco-h20": Arm(method="diloco", lr=3e-3, options=("method.h=20",)),
     "sparseloco-h20": Arm(method="sparseloco", lr=3e-3, options=("method.h=20",)),
 }
+STUDY: dict[str, Arm] = {
+    "demo-beta95": Arm(method="demo", lr=3e-3, options=("method.beta=0.95",)),
+    "demo-beta999": Arm(method="demo", lr=3e-3, options=("method.beta=0.999",)),
+    "demo-decay": Arm(method="demo", lr=3e-3, options=("method.weight_decay=0.1",)),
+}
+"""What it takes to reach what the papers claim; run only when named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +119,7 @@ def execute(run: Run) -> dict[str, Any]:
     from gossamer.peer.commands.order import Order
 
     torch.set_num_threads(1)
-    size, arm = SIZES[run.size][run.task], ARMS[run.arm]
+    size, arm = SIZES[run.size][run.task], {**ARMS, **STUDY}[run.arm]
     options = (
         *size.task_options,
         *arm.options,
@@ -172,7 +184,7 @@ def run_all(book: Book, pool: ProcessPoolExecutor, console: Console, runs: Seque
 
 def missing_rates(book: Book, task: str, size: str, arm: str) -> list[Run]:
     """The grid's rates that were not run yet; beyond it while the best rate is at its edge."""
-    grid = [Run(task=task, size=size, arm=arm, lr=ARMS[arm].lr * factor, seed=0) for factor in FACTORS]
+    grid = [Run(task=task, size=size, arm=arm, lr={**ARMS, **STUDY}[arm].lr * factor, seed=0) for factor in FACTORS]
     missing = [run for run in grid if run.key not in book.runs]
     if missing:
         return missing
@@ -267,12 +279,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", nargs="+", default=["chars", "fashion"], choices=["chars", "fashion", "digits"])
     parser.add_argument("--size", default="small", choices=SIZES)
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=[*ARMS, *STUDY])
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("runs/methods"))
     chosen = parser.parse_args()
     console, book = Console(), Book.open(chosen.out.with_suffix(".json"))
-    with ProcessPoolExecutor(max_workers=chosen.jobs) as pool:
+    # Each simulated swarm leaves some memory behind: processes are renewed now and then.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=chosen.jobs, mp_context=spawn, max_tasks_per_child=8) as pool:
         sweep(book, pool, console, chosen.task, chosen.size, chosen.arms)
     texts = []
     for task in chosen.task:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..protocol import rounds_pb2 as pb
-from ..protocol.errors import ChecksumMismatch, GossamerError, InvalidMessage, NetworkClosed, PeerUnreachable
+from ..protocol.errors import BadTensor, ChecksumMismatch, GossamerError, InvalidMessage, NetworkClosed, PeerUnreachable
 from ..protocol.identity import PeerId
 from ..protocol.network import MAX_MESSAGE_BYTES, MAX_RECORD_BYTES, Network
 from ..protocol.wire import parse
@@ -86,26 +86,48 @@ async def resync(
     """
     lineage = best_lineage(claims.values())
     donors = [peer for peer, claim in sorted(claims.items()) if claim.active and claim.lineage == lineage]
-    offers = await _offers(network, donors, replica.snapshot_bytes(), lineage or b"")
+    offers = await _offers(network, donors, replica.download_bytes(), lineage or b"")
     vouched = _vouched(offers, genesis)
-    if not vouched:
-        return None
+    for alike in _by_content(vouched):
+        if (got := await _take_over(network, replica, alike)) is not None:
+            standing = alike[0].standing
+            how = f"{len(vouched)} of {len(standing.roster)} members vouched for the state of round {standing.index}"
+            return Resync(standing=standing, bytes=len(got.data), donors=got.donors, how=how)
+    return None
+
+
+async def _take_over(network: Network, replica: Replica, alike: Sequence[Offer]) -> Downloaded | None:
+    """None if what these donors offer cannot be had, or is not what they say."""
+
+    def restore(data: bytes) -> None:
+        if alike[0].rounded:
+            replica.restore_rounded(data, alike[0].standing.digest)
+        else:
+            replica.restore(data)
+
     try:
-        got: Downloaded = await download(network, vouched)
-    except (ChecksumMismatch, PeerUnreachable):
+        got = await download(network, alike)
+        await network.compute(lambda: restore(got.data), replica.apply_cost())
+    except (ChecksumMismatch, BadTensor, PeerUnreachable):
         return None
-    await network.compute(lambda: replica.restore(got.data), replica.apply_cost())
-    standing = vouched[0].standing
-    how = f"{len(vouched)} of {len(standing.roster)} members vouched for the state of round {standing.index}"
-    return Resync(standing=standing, bytes=len(got.data), donors=got.donors, how=how)
+    return got
 
 
-async def _offers(network: Network, donors: Sequence[PeerId], state_bytes: int, lineage: bytes) -> list[Offer]:
+def _by_content(offers: Sequence[Offer]) -> list[list[Offer]]:
+    """Offers that can be mixed, together; what most donors offer first."""
+    contents = dict.fromkeys(offer.content for offer in offers)
+    groups = [[offer for offer in offers if offer.content == content] for content in contents]
+    return sorted(groups, key=lambda group: -len(group))
+
+
+async def _offers(
+    network: Network, donors: Sequence[PeerId], lengths: Mapping[bool, int], lineage: bytes
+) -> list[Offer]:
     request = pb.SnapshotRequest(lineage=lineage).SerializeToString()
 
     async def ask(donor: PeerId) -> Offer | None:
         try:
-            return read_info(donor, await network.call(donor, "sync/snapshot", request, timeout_s=5.0), state_bytes)
+            return read_info(donor, await network.call(donor, "sync/snapshot", request, timeout_s=5.0), lengths)
         except NetworkClosed:
             raise
         except GossamerError:

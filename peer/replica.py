@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,11 +12,13 @@ import numpy.typing as npt
 import torch
 
 from ..algorithms import Exchange, Schedule, Slots, build_method
+from ..protocol.errors import ChecksumMismatch
 from ..protocol.manifest import Manifest
 from ..protocol.network import Cost
 from ..protocol.state import decode_state, encode_state, state_bytes, state_digest
 from ..tasks import Evaluation, Indices, Task, round_batches
 from .buffers import Buffers
+from .rounding import rounding_of
 
 PROGRESS = "progress"
 """Name of the counters within the state: [updates applied, samples behind them]."""
@@ -42,6 +44,14 @@ class Applied:
     """Indices of contributors whose payload a robust rule left out of the update."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Copied:
+    """A rounded copy of the state, and the digest of the state that it stands for."""
+
+    data: bytes
+    digest: bytes
+
+
 class Replica:
     """Model, method and counters. `snapshot` covers what all replicas hold alike; its SHA-256 is the digest."""
 
@@ -58,6 +68,7 @@ class Replica:
         self._progress = torch.zeros(2, dtype=torch.int64)
         self._n_rounds_worked = torch.zeros((), dtype=torch.int64)
         """Rounds below this have had their local steps."""
+        self.rounding = rounding_of(manifest.group.snapshot_codec, self._specs())
         self.n_params = sum(parameter.numel() for parameter in self.parameters.values())
 
     @property
@@ -202,6 +213,11 @@ class Replica:
         """The exact length of `snapshot`."""
         return state_bytes(self._specs())
 
+    def download_bytes(self) -> dict[bool, int]:
+        """The exact length of a download: rounded (True, where the run has such) and exact (False)."""
+        rounded = {True: self.rounding.encoded_bytes()} if self.rounding is not None else {}
+        return {False: self.snapshot_bytes(), **rounded}
+
     def _specs(self) -> dict[str, tuple[npt.DTypeLike, tuple[int, ...]]]:
         everything = self._everything()
         return {name: (tensor.numpy().dtype, tuple(tensor.shape)) for name, tensor in everything.items()}
@@ -226,13 +242,31 @@ class Replica:
         self.method.forget_local()
         self._n_rounds_worked.zero_()
 
+    def round_off(self) -> Copied:
+        """Copy the state in the run's snapshot codec, and round it to what the copy says. Raises BadTensor."""
+        assert self.rounding is not None
+        data = self.rounding.encode(self._arrays())
+        self._take(self.rounding.decode(data))
+        return Copied(data=data, digest=self.digest())
+
     def restore(self, data: bytes) -> None:
         """Take over a snapshot; what was pending here no longer fits and is dropped. Raises BadTensor."""
-        arrays = decode_state(data, self._specs())
+        self._take(decode_state(data, self._specs()))
+        self.forget_local()
+
+    def restore_rounded(self, data: bytes, digest: bytes) -> None:
+        """Take over a rounded copy as `restore` does. Raises BadTensor, ChecksumMismatch; nothing is changed then."""
+        assert self.rounding is not None
+        arrays = self.rounding.decode(data)
+        if state_digest(arrays) != digest:
+            raise ChecksumMismatch("a rounded copy of the state does not give the state it was said to: fetch another")
+        self._take(arrays)
+        self.forget_local()
+
+    def _take(self, arrays: Mapping[str, npt.NDArray[np.generic]]) -> None:
         with torch.no_grad():
             for name, tensor in self._everything().items():
                 tensor.copy_(torch.from_numpy(arrays[name]))
-        self.forget_local()
 
     def reset(self) -> None:
         """Begin anew with the run's initial state."""

@@ -144,6 +144,8 @@ class Group(_Table):
     """Members that only back the others up: rounds go on without the slowest `n_backup`, or without as many as pays."""
     n_backup: int = Field(default=0, ge=0, le=1023)
     peers_max: int = Field(default=32, ge=1, le=1024)
+    snapshot_codec: Literal["fp32", "fp16", "bf16", "int8", "dynamic8"] = "fp32"
+    """What newcomers download the state in. Unless fp32, every replica rounds its own state when a copy is taken."""
 
     @model_validator(mode="after")
     def _can_start(self) -> Group:

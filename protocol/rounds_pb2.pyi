@@ -327,20 +327,24 @@ class JoinRequest(_message.Message):
     def __init__(self, member: _Optional[_Union[Member, _Mapping]] = ..., lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ...) -> None: ...
 
 class SnapshotInfo(_message.Message):
-    __slots__ = ("lineage", "round", "digest", "length", "chunks", "roster")
+    __slots__ = ("lineage", "round", "digest", "length", "chunks", "roster", "hash", "rounded")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
     ROSTER_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    ROUNDED_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     digest: bytes
     length: int
     chunks: _containers.RepeatedScalarFieldContainer[bytes]
     roster: Roster
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., digest: _Optional[bytes] = ..., length: _Optional[int] = ..., chunks: _Optional[_Iterable[bytes]] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ...) -> None: ...
+    hash: bytes
+    rounded: bool
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., digest: _Optional[bytes] = ..., length: _Optional[int] = ..., chunks: _Optional[_Iterable[bytes]] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., hash: _Optional[bytes] = ..., rounded: _Optional[bool] = ...) -> None: ...
 
 class SnapshotRequest(_message.Message):
     __slots__ = ("lineage", "digest")
@@ -351,12 +355,12 @@ class SnapshotRequest(_message.Message):
     def __init__(self, lineage: _Optional[bytes] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class ChunkRequest(_message.Message):
-    __slots__ = ("digest", "index")
-    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("hash", "index")
+    HASH_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
-    digest: bytes
+    hash: bytes
     index: int
-    def __init__(self, digest: _Optional[bytes] = ..., index: _Optional[int] = ...) -> None: ...
+    def __init__(self, hash: _Optional[bytes] = ..., index: _Optional[int] = ...) -> None: ...
 
 class Fork(_message.Message):
     __slots__ = ("lineage", "round", "base", "roster")

@@ -36,6 +36,8 @@ class GatewayReplica(Replica):
         super().__init__(task, manifest)
         if not isinstance(self.method, Baffle):
             raise UsageError(f"method {manifest.method.name!r} cannot use devices: a gateway needs a run with baffle")
+        if self.rounding is not None:
+            raise UsageError("devices follow a run update by update: with a gateway, group.snapshot_codec must be fp32")
         self.baffle: Baffle = self.method
         self.unpublished: list[Unpublished] = []
         self.was_restored = False

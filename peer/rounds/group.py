@@ -278,6 +278,7 @@ class Group:
             )
         n_steps, collected_s = self.replica.steps, asyncio.get_running_loop().time()
         applied = await self._combine(decision, items, slot) if decision.contributors else None
+        rounded = await self._round_off() if decision.snapshot and not decision.stop else None
         outcome = self._outcome(committed, applied, round_, collected_s, n_steps)
         self.ledger.append(committed, {item.hash: data for item, data in zip(decision.items, items, strict=True)})
         if round_ is not None:
@@ -285,7 +286,7 @@ class Group:
         self._learn_from(round_, outcome, n_steps)
         self._advance(decision)
         if decision.snapshot and not decision.stop:
-            await self._take_snapshot()
+            await self._keep_copy(rounded)
         await self.delegate.concluded(outcome, self.roster)
 
     async def _combine(self, decision: Decision, items: Sequence[Data], slot: int | None) -> Applied | None:
@@ -334,9 +335,20 @@ class Group:
             self.wants_snapshot = False
         self._announce_move()
 
-    async def _take_snapshot(self) -> None:
-        data = await self.network.compute(self.replica.snapshot, self.replica.apply_cost())
-        self.shelf.add(self.standing, data)
+    async def _round_off(self) -> bytes | None:
+        """A copy in the run's codec, to which this replica's state is rounded; None where copies are exact."""
+        if self.replica.rounding is None:
+            return None
+        copied = await self.network.compute(self.replica.round_off, self.replica.apply_cost())
+        self.digest = copied.digest
+        return copied.data
+
+    async def _keep_copy(self, rounded: bytes | None) -> None:
+        if rounded is not None:
+            self.shelf.add(self.standing, rounded, rounded=True)
+        else:
+            data = await self.network.compute(self.replica.snapshot, self.replica.apply_cost())
+            self.shelf.add(self.standing, data)
 
     def _spread(self, committed: Committed) -> None:
         """The leader tells the members of this round and of the next."""

@@ -219,7 +219,7 @@ class GroupService:
 
     async def chunk(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.ChunkRequest, request)
-        return self._group().shelf.chunk(message.digest, message.index)
+        return self._group().shelf.chunk(message.hash, message.index)
 
     # -- splits ----------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...protocol import rounds_pb2 as pb
@@ -33,10 +33,14 @@ class Standing:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of one standing as bytes; `standing.digest` is their SHA-256."""
+    """The state of one standing as bytes."""
 
     standing: Standing
     data: bytes
+    rounded: bool
+    """Whether they are in the run's snapshot codec."""
+    hash: bytes
+    """SHA-256 of the bytes; of exact ones it is the state's digest."""
     taken_s: float
 
     def info(self) -> pb.SnapshotInfo:
@@ -47,6 +51,8 @@ class Snapshot:
             length=len(self.data),
             chunks=chunk_hashes(self.data, CHUNK_BYTES),
             roster=self.standing.roster.to_wire(),
+            hash=self.hash,
+            rounded=self.rounded,
         )
 
 
@@ -56,9 +62,11 @@ class Shelf:
     def __init__(self) -> None:
         self._snapshots: list[Snapshot] = []
 
-    def add(self, standing: Standing, data: bytes) -> None:
-        taken_s = asyncio.get_running_loop().time()
-        self._snapshots = [*self._snapshots, Snapshot(standing, data, taken_s)][-2:]
+    def add(self, standing: Standing, data: bytes, *, rounded: bool = False) -> None:
+        """Keep a copy of the state of a standing."""
+        data_hash = hashlib.sha256(data).digest() if rounded else standing.digest
+        snapshot = Snapshot(standing, data, rounded, data_hash, asyncio.get_running_loop().time())
+        self._snapshots = [*self._snapshots, snapshot][-2:]
 
     def newest(self, lineage: bytes, first_round: int | None, index: int) -> Snapshot | None:
         """The newest one from which the kept rounds lead on to now. Drops what is too old."""
@@ -72,10 +80,10 @@ class Shelf:
                 return snapshot
         return None
 
-    def chunk(self, digest: bytes, index: int) -> bytes:
+    def chunk(self, data_hash: bytes, index: int) -> bytes:
         """Raises StaleRound, InvalidMessage."""
         for snapshot in self._snapshots:
-            if snapshot.standing.digest == digest:
+            if snapshot.hash == data_hash:
                 start = index * CHUNK_BYTES
                 if start >= len(snapshot.data):
                     raise InvalidMessage(f"chunk {index} of a snapshot with {len(snapshot.data)} bytes: ask for less")
@@ -91,21 +99,37 @@ class Offer:
     standing: Standing
     length: int
     chunks: tuple[bytes, ...]
+    hash: bytes
+    rounded: bool
+
+    @property
+    def content(self) -> tuple[bytes, tuple[bytes, ...]]:
+        """Offers with the same content can be mixed."""
+        return self.hash, self.chunks
 
 
-def read_info(donor: PeerId, data: bytes, state_bytes: int) -> Offer:
-    """Check a donor's answer. Raises InvalidMessage."""
+def read_info(donor: PeerId, data: bytes, lengths: Mapping[bool, int]) -> Offer:
+    """Check a donor's answer. Raises InvalidMessage.
+
+    Args:
+        lengths: of a rounded state (True), where the run has such, and of an exact one (False).
+    """
     info = parse(pb.SnapshotInfo, data, bytes_max=INFO_BYTES_MAX, what="a snapshot's description")
-    expected = n_chunks(state_bytes, CHUNK_BYTES)
-    well_formed = len(info.digest) == HASH_BYTES and all(len(digest) == HASH_BYTES for digest in info.chunks)
-    if info.length != state_bytes or len(info.chunks) != expected or not well_formed:
+    if info.rounded not in lengths:
+        raise InvalidMessage(f"{donor} offers a rounded state; this run's copies are exact: not downloaded from it")
+    length = lengths[info.rounded]
+    expected = n_chunks(length, CHUNK_BYTES)
+    well_formed = all(len(digest) == HASH_BYTES for digest in (info.digest, info.hash, *info.chunks))
+    if info.length != length or len(info.chunks) != expected or not well_formed:
         raise InvalidMessage(
-            f"{donor} offers a state of {info.length} bytes; this run's has {state_bytes}: not downloaded from it"
+            f"{donor} offers a state of {info.length} bytes; this run's has {length}: not downloaded from it"
         )
+    if not info.rounded and info.hash != info.digest:
+        raise InvalidMessage(f"{donor} offers an exact state whose hash is not its digest: not downloaded from it")
     standing = Standing(
         lineage=info.lineage, index=info.round, roster=Roster.from_wire(info.roster), digest=info.digest
     )
-    return Offer(donor, standing, info.length, tuple(info.chunks))
+    return Offer(donor, standing, info.length, tuple(info.chunks), info.hash, info.rounded)
 
 
 @dataclass(frozen=True)
@@ -118,11 +142,10 @@ async def download(network: Network, offers: Sequence[Offer]) -> Downloaded:
     """Fetch one snapshot from all of its donors at once; a donor that fails is dropped, the rest goes on.
 
     Args:
-        offers: of the same standing, at least one.
-    Raises: PeerUnreachable if no donor is left, ChecksumMismatch if the whole is not what the digest says.
+        offers: of the same content, at least one.
+    Raises: PeerUnreachable if no donor is left, ChecksumMismatch if the whole is not what its hash says.
     """
     first = offers[0]
-    same = [offer for offer in offers if offer.chunks == first.chunks]
     parts = Reassembly(total_bytes=first.length, size=CHUNK_BYTES, hashes=first.chunks, bytes_max=first.length)
     wanted = list(range(len(first.chunks)))
     served: list[PeerId] = []
@@ -130,7 +153,7 @@ async def download(network: Network, offers: Sequence[Offer]) -> Downloaded:
     async def draw_from(donor: PeerId) -> None:
         while wanted:
             index = wanted.pop(0)
-            request = pb.ChunkRequest(digest=first.standing.digest, index=index).SerializeToString()
+            request = pb.ChunkRequest(hash=first.hash, index=index).SerializeToString()
             try:
                 parts.accept(index, await network.call(donor, "sync/chunk", request, timeout_s=30.0))
             except GossamerError:
@@ -143,10 +166,10 @@ async def download(network: Network, offers: Sequence[Offer]) -> Downloaded:
                 served.append(donor)
 
     for _ in range(2):
-        await asyncio.gather(*(draw_from(offer.donor) for offer in same))
+        await asyncio.gather(*(draw_from(offer.donor) for offer in offers))
     if parts.missing():
         raise PeerUnreachable(f"no donor was left with {len(parts.missing())} chunks of the state missing: trying anew")
     data = parts.result()
-    if hashlib.sha256(data).digest() != first.standing.digest:
-        raise ChecksumMismatch(f"the state described by {first.donor} does not match its digest: trying another donor")
+    if hashlib.sha256(data).digest() != first.hash:
+        raise ChecksumMismatch(f"the state described by {first.donor} does not match its hash: trying another donor")
     return Downloaded(data, tuple(served))

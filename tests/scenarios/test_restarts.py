@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from gossamer.peer.checkpoints import list_checkpoints
+from gossamer.peer.daemon import Result
+from gossamer.peer.event_kinds import Resynced
+from gossamer.peer.events import read_events
 from gossamer.simulator.world import Simulation
 
 from .swarm import SimulatedSwarm, digits
@@ -175,6 +178,45 @@ def test_member_that_lost_its_disk_joins_the_group_that_went_on_without_it(tmp_p
 
     swarm.check_one_result()
     assert len(swarm.rounds(0)[-1].contributors) == 4
+
+
+@pytest.mark.parametrize(
+    ("codec", "method", "share"), [("int8", "allreduce", 3.4), ("dynamic8", "diloco", 3.4), ("bf16", "demo", 1.8)]
+)
+def test_newcomer_downloads_a_rounded_state_to_which_the_others_round_theirs(
+    tmp_path: Path, codec: str, method: str, share: float
+) -> None:
+    sim = Simulation(seed=26)
+    options = {"h": 2} if method == "diloco" else {}
+    swarm = digits(
+        tmp_path,
+        sim=sim,
+        method={"name": method, "options": options},
+        limits={"checkpoint_every_steps": 500},
+        run={"steps": 400},
+        group={"snapshot_codec": codec},
+    )
+
+    async def main() -> list[Result]:
+        swarm.start(4)
+        await swarm.reach(150)  # by then nobody keeps the log from the start on
+        swarm.hosts[2].kill()
+        _wipe(tmp_path / "2")
+        swarm.restart(2)
+        return await swarm.finish(range(4))
+
+    results = swarm.run(main())
+
+    assert {result.step for result in results} == {400}
+    assert len({result.digest for result in results}) == 1
+    swarm.check_one_result()
+    (download,) = _resyncs(tmp_path / "2")
+    assert download.bytes < swarm.daemons[0].replica.snapshot_bytes() / share
+
+
+def _resyncs(folder: Path) -> list[Resynced]:
+    events = [entry.event for entry in read_events(folder / "events.jsonl")]
+    return [event for event in events if isinstance(event, Resynced) and event.bytes]
 
 
 def _wipe(folder: Path) -> None:
