@@ -1,8 +1,9 @@
 """A device's own samples. They stay where they are: only loss differences leave the device.
 
-A data folder holds `inputs.npy` (float32 [n, ...], as the task's network takes them, or uint8, a quarter of that: 0 to
-255 stand for 0 to 1) and `labels.npy` (integers [n]); inputs are mapped, not loaded. A file DATA.npz holds the same two arrays. Or the name `module:attribute` of a function
-without arguments that this device's owner installed and that returns (inputs, labels).
+A data folder holds `inputs.npy` (float32 [n, ...], as the task's network takes them, or uint8, a quarter of the size:
+0 to 255 stand for 0 to 1) and `labels.npy` (integers [n]); inputs are mapped, not loaded. A file DATA.npz holds the
+same two arrays. Or the name `module:attribute` of a function without arguments that this device's owner installed and
+that returns (inputs, labels).
 """
 
 from __future__ import annotations
