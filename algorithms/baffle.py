@@ -38,6 +38,7 @@ class Baffle(Method):
 
     name = "baffle"
     exchange = Exchange.GATHER
+    for_devices = True
     default_lr = 2e-2
     default_schedule = "cosine"
     options_type = BaffleOptions

@@ -76,6 +76,8 @@ class Method(ABC):
     """Alike for all methods of one class, or chosen by the options when it is built."""
     overlaps: bool = False
     """Whether the next round's local steps are done while this round's contributions travel."""
+    for_devices: ClassVar[bool] = False
+    """Whether devices that only do forward passes can take part."""
     default_lr: ClassVar[float]
     """A peak learning rate that trains small models well."""
     default_schedule: ClassVar[str] = "constant"

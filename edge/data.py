@@ -1,8 +1,9 @@
 """A device's own samples. They stay where they are: only loss differences leave the device.
 
-A data folder holds `inputs.npy` (float32 [n, ...], as the task's network takes them) and `labels.npy` (integers [n]);
-inputs are mapped, not loaded. A file DATA.npz holds the same two arrays. Or the name `module:attribute` of a function
-without arguments that this device's owner installed and that returns (inputs, labels).
+A data folder holds `inputs.npy` (float32 [n, ...], as the task's network takes them, or uint8, a quarter of the size:
+0 to 255 stand for 0 to 1) and `labels.npy` (integers [n]); inputs are mapped, not loaded. A file DATA.npz holds the
+same two arrays. Or the name `module:attribute` of a function without arguments that this device's owner installed and
+that returns (inputs, labels).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _MODULE_ATTRIBUTE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 class DeviceData:
     """Labelled samples of one device."""
 
-    inputs: npt.NDArray[np.float32]
-    """float32 [n, ...]; may be mapped from a file."""
+    inputs: npt.NDArray[np.float32] | npt.NDArray[np.uint8]
+    """float32 or uint8 [n, ...]; may be mapped from a file."""
     labels: npt.NDArray[np.int64]
     """int64 [n]."""
 
@@ -41,7 +42,10 @@ class DeviceData:
         """`size` samples (all, if there are fewer) that follow from the seed: a round computed again takes the same."""
         entropy = random.Random(hashlib.sha256(b"batch" + seed).digest())  # numpy's own takes 2 MB of memory
         chosen = sorted(entropy.sample(range(len(self)), min(size, len(self))))
-        return Batch(inputs=np.ascontiguousarray(self.inputs[chosen]), labels=self.labels[chosen])
+        inputs = np.ascontiguousarray(self.inputs[chosen], np.float32)
+        if self.inputs.dtype == np.uint8:
+            inputs /= np.float32(255)
+        return Batch(inputs=inputs, labels=self.labels[chosen])
 
     def check_fits(self, network: Network) -> None:
         """Raise UsageError unless the network takes these samples."""
@@ -82,8 +86,10 @@ def _call_loader(source: str) -> tuple[Any, Any]:
 
 
 def _checked(inputs: npt.NDArray[Any], labels: npt.NDArray[Any], source: str) -> DeviceData:
-    if inputs.dtype != np.float32 or labels.dtype.kind not in "iu":
-        raise UsageError(f"{source}: inputs are {inputs.dtype} and labels {labels.dtype}: use float32 and integers")
+    if inputs.dtype not in (np.float32, np.uint8) or labels.dtype.kind not in "iu":
+        raise UsageError(
+            f"{source}: inputs are {inputs.dtype} and labels {labels.dtype}: use float32 or uint8, and integers"
+        )
     if labels.ndim != 1 or not len(labels) or len(inputs) != len(labels) or int(labels.min()) < 0:
         raise UsageError(
             f"{source}: inputs {inputs.shape} for labels {labels.shape}: give one label of 0.. to each sample"

@@ -1,11 +1,11 @@
-"""Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747): 28 x 28 pictures of clothes, a small convolutional net."""
+"""Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747): 28 x 28 pictures of clothes, a small network of either kind."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from .staged import Staged
 DEBIAN_DIR: Final = Path("/usr/share/datasets/fashion-mnist")
 """Where the package dataset-fashion-mnist puts its four files."""
 SIDE: Final = 28
+HALF: Final = 14
+NETWORKS: Final = ("conv", "mlp")
 N_CLASSES: Final = 10
 N_HELD_OUT_MAX: Final = 2000
 """Evaluation uses this many test images, evenly spaced."""
@@ -31,23 +33,31 @@ N_HELD_OUT_MAX: Final = 2000
 class FashionOptions:
     """Options of `fashion`."""
 
+    network: str = "conv"
+    """conv: two convolutions on the pictures as they are. mlp: one hidden layer on pictures at half the size."""
     channels: int = 16
     """Of the first convolution; the second has twice as many."""
+    hidden: int = 32
+    """Width of the mlp's hidden layer."""
 
     def __post_init__(self) -> None:
+        require(self.network in NETWORKS, "network", f"one of {', '.join(NETWORKS)}", self.network)
         require(1 <= self.channels <= 256, "channels", "between 1 and 256", self.channels)
+        require(1 <= self.hidden <= 4096, "hidden", "between 1 and 4096", self.hidden)
 
 
 class Fashion(Classification):
-    """Two 3 x 3 convolutions with pooling and one linear layer."""
+    """Two 3 x 3 convolutions with pooling and one linear layer, or an MLP 196-hidden-10."""
 
     name = "fashion"
+    for_devices: ClassVar[Mapping[str, OptionValue]] = {"network": "mlp"}
 
     def __init__(self, *, options: Mapping[str, OptionValue], data: Path | None = None) -> None:
         self._options = read_options(FashionOptions, options, owner="task 'fashion'")
         folder = DEBIAN_DIR if data is None else data
-        self._train = _load(folder, "train")
-        test = _load(folder, "t10k")
+        load = _load if self._options.network == "conv" else _load_halved
+        self._train = load(folder, "train")
+        test = load(folder, "t10k")
         chosen = torch.from_numpy(_evenly_spaced(len(test.labels), N_HELD_OUT_MAX))
         self._held_out = Labelled(inputs=test.inputs[chosen], labels=test.labels[chosen])
 
@@ -71,11 +81,15 @@ class Fashion(Classification):
 
     def flops_per_sample(self) -> float:
         channels = self._options.channels
+        if self._options.network == "mlp":
+            return 6.0 * self._options.hidden * (HALF**2 + N_CLASSES)
         macs = 9 * channels * SIDE**2 + 9 * 2 * channels**2 * (SIDE // 2) ** 2 + 2 * channels * 49 * N_CLASSES
         return 6.0 * macs
 
     def _build(self) -> nn.Module:
-        channels = self._options.channels
+        channels, hidden = self._options.channels, self._options.hidden
+        if self._options.network == "mlp":
+            return nn.Sequential(nn.Linear(HALF**2, hidden), nn.ReLU(), nn.Linear(hidden, N_CLASSES))
         return nn.Sequential(
             nn.Conv2d(1, channels, 3, padding=1),
             nn.ReLU(),
@@ -97,6 +111,13 @@ def _load(folder: Path, split: str) -> Labelled:
         raise BadData(f"{folder}: {split} has a label {labels.max()}, expected 0 to {N_CLASSES - 1}")
     inputs = torch.from_numpy(images.copy()).unsqueeze(1)  # torch wants memory that may be written to
     return Labelled(inputs=inputs, labels=torch.from_numpy(labels.astype(np.int64)))
+
+
+def _load_halved(folder: Path, split: str) -> Labelled:
+    """Flat pictures of 14 x 14: means of 2 x 2 pixels, rounded to the nearest."""
+    whole = _load(folder, split)
+    sums = whole.inputs.view(-1, HALF, 2, HALF, 2).sum(dim=(2, 4), dtype=torch.int16)
+    return Labelled(inputs=((sums + 2) >> 2).to(torch.uint8).view(-1, HALF**2), labels=whole.labels)
 
 
 def _find(folder: Path, name: str) -> Path:

@@ -6,12 +6,15 @@ A task is code that each machine's owner installed; a run's manifest names it an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from ..algorithms.options import OptionValue
 
 Indices = npt.NDArray[np.int64]
 
@@ -30,6 +33,8 @@ class Task(ABC):
     """Built once per process by `tasks.build_task`, which calls the class with `options=...` and `data=...`."""
 
     name: ClassVar[str]
+    for_devices: ClassVar[Mapping[str, OptionValue]] = {}
+    """Options that a run takes, where its owner names none, when devices that only do forward passes take part."""
 
     @property
     @abstractmethod

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import random
 import signal
@@ -17,9 +16,12 @@ from ...protocol.errors import UsageError
 from ..daemon import Device
 from ..data import DeviceData, load_data
 from ..folder import DeviceFolder
+from ..memory import give_back
 from ..network.client import EdgeNetwork
 from ..rules import load_rules
 from ..sensors import LinuxSensors
+
+REST_S = 1.0
 
 
 def run(folder: Path, *, data: str | None, json_output: bool, lifeline: bool) -> None:
@@ -49,7 +51,7 @@ async def _run(folder: DeviceFolder, data: DeviceData, lifeline: bool) -> dict[s
         rules=load_rules(folder.rules),
         sensors=LinuxSensors(_minute_of_day),
         entropy=random.Random(),
-        on_idle=_give_memory_back,
+        on_idle=_Rest(),
     )
     work = asyncio.create_task(device.run())
     loop = asyncio.get_running_loop()
@@ -74,10 +76,16 @@ def _data(folder: DeviceFolder, source: str | None) -> DeviceData:
     raise UsageError(f"no samples: put inputs.npy and labels.npy into {folder.path / 'data'}, or name them with --data")
 
 
-def _give_memory_back() -> None:
-    """Let the C library return what was freed to the system, where it can (glibc)."""
-    with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+class _Rest:
+    """Gives memory back once there has been nothing to do for a moment: not between quick rounds."""
+
+    def __init__(self) -> None:
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __call__(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(REST_S, give_back)
 
 
 def _minute_of_day() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ssl
 from dataclasses import dataclass
 
 from ...protocol.errors import BadSignature, PeerUnreachable, UsageError
@@ -42,6 +41,8 @@ async def fetch_certificate(host: str, port: int, *, timeout_s: float) -> bytes:
 
     Raises: PeerUnreachable.
     """
+    import ssl  # takes memory, and is seldom needed
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # what is fetched is compared with the pin by the caller

@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,10 +121,18 @@ class Fleet(Swarm):
 
 
 def settle_devices(
-    fleet: Fleet, folder: Path, *, n_devices: int, n_gateways: int, task: str, data: Path | None, seed: int
+    fleet: Fleet,
+    folder: Path,
+    *,
+    n_devices: int,
+    n_gateways: int,
+    task: str,
+    options: Mapping[str, Any],
+    data: Path | None,
+    seed: int,
 ) -> None:
     """Deal out samples, and make the first `n_gateways` daemons gateways with like shares of the devices."""
-    deal_out(folder / "data", task, data, n_devices, None, seed)
+    deal_out(folder / "data", task, data, n_devices, None, seed, options)
     for number in range(n_devices):
         gateway = fleet.children[number % n_gateways]
         home, samples = folder / "devices" / str(number), folder / "data" / f"{number}.npz"

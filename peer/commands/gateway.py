@@ -6,7 +6,9 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from ...tasks.classification import Classification
 from ..folder import PeerFolder
 from ..gateway.book import Book, issue_token, revoke
 from ..network.front import fresh_secret
-from .order import build
+from .order import build, for_devices
 
 HOME = "gateway"
 
@@ -72,13 +74,22 @@ def renew(folder: Path) -> None:
     print("new certificate: restart the gateway", file=sys.stderr)
 
 
-def deal_out(out: Path, task: str, data: Path | None, parts: int, alpha: float | None, seed: int) -> None:
+def deal_out(
+    out: Path,
+    task: str,
+    data: Path | None,
+    parts: int,
+    alpha: float | None,
+    seed: int,
+    options: Mapping[str, Any] | None = None,
+) -> None:
     """Write a task's training samples as one file for each of `parts` devices.
 
     Args:
+        options: of the task; None: those that suit devices.
         alpha: of a Dirichlet distribution over classes for each device; None: every device gets a like mixture.
     """
-    built = build(task, {}, data)
+    built = build(task, for_devices(task) if options is None else dict(options), data)
     if not isinstance(built, Classification):
         raise UsageError(f"task {task!r} has no labelled samples to deal out")
     inputs, labels = built.train.inputs.numpy(), built.train.labels.numpy()

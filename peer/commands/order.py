@@ -41,6 +41,11 @@ def build(name: str, options: dict[str, Any], data: Path | None) -> Task:
         raise UsageError(str(error)) from None
 
 
+def for_devices(task: str) -> dict[str, Any]:
+    """The options that suit devices best; users' own tasks choose for themselves."""
+    return dict(TASKS[task].for_devices) if task in TASKS else {}
+
+
 def manifest_for(order: Order, *, created: str, start_peers: int, policy: str) -> tuple[Manifest, Task]:
     """Raises UsageError for whatever does not exist or does not fit."""
     if order.method not in METHODS and ":" not in order.method:
@@ -52,8 +57,10 @@ def manifest_for(order: Order, *, created: str, start_peers: int, policy: str) -
         check_members(order.method, method_options, start_peers)
     except (OptionError, NoSuchMethod) as error:
         raise UsageError(str(error)) from None
-    task = build(order.task, task_options, order.data)
     method = method_class(order.method)
+    if method.for_devices:
+        task_options = {**for_devices(order.task), **task_options}
+    task = build(order.task, task_options, order.data)
     defaults: dict[str, dict[str, Any]] = {
         "run": {"name": order.task.replace(":", "."), "seed": order.seed, "steps": order.steps, "created": created},
         "task": {"name": order.task, "fingerprint": task.fingerprint(), "options": task_options},

@@ -102,7 +102,8 @@ def _swarm(order: Order, plan: Plan, extra: list[str]) -> Swarm:
         plan.folder,
         n_devices=order.devices,
         n_gateways=order.gateways,
-        task=order.task,
+        task=plan.manifest.manifest.task.name,
+        options=plan.manifest.manifest.task.options,
         data=order.data,
         seed=order.seed,
     )

@@ -76,6 +76,15 @@ def test_batch_follows_from_the_seed() -> None:
     assert len(data.batch(100, seed=b"a")) == 6
 
 
+def test_bytes_stand_for_fractions_of_one() -> None:
+    pixels = np.array([[0, 51, 255], [255, 102, 0]], np.uint8)
+
+    batch = DeviceData(inputs=pixels, labels=LABELS[:2]).batch(2, seed=b"a")
+
+    assert batch.inputs.dtype == np.float32
+    assert batch.inputs.tobytes() == (pixels.astype(np.float32) / np.float32(255)).tobytes()
+
+
 def test_samples_of_another_task_are_refused() -> None:
     data = DeviceData(inputs=INPUTS, labels=LABELS)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gossamer.tasks import BadData, MissingData, build_task, shard
-from gossamer.tasks.fashion import DEBIAN_DIR
+from gossamer.tasks.fashion import DEBIAN_DIR, Fashion
 from gossamer.tasks.idx import read_idx
 
 
@@ -46,6 +46,22 @@ def test_it_learns_from_a_folder_of_idx_files(tmp_path: Path, compressed: bool) 
     accuracy = task.evaluate(model).accuracy
     assert accuracy is not None
     assert 0 <= accuracy <= 1
+
+
+def test_mlp_sees_rounded_means_of_two_by_two_pixels(tmp_path: Path) -> None:
+    _write_data(tmp_path, compressed=False)
+    images = np.zeros((10, 28, 28), np.uint8)
+    images[:, :2, :2] = [[10, 11], [11, 11]]  # 10.75
+    images[:, 27, 26:] = [1, 1]  # a half, upwards
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(_idx(images))
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(_idx(np.arange(10, dtype=np.uint8)))
+
+    task = build_task("fashion", Fashion.for_devices, data=tmp_path)
+    assert isinstance(task, Fashion)
+
+    picture = task.held_out.inputs[3]
+    assert (picture[0], picture[1], picture[195]) == (11, 0, 1)
+    assert sum(p.numel() for p in task.build_model(0).parameters()) == 196 * 32 + 32 + 32 * 10 + 10
 
 
 def test_compressed_or_not_the_fingerprint_is_the_same(tmp_path: Path) -> None:
