@@ -17,14 +17,14 @@ PROGRESS := awk -v tty="$$([ -t 2 ] && echo 1 || echo 0)" '\
 	/^Installing collected/ { if (tty) printf "\r\033[K" > "/dev/stderr"; if (n) print "  unpacking " n " packages ..." > "/dev/stderr" } \
 	{ fflush("/dev/stderr") }'
 
-.PHONY: help install demo test check format bench bench-kernels storms proto clean distclean
+.PHONY: help install demo test check format bench bench-kernels bench-methods storms proto clean distclean
 
 help:
 	@echo "make demo    install and train a small language model with four daemons on this machine"
 	@echo "make test    make check, then every test"
 	@echo "make check   ruff, mypy, import-linter"
 	@echo "make format  let ruff put the code in order"
-	@echo "make bench   run the benchmarks; make bench-kernels only that of the mathematics"
+	@echo "make bench   run the benchmarks; make bench-kernels or bench-methods only those"
 	@echo "make storms  a thousand simulated runs under random faults (SEEDS=A..B); for the night"
 	@echo "make proto   compile protocol/*.proto"
 	@echo "make clean   remove what tools left; make distclean removes .venv too"
@@ -57,10 +57,10 @@ format: install
 	@$(BIN)/ruff format .
 
 bench: install
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@for file in benchmarks/bench_*.py; do name=$$(basename "$$file" .py); echo "== $$name"; $(BIN)/python -m "benchmarks.$$name"; done
 
-bench-kernels: install
-	@$(BIN)/python benchmarks/bench_kernels.py
+bench-kernels bench-methods: bench-%: install
+	@$(BIN)/python -m benchmarks.bench_$*
 
 SEEDS ?= 0..999
 storms: install

@@ -1,6 +1,6 @@
 """How fast robust rules are, beside what numpy and torch offer for the same, in one run on one thread.
 
-    python benchmarks/bench_aggregates.py [--dim 4000000] [--peers 5 16]
+    python -m benchmarks.bench_aggregates [--dim 4000000] [--peers 5 16]
 
 The least of three processor times: what else the machine does hardly counts. Peak memory is what a rule allocates
 besides its input and its result, per element of one vector.

@@ -1,6 +1,6 @@
 """The kernels of `algorithms` beside straightforward code and beside floors, on one thread, both sides in one run.
 
-    python benchmarks/bench_kernels.py [--rounds 15] [--only demo|terngrad|codecs]
+    python -m benchmarks.bench_kernels [--rounds 15] [--only demo|terngrad|codecs]
 
 Sides take turns. Times are the thread's CPU time, which other work on the machine disturbs least; medians, with the
 fastest in brackets. Memory is shared all the same: on a busy machine look at the ratios.

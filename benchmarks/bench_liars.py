@@ -1,7 +1,7 @@
 """What one liar among five peers does to training, under every rule.
 
-    python benchmarks/bench_liars.py [--task digits|chars] [--steps 1000] [--only demo/reject,...] [--json liars.json]
-    python benchmarks/bench_liars.py --show liars.json [more.json]
+    python -m benchmarks.bench_liars [--task digits|chars] [--steps 1000] [--only demo/reject,...] [--json liars.json]
+    python -m benchmarks.bench_liars --show liars.json [more.json]
 
 Five replicas in one process train a small network (digits) or a small character GPT (chars); the arithmetic is that of
 daemons, without their network. Peer 4 lies in every round:

@@ -1,6 +1,6 @@
 """Wall time to a given loss on slow links: real daemons in network namespaces, every link shaped in both directions.
 
-    sudo python benchmarks/bench_links.py [--mbit 10 100] [--target 2.3] [--steps 400]
+    sudo python -m benchmarks.bench_links [--mbit 10 100] [--target 2.3] [--steps 400]
 
 Each method trains `chars` (a small one) with four daemons until its held-out loss is at the target. The clock starts
 with the first local step and includes everything: training, rounds, evaluation. Prints a table; writes OUT.json and a

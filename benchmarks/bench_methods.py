@@ -1,6 +1,6 @@
 """What each communication method buys: every arm at the same number of samples, each with its own best learning rate.
 
-    python benchmarks/bench_methods.py [--task chars fashion] [--size small] [--arms demo-8bit ...] [--jobs 2]
+    python -m benchmarks.bench_methods [--task chars fashion] [--size small] [--arms demo-8bit ...] [--jobs 2]
 
 Four peers run the daemons' own code in the simulated world: the same arithmetic as four processes, in one. Each arm is
 swept over learning rates with seed 0 (the grid grows while its best is at an edge), its two best rates are run with two

@@ -1,6 +1,6 @@
 """What rounded state downloads save, and what they cost: a replica whose state is rounded every so many steps.
 
-    python benchmarks/bench_rounding.py [--task chars] [--steps 300] [--every 25]
+    python -m benchmarks.bench_rounding [--task chars] [--steps 300] [--every 25]
 
 `[group] snapshot_codec` has all replicas round their state whenever a copy is taken for newcomers. One replica trains
 alone here (the arithmetic is that of a group of one), rounded every `--every` steps, as if somebody joined so often.

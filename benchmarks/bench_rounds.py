@@ -1,7 +1,7 @@
 """What a step costs without training: our daemons' rounds beside hivemind's averager, in one run.
 
-    python benchmarks/bench_rounds.py [--blocks 3] [--rounds 10] [--json]
-    python benchmarks/bench_rounds.py --codecs    ours alone, dense, in fp32, bf16 and int8 by turns
+    python -m benchmarks.bench_rounds [--blocks 3] [--rounds 10] [--json]
+    python -m benchmarks.bench_rounds --codecs    ours alone, dense, in fp32, bf16 and int8 by turns
 
 Both sides are four processes on this machine with one thread for mathematics each. They take turns, block by block, so
 that whatever else the machine does falls on both. A round is timed from the moment that all four are ready until the

@@ -1,6 +1,6 @@
 """How fast the simulated world is: messages a second through latency, jitter, loss and exactly shared lines.
 
-    python benchmarks/bench_simulator.py [--seconds 3] [--profile]
+    python -m benchmarks.bench_simulator [--seconds 3] [--profile]
 
 Every peer keeps 1 to 4 requests of its own under way, each to a random other peer, of 200 bytes to 20 kB, and begins
 the next when one is over. Two workloads: `stream`, requests of 16 chunks that are answered in 16 (bulk transfers), and

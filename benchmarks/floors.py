@@ -1,6 +1,6 @@
 """What this machine could do at best: memory, SHA-256, and bytes over gRPC with TLS between processes.
 
-    python benchmarks/floors.py
+    python -m benchmarks.floors
 
 `loopback_tls` is a ring of processes, each of which streams to the next in chunks of 1 MiB and does nothing with what
 it gets: all that an exchange of so many bytes could cost if agreeing, adding and hashing were free.
