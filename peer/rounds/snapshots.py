@@ -14,7 +14,7 @@ from ...protocol.identity import PeerId
 from ...protocol.network import Network
 from ...protocol.wire import parse
 from .decision import HASH_BYTES
-from .roster import Roster
+from .roster import WHOLE, Roster
 
 CHUNK_BYTES = 256 << 10
 KEEP_S = 300.0
@@ -33,20 +33,25 @@ class Standing:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of one standing as bytes; `standing.digest` is their SHA-256."""
+    """The state of one standing as bytes: the whole model's, whose SHA-256 is `standing.digest`, or one stage's."""
 
     standing: Standing
     data: bytes
     taken_s: float
+    digest: bytes
+    """SHA-256 of the data."""
+    stage: int = WHOLE
 
     def info(self) -> pb.SnapshotInfo:
         return pb.SnapshotInfo(
             lineage=self.standing.lineage,
             round=self.standing.index,
-            digest=self.standing.digest,
+            digest=self.digest,
             length=len(self.data),
             chunks=chunk_hashes(self.data, CHUNK_BYTES),
             roster=self.standing.roster.to_wire(),
+            base=self.standing.digest if self.stage != WHOLE else b"",
+            stage=self.stage + 1,
         )
 
 
@@ -56,9 +61,10 @@ class Shelf:
     def __init__(self) -> None:
         self._snapshots: list[Snapshot] = []
 
-    def add(self, standing: Standing, data: bytes) -> None:
+    def add(self, standing: Standing, data: bytes, *, stage: int = WHOLE) -> None:
         taken_s = asyncio.get_running_loop().time()
-        self._snapshots = [*self._snapshots, Snapshot(standing, data, taken_s)][-2:]
+        digest = standing.digest if stage == WHOLE else hashlib.sha256(data).digest()
+        self._snapshots = [*self._snapshots, Snapshot(standing, data, taken_s, digest, stage)][-2:]
 
     def newest(self, lineage: bytes, first_round: int | None, index: int) -> Snapshot | None:
         """The newest one from which the kept rounds lead on to now. Drops what is too old."""
@@ -75,7 +81,7 @@ class Shelf:
     def chunk(self, digest: bytes, index: int) -> bytes:
         """Raises StaleRound, InvalidMessage."""
         for snapshot in self._snapshots:
-            if snapshot.standing.digest == digest:
+            if snapshot.digest == digest:
                 start = index * CHUNK_BYTES
                 if start >= len(snapshot.data):
                     raise InvalidMessage(f"chunk {index} of a snapshot with {len(snapshot.data)} bytes: ask for less")
@@ -91,6 +97,8 @@ class Offer:
     standing: Standing
     length: int
     chunks: tuple[bytes, ...]
+    digest: bytes
+    """SHA-256 of the whole."""
 
 
 def read_info(donor: PeerId, data: bytes, state_bytes: int) -> Offer:
@@ -105,7 +113,7 @@ def read_info(donor: PeerId, data: bytes, state_bytes: int) -> Offer:
     standing = Standing(
         lineage=info.lineage, index=info.round, roster=Roster.from_wire(info.roster), digest=info.digest
     )
-    return Offer(donor, standing, info.length, tuple(info.chunks))
+    return Offer(donor, standing, info.length, tuple(info.chunks), info.digest)
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,7 @@ async def download(network: Network, offers: Sequence[Offer]) -> Downloaded:
     async def draw_from(donor: PeerId) -> None:
         while wanted:
             index = wanted.pop(0)
-            request = pb.ChunkRequest(digest=first.standing.digest, index=index).SerializeToString()
+            request = pb.ChunkRequest(digest=first.digest, index=index).SerializeToString()
             try:
                 parts.accept(index, await network.call(donor, "sync/chunk", request, timeout_s=30.0))
             except GossamerError:
@@ -147,6 +155,6 @@ async def download(network: Network, offers: Sequence[Offer]) -> Downloaded:
     if parts.missing():
         raise PeerUnreachable(f"no donor was left with {len(parts.missing())} chunks of the state missing: trying anew")
     data = parts.result()
-    if hashlib.sha256(data).digest() != first.standing.digest:
+    if hashlib.sha256(data).digest() != first.digest:
         raise ChecksumMismatch(f"the state described by {first.donor} does not match its digest: trying another donor")
     return Downloaded(data, tuple(served))
