@@ -53,11 +53,12 @@ class Spirals(Staged):
     def output_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(outputs, targets)
 
-    @torch.no_grad()
-    def evaluate(self, model: nn.Module) -> Evaluation:
-        logits = model(self._held_out_points)
-        right = (logits.argmax(1) == self._held_out_labels).float().mean()
-        return Evaluation(loss=float(F.cross_entropy(logits, self._held_out_labels)), accuracy=float(right))
+    def held_out_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._held_out_points, self._held_out_labels
+
+    def judge(self, outputs: torch.Tensor, targets: torch.Tensor) -> Evaluation:
+        right = (outputs.argmax(1) == targets).float().mean()
+        return Evaluation(loss=float(self.output_loss(outputs, targets)), accuracy=float(right))
 
     def fingerprint(self) -> str:
         # The points follow from the source and the options; their last bits may differ between machines.

@@ -38,6 +38,51 @@ class Joined:
     round: int
     roster: tuple[str, ...]
     lineage: str
+    stages: tuple[int, ...] = ()
+    """Of a pipeline: what each of the roster serves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """This peer serves a stage of a pipeline from now on."""
+
+    kind: ClassVar[str] = "settled"
+    stage: int
+    n_stages: int
+    step: int
+    """Updates behind the stage's weights."""
+    how: str
+    """Who chose the stage, and where its state is from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPassed:
+    """A pipeline's round is over. Counters are of this peer and this round alone; `counted` is alike for all."""
+
+    kind: ClassVar[str] = "step_passed"
+    round: int
+    step: int
+    """Updates when the round had ended."""
+    stage: int
+    counted: int
+    """Microbatches that the update counts, once at each stage; 0 if the round failed."""
+    expected: int
+    """Microbatches of a step."""
+    forward_passes: int
+    backward_passes: int
+    n_waiting_max: int
+    """The longest that this replica's queue was."""
+    rerouted: int
+    """Passes that this peer as a trainer had to ask for again, elsewhere."""
+    mended: int
+    """Gradients that were passed once more since who held them had died."""
+    duplicates_refused: int
+    """Gradients that were sent to this replica again, and added nothing."""
+    discarded: int
+    """Gradients held here that the step did not count: another replica, or another take, did."""
+    busy_s: float
+    """In which this peer computed."""
+    duration_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +239,8 @@ class Ended:
 Event = (
     Started
     | Joined
+    | Settled
+    | StepPassed
     | Trained
     | RoundEnded
     | Evaluated

@@ -13,7 +13,7 @@ from ..protocol.errors import DiskFull, NoCheckpoint, StateError, disk_error
 from ..protocol.identity import Identity, parse_peer_id
 from ..protocol.manifest import SignedManifest, parse
 from .checkpoints import Checkpoint, Loaded, load_newest
-from .rounds.roster import Member, Roster
+from .rounds.roster import WHOLE, Member, Roster
 from .rounds.snapshots import Standing
 
 
@@ -89,7 +89,7 @@ def standing_to_record(standing: Standing, *, stopped: bool) -> dict[str, Any]:
         "lineage": standing.lineage.hex(),
         "round": standing.index,
         "digest": standing.digest.hex(),
-        "roster": [[member.peer, member.incarnation] for member in standing.roster.members],
+        "roster": [[one.peer, one.incarnation, one.stage, one.trains] for one in standing.roster.members],
         "stopped": stopped,
     }
 
@@ -102,7 +102,7 @@ def standing_of(checkpoint: Checkpoint) -> Standing:
 def standing_from_record(record: Mapping[str, Any]) -> Standing:
     """What `standing_to_record` wrote down. Raises StateError."""
     try:
-        members = [Member(parse_peer_id(str(peer)), int(life)) for peer, life in record["roster"]]
+        members = [_member_of(*entry) for entry in record["roster"]]
         return Standing(
             lineage=bytes.fromhex(record["lineage"]),
             index=int(record["round"]),
@@ -111,3 +111,7 @@ def standing_from_record(record: Mapping[str, Any]) -> Standing:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StateError(f"a standing's record is incomplete ({error}): use an older one or a new folder") from None
+
+
+def _member_of(peer: str, incarnation: int, stage: int = WHOLE, trains: bool = True) -> Member:
+    return Member(parse_peer_id(str(peer)), int(incarnation), int(stage), bool(trains))

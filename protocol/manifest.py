@@ -172,6 +172,16 @@ class Group(_Table):
         return self.on_split == "fork" or (self.on_split == "auto" and n_roster <= 2)
 
 
+class Pipeline(_Table):
+    """How the model is cut. One stage: every peer holds all of it."""
+
+    stages: int = Field(default=1, ge=1, le=64)
+    microbatches: int = Field(default=8, ge=1, le=4096)
+    """Of a step, in all; each of `data.batch_size` samples, whoever is there."""
+    activations: Literal["int8", "fp16", "none"] = "int8"
+    """How tensors travel between stages."""
+
+
 class AdmissionPolicy(_Table):
     """Who may take part."""
 
@@ -197,6 +207,7 @@ class Manifest(_Table):
     schedule: Schedule
     data: Data
     group: Group = Field(default_factory=Group)
+    pipeline: Pipeline = Field(default_factory=Pipeline)
     admission: AdmissionPolicy = Field(default_factory=AdmissionPolicy)
     limits: Limits = Field(default_factory=Limits)
 

@@ -7,12 +7,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Member(_message.Message):
-    __slots__ = ("peer", "incarnation")
+    __slots__ = ("peer", "incarnation", "stage", "replica_only")
     PEER_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_ONLY_FIELD_NUMBER: _ClassVar[int]
     peer: str
     incarnation: int
-    def __init__(self, peer: _Optional[str] = ..., incarnation: _Optional[int] = ...) -> None: ...
+    stage: int
+    replica_only: bool
+    def __init__(self, peer: _Optional[str] = ..., incarnation: _Optional[int] = ..., stage: _Optional[int] = ..., replica_only: _Optional[bool] = ...) -> None: ...
 
 class Roster(_message.Message):
     __slots__ = ("members",)
@@ -37,7 +41,7 @@ class Exclusion(_message.Message):
     def __init__(self, slot: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("lineage", "round", "base", "contributors", "items", "excluded", "removed", "added", "stop", "snapshot")
+    __slots__ = ("lineage", "round", "base", "contributors", "items", "excluded", "removed", "added", "stop", "snapshot", "counts", "stage_digests")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +52,8 @@ class Decision(_message.Message):
     ADDED_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    STAGE_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     base: bytes
@@ -58,7 +64,29 @@ class Decision(_message.Message):
     added: _containers.RepeatedCompositeFieldContainer[Member]
     stop: bool
     snapshot: bool
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ..., contributors: _Optional[_Iterable[int]] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., excluded: _Optional[_Iterable[_Union[Exclusion, _Mapping]]] = ..., removed: _Optional[_Iterable[int]] = ..., added: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., stop: _Optional[bool] = ..., snapshot: _Optional[bool] = ...) -> None: ...
+    counts: _containers.RepeatedCompositeFieldContainer[Count]
+    stage_digests: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ..., contributors: _Optional[_Iterable[int]] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., excluded: _Optional[_Iterable[_Union[Exclusion, _Mapping]]] = ..., removed: _Optional[_Iterable[int]] = ..., added: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., stop: _Optional[bool] = ..., snapshot: _Optional[bool] = ..., counts: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., stage_digests: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Route(_message.Message):
+    __slots__ = ("index", "slots", "takes")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    TAKES_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    slots: _containers.RepeatedScalarFieldContainer[int]
+    takes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, index: _Optional[int] = ..., slots: _Optional[_Iterable[int]] = ..., takes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Count(_message.Message):
+    __slots__ = ("slot", "indices", "takes")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    TAKES_FIELD_NUMBER: _ClassVar[int]
+    slot: int
+    indices: _containers.RepeatedScalarFieldContainer[int]
+    takes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, slot: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., takes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Vote(_message.Message):
     __slots__ = ("slot", "signature")
@@ -105,16 +133,18 @@ class SignedGenesis(_message.Message):
     def __init__(self, genesis: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class OfferHeader(_message.Message):
-    __slots__ = ("lineage", "round", "base", "item")
+    __slots__ = ("lineage", "round", "base", "item", "attempt")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     ITEM_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     base: bytes
     item: Item
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ..., item: _Optional[_Union[Item, _Mapping]] = ...) -> None: ...
+    attempt: int
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ..., item: _Optional[_Union[Item, _Mapping]] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Offer(_message.Message):
     __slots__ = ("header", "signature", "payload")
@@ -127,7 +157,7 @@ class Offer(_message.Message):
     def __init__(self, header: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Hold(_message.Message):
-    __slots__ = ("lineage", "round", "ballot", "base", "items", "ready", "attempt", "leaving", "refused", "lost", "bytes_per_s")
+    __slots__ = ("lineage", "round", "ballot", "base", "items", "ready", "attempt", "leaving", "refused", "lost", "bytes_per_s", "routes", "state")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BALLOT_FIELD_NUMBER: _ClassVar[int]
@@ -139,6 +169,8 @@ class Hold(_message.Message):
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
     BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     ballot: int
@@ -150,7 +182,9 @@ class Hold(_message.Message):
     refused: _containers.RepeatedScalarFieldContainer[int]
     lost: _containers.RepeatedScalarFieldContainer[int]
     bytes_per_s: float
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., ballot: _Optional[int] = ..., base: _Optional[bytes] = ..., items: _Optional[_Iterable[_Union[HeldItem, _Mapping]]] = ..., ready: _Optional[bool] = ..., attempt: _Optional[int] = ..., leaving: _Optional[bool] = ..., refused: _Optional[_Iterable[int]] = ..., lost: _Optional[_Iterable[int]] = ..., bytes_per_s: _Optional[float] = ...) -> None: ...
+    routes: _containers.RepeatedCompositeFieldContainer[Route]
+    state: bytes
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., ballot: _Optional[int] = ..., base: _Optional[bytes] = ..., items: _Optional[_Iterable[_Union[HeldItem, _Mapping]]] = ..., ready: _Optional[bool] = ..., attempt: _Optional[int] = ..., leaving: _Optional[bool] = ..., refused: _Optional[_Iterable[int]] = ..., lost: _Optional[_Iterable[int]] = ..., bytes_per_s: _Optional[float] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., state: _Optional[bytes] = ...) -> None: ...
 
 class HeldItem(_message.Message):
     __slots__ = ("key", "item")
@@ -327,7 +361,7 @@ class JoinRequest(_message.Message):
     def __init__(self, member: _Optional[_Union[Member, _Mapping]] = ..., lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ...) -> None: ...
 
 class SnapshotInfo(_message.Message):
-    __slots__ = ("lineage", "round", "digest", "length", "chunks", "roster", "hash", "rounded")
+    __slots__ = ("lineage", "round", "digest", "length", "chunks", "roster", "hash", "rounded", "stage")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -336,6 +370,7 @@ class SnapshotInfo(_message.Message):
     ROSTER_FIELD_NUMBER: _ClassVar[int]
     HASH_FIELD_NUMBER: _ClassVar[int]
     ROUNDED_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     digest: bytes
@@ -344,7 +379,8 @@ class SnapshotInfo(_message.Message):
     roster: Roster
     hash: bytes
     rounded: bool
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., digest: _Optional[bytes] = ..., length: _Optional[int] = ..., chunks: _Optional[_Iterable[bytes]] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., hash: _Optional[bytes] = ..., rounded: _Optional[bool] = ...) -> None: ...
+    stage: int
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., digest: _Optional[bytes] = ..., length: _Optional[int] = ..., chunks: _Optional[_Iterable[bytes]] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., hash: _Optional[bytes] = ..., rounded: _Optional[bool] = ..., stage: _Optional[int] = ...) -> None: ...
 
 class SnapshotRequest(_message.Message):
     __slots__ = ("lineage", "digest")

@@ -17,7 +17,7 @@ from .errors import BadData
 from .fingerprint import fingerprint
 from .layers import Layer
 from .staged import Staged
-from .task import Evaluation, Indices
+from .task import Indices
 
 HELD_OUT_FRACTION: Final = 0.1
 N_EVALUATION_WINDOWS: Final = 64
@@ -89,13 +89,12 @@ class Chars(Staged):
     def output_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
 
-    @torch.no_grad()
-    def evaluate(self, model: torch.nn.Module) -> Evaluation:
+    def held_out_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         n_windows = min(N_EVALUATION_WINDOWS, (len(self._held_out) - 1) // self._options.context)
         last = len(self._held_out) - self._options.context - 1
         starts = torch.from_numpy(np.linspace(0, last, n_windows).astype(np.int64))
         windows = self._windows(self._held_out, starts)
-        return Evaluation(loss=float(self.output_loss(model(windows[:, :-1]), windows[:, 1:])))
+        return windows[:, :-1], windows[:, 1:]
 
     def fingerprint(self) -> str:
         sources = (Chars, Staged, gpt.GPT, initialise.build_initialised, text.Corpus)

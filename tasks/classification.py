@@ -50,12 +50,12 @@ class Classification(Staged):
     def output_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(outputs, targets)
 
-    @torch.no_grad()
-    def evaluate(self, model: torch.nn.Module) -> Evaluation:
-        logits = model(_as_float(self.held_out.inputs))
-        right = logits.argmax(1) == self.held_out.labels
-        loss = self.output_loss(logits, self.held_out.labels)
-        return Evaluation(loss=float(loss), accuracy=float(right.float().mean()))
+    def held_out_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return _as_float(self.held_out.inputs), self.held_out.labels
+
+    def judge(self, outputs: torch.Tensor, targets: torch.Tensor) -> Evaluation:
+        right = outputs.argmax(1) == targets
+        return Evaluation(loss=float(self.output_loss(outputs, targets)), accuracy=float(right.float().mean()))
 
 
 def _as_float(inputs: torch.Tensor) -> torch.Tensor:

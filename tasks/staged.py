@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .layers import Layer, layers_of_sequential
-from .task import Indices, Task
+from .task import Evaluation, Indices, Task
 
 
 class Staged(Task):
@@ -34,6 +34,19 @@ class Staged(Task):
 
     def loss(self, model: nn.Module, indices: Indices) -> torch.Tensor:
         return self.output_loss(model(self.inputs(indices)), self.targets(indices))
+
+    @abstractmethod
+    def held_out_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the model is given for the held-out samples, [n, ...], and what its output is compared with."""
+
+    def judge(self, outputs: torch.Tensor, targets: torch.Tensor) -> Evaluation:
+        """How good these outputs are, without gradients: a mean over the samples."""
+        return Evaluation(loss=float(self.output_loss(outputs, targets)))
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> Evaluation:
+        inputs, targets = self.held_out_batch()
+        return self.judge(model(inputs), targets)
 
     def layers(self, model: nn.Module) -> tuple[Layer, ...]:
         """The chain that the model is: each layer's output is the next one's input.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from ...protocol import rounds_pb2 as pb
@@ -173,14 +173,15 @@ class CatchUp:
 
     # -- payloads --------------------------------------------------------------------------------
 
-    async def collect(self, committed: Committed) -> list[Data] | None:
-        """The bytes of a decision's items, in order; None if nobody has them any more."""
+    async def collect(self, committed: Committed, wanted: Sequence[Item]) -> list[Data] | None:
+        """The bytes of some of a decision's items, in order; None if nobody has them any more."""
 
-        async def get(position: int, item: Item) -> Data | None:
+        async def get(item: Item) -> Data | None:
             held = self._held(item)
-            return held if held is not None else await self._fetch(committed, position, item)
+            return held if held is not None else await self._fetch(committed, decided.index(item), item)
 
-        items = await asyncio.gather(*(get(position, item) for position, item in enumerate(committed.decision.items)))
+        decided = committed.decision.items
+        items = await asyncio.gather(*(get(item) for item in wanted))
         found = [item for item in items if item is not None]
         return found if len(found) == len(items) else None
 

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import BadSignature, InvalidMessage
 from ...protocol.identity import Identity, verify
+from .counts import Count
 from .roster import Member, Roster
 
 HASH_BYTES = 32
@@ -62,11 +63,15 @@ class Decision:
     added: tuple[Member, ...] = ()
     stop: bool = False
     snapshot: bool = False
+    counts: tuple[Count, ...] = ()
+    """Of a pipeline: what the item of each contributor sums."""
+    stage_digests: tuple[bytes, ...] = ()
+    """Of a pipeline: of each stage's state before the round."""
 
     def next_roster(self, roster: Roster) -> Roster:
         """The roster of the next round. After a stop: everybody again, each in its next life."""
         if self.stop:
-            return Roster(tuple(Member(member.peer, member.incarnation + 1) for member in roster.members))
+            return Roster(tuple(member.reborn() for member in roster.members))
         return roster.changed(self.removed, self.added)
 
     def encode(self) -> bytes:
@@ -81,6 +86,8 @@ class Decision:
             added=[member.to_wire() for member in self.added],
             stop=self.stop,
             snapshot=self.snapshot,
+            counts=[count.to_wire() for count in self.counts],
+            stage_digests=self.stage_digests,
         ).SerializeToString(deterministic=True)
 
     @classmethod
@@ -103,6 +110,8 @@ class Decision:
             added=tuple(Member.from_wire(member) for member in message.added),
             stop=message.stop,
             snapshot=message.snapshot,
+            counts=tuple(Count.from_wire(count) for count in message.counts),
+            stage_digests=tuple(message.stage_digests[:PARTS_MAX]),
         )
         decision._check(roster)
         return decision
@@ -115,6 +124,10 @@ class Decision:
             raise InvalidMessage("a decision with a malformed lineage, base digest or item list")
         if bool(self.contributors) != bool(self.items):
             raise InvalidMessage("a decision must name both contributors and items, or neither")
+        if self.counts and tuple(count.slot for count in self.counts) != self.contributors:
+            raise InvalidMessage("a decision whose contributors are not those that count microbatches")
+        if self.counts and len(self.items) != len(self.counts):
+            raise InvalidMessage("a decision that does not name one item for each of its contributors")
         if len(self.removed) == len(roster) and not self.added:
             raise InvalidMessage("a decision that leaves nobody in the roster: it should have been a stop")
         self.next_roster(roster)

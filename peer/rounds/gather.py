@@ -52,11 +52,17 @@ class Gather(Transfer):
         place = self._round.place
         item = self._offered = Item.of(payload)
         self._keep(place.slot, item, payload)
-        header = pb.OfferHeader(lineage=place.lineage, round=place.index, base=place.base, item=item.to_wire())
+        header = pb.OfferHeader(
+            lineage=place.lineage, round=place.index, base=place.base, item=item.to_wire(), attempt=self.attempt
+        )
         signed = header.SerializeToString()
         signature = self._round.identity.sign(OFFER_DOMAIN, signed)
-        for slot in place.others:
+        for slot in self.mates():
             self._round.spawn(self._push(slot, pb.Offer(header=signed, signature=signature), payload))
+
+    def mates(self) -> Sequence[int]:
+        """Who gets what I offer."""
+        return self._round.place.others
 
     async def _push(self, slot: int, offer: pb.Offer, payload: bytes) -> None:
         """Send until it has arrived; a refusal ends it, silence does not."""
@@ -93,9 +99,14 @@ class Gather(Transfer):
             raise MessageTooLarge(
                 f"{peer} offers {item.length} bytes; the run allows {self._round.rules.payload_bytes_max}"
             )
-        if slot in self._held and self._held[slot] != item:
-            raise InvalidMessage(f"{peer} offers two different contributions in round {place.index}: second refused")
+        self._admit(slot, item, header.attempt)
         return item
+
+    def _admit(self, slot: int, item: Item, attempt: int) -> None:
+        """Refuse what stands against an offer that is here already. Raises InvalidMessage."""
+        peer, index = self._round.place.roster.members[slot].peer, self._round.place.index
+        if slot in self._held and self._held[slot] != item:
+            raise InvalidMessage(f"{peer} offers two different contributions in round {index}: second refused")
 
     def receive(self, slot: int, item: Item, payload: bytes) -> None:
         """Take in an offer's bytes. Raises ChecksumMismatch, BadContribution."""

@@ -29,10 +29,10 @@ from .patience import Patience
 from .place import Place, Rules
 from .reduce import Reduce
 from .reducing import Units
-from .roster import Member, Roster
+from .roster import WHOLE, Member, Roster
 from .round import Round
 from .snapshots import Shelf, Standing
-from .transfer import Data, Proposal
+from .transfer import Data, Proposal, Transfer
 
 FAREWELL_S = 4.0
 
@@ -194,7 +194,7 @@ class Group:
         round_, slot = self.round, self.slot
         if round_ is not None and slot == round_.place.leader_of(committed.certificate.ballot):
             self._spread(committed)
-        items = await self.catch_up.collect(committed)
+        items = await self.catch_up.collect(committed, self.wanted(committed.decision, committed.roster))
         if items is None:
             return Ending.LOST
         try:
@@ -242,12 +242,14 @@ class Group:
             refused=self.delegate.refused,
             warn=self.delegate.warned,
         )
-        if self.replica.exchange is Exchange.GATHER:
-            round_.transfer = Gather(round_, self.replica.check)
-        else:
-            units = Units(self.replica.unit_bytes, self.replica.vector_length)
-            round_.transfer = Reduce(round_, units, self.replica.reduce, self.uplink)
+        round_.transfer = self._open_transfer(round_)
         return round_
+
+    def _open_transfer(self, round_: Round) -> Transfer:
+        if self.replica.exchange is Exchange.GATHER:
+            return Gather(round_, self.replica.check)
+        units = Units(self.replica.unit_bytes, self.replica.vector_length)
+        return Reduce(round_, units, self.replica.reduce, self.uplink)
 
     async def _contribute(self, round_: Round) -> None:
         """Nothing usable to contribute leaves this peer out of the round; any other failure ends the group."""
@@ -280,7 +282,8 @@ class Group:
         applied = await self._combine(decision, items, slot) if decision.contributors else None
         rounded = await self._round_off() if decision.snapshot and not decision.stop else None
         outcome = self._outcome(committed, applied, round_, collected_s, n_steps)
-        self.ledger.append(committed, {item.hash: data for item, data in zip(decision.items, items, strict=True)})
+        mine = self.wanted(decision, committed.roster)
+        self.ledger.append(committed, {item.hash: data for item, data in zip(mine, items, strict=True)})
         if round_ is not None:
             self.patience.learn(outcome, waited_s=round_.patience_s, n_steps=n_steps)
         self._learn_from(round_, outcome, n_steps)
@@ -288,6 +291,14 @@ class Group:
         if decision.snapshot and not decision.stop:
             await self._keep_copy(rounded)
         await self.delegate.concluded(outcome, self.roster)
+
+    def wanted(self, decision: Decision, roster: Roster) -> tuple[Item, ...]:
+        """The items that this member applies."""
+        return decision.items
+
+    def may_join(self, member: Member) -> bool:
+        """Whether a newcomer asks for a place that there is."""
+        return member.stage == WHOLE
 
     async def _combine(self, decision: Decision, items: Sequence[Data], slot: int | None) -> Applied | None:
         """Update the replica; None if the method cannot make an update of these contributions, on no replica then."""

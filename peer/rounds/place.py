@@ -8,6 +8,7 @@ from typing import Literal
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage
+from .counts import MICROBATCHES_MAX, Route
 from .decision import HASH_BYTES, LINEAGE_BYTES, PARTS_MAX, Item
 from .roster import PEERS_MAX, Roster
 
@@ -76,6 +77,10 @@ class Report:
     """Contributors of the plan that it cannot reach (reduce)."""
     bytes_per_s: float | None = None
     """How fast it can send, if it knows (reduce)."""
+    routes: tuple[Route, ...] = ()
+    """Its microbatches that are whole (pipelines)."""
+    state: bytes = b""
+    """Digest of its stage's state before the round (pipelines)."""
 
     @classmethod
     def from_wire(cls, message: pb.Hold) -> Report:
@@ -84,6 +89,8 @@ class Report:
         keys = [held.key for held in message.items]
         if len(set(keys)) != len(keys) or len(keys) > max(PEERS_MAX, PARTS_MAX):
             raise InvalidMessage(f"a hold report lists {len(keys)} items, some twice or too many")
+        if len(message.routes) > MICROBATCHES_MAX or len(message.state) not in (0, HASH_BYTES):
+            raise InvalidMessage("a hold report with too many routes, or a malformed digest of a stage")
         return cls(
             ballot=message.ballot,
             base=message.base,
@@ -94,4 +101,6 @@ class Report:
             refused=tuple(message.refused[:PEERS_MAX]),
             lost=tuple(message.lost[:PEERS_MAX]),
             bytes_per_s=message.bytes_per_s if 1.0 <= message.bytes_per_s <= RATE_MAX else None,
+            routes=tuple(Route.from_wire(route) for route in message.routes),
+            state=message.state,
         )

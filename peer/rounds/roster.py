@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage
 from ...protocol.identity import PeerId, parse_peer_id
 
 PEERS_MAX = 64
+STAGES_MAX = 64
+WHOLE = -1
+"""In place of a stage: the whole model."""
 
 
 @dataclass(frozen=True, order=True)
@@ -20,13 +23,29 @@ class Member:
 
     peer: PeerId
     incarnation: int
+    stage: int = WHOLE
+    """Of a pipeline, that it serves."""
+    trains: bool = True
+    """Whether it passes microbatches through the stages, besides serving one."""
 
     def to_wire(self) -> pb.Member:
-        return pb.Member(peer=self.peer, incarnation=self.incarnation)
+        return pb.Member(
+            peer=self.peer, incarnation=self.incarnation, stage=self.stage + 1, replica_only=not self.trains
+        )
 
     @classmethod
     def from_wire(cls, message: pb.Member) -> Member:
-        return cls(parse_peer_id(message.peer), message.incarnation)
+        if message.stage > STAGES_MAX:
+            raise InvalidMessage(f"a member that serves stage {message.stage - 1}: there are {STAGES_MAX} at most")
+        return cls(parse_peer_id(message.peer), message.incarnation, message.stage - 1, not message.replica_only)
+
+    def reborn(self) -> Member:
+        """In the next of its lives."""
+        return replace(self, incarnation=self.incarnation + 1)
+
+    def role(self) -> bytes:
+        """What a roster's hash says of its role in a pipeline; nothing for a whole model."""
+        return b"" if self.stage == WHOLE else struct.pack("<hB", self.stage, self.trains)
 
 
 @dataclass(frozen=True)
@@ -62,7 +81,7 @@ class Roster:
     def hash(self) -> bytes:
         digest = hashlib.sha256()
         for member in self.members:
-            digest.update(member.peer.encode() + b"\0" + struct.pack("<Q", member.incarnation))
+            digest.update(member.peer.encode() + b"\0" + struct.pack("<Q", member.incarnation) + member.role())
         return digest.digest()
 
     def leaders(self, lineage: bytes, round_index: int) -> tuple[int, ...]:

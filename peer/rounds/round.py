@@ -259,7 +259,7 @@ class Round:
     def hold(self) -> pb.Hold:
         """What I would report now."""
         held = self.transfer.held()
-        return pb.Hold(
+        hold = pb.Hold(
             lineage=self.place.lineage,
             round=self.place.index,
             ballot=self.ballot,
@@ -272,11 +272,13 @@ class Round:
             lost=self.transfer.lost,
             bytes_per_s=self.transfer.bytes_per_s or 0.0,
         )
+        self.transfer.complete_hold(hold)
+        return hold
 
     def _report(self) -> None:
         ready = self.transfer.offered is not None
         transfer = self.transfer
-        told = (tuple(transfer.held()), tuple(transfer.refused), tuple(transfer.lost))
+        told = (tuple(transfer.held()), tuple(transfer.refused), tuple(transfer.lost), transfer.news)
         news = (self.ballot, transfer.attempt, ready, *told, self.is_leaving())
         overdue = self._clock() >= self._report_due_s
         worth = self.is_leaving() or self.transfer.complete(self.live()) or self.elapsed_s >= self.patience_s
@@ -403,6 +405,7 @@ class Round:
             raise InvalidMessage(f"a proposal that starts from another state than round {self.place.index}: refused")
         if ballot == 0 and self.place.slot in decision.removed and not self.is_leaving():
             raise InvalidMessage(f"a proposal that removes {self.network.peer_id}, which is alive: refused")
+        self.transfer.refuse(decision)
         if not self.acceptor.accept(ballot, encoded):
             return pb.Accepted(granted=False, promised=self.acceptor.promised)
         self.enter(ballot)

@@ -40,7 +40,7 @@ class GroupService:
 
     def __init__(self, network: Network, current: Callable[[], Group | None]) -> None:
         self._network = network
-        self._current = current
+        self.current = current
         for method, handler in {
             "round/offer": self.offer,
             "round/agree": self.agree,
@@ -64,7 +64,7 @@ class GroupService:
     # -- finding the round -----------------------------------------------------------------------
 
     def _group(self) -> Group:
-        group = self._current()
+        group = self.current()
         if group is None:
             raise StaleRound(f"{self._network.peer_id} has no place in the run yet: ask again later")
         return group
@@ -72,7 +72,7 @@ class GroupService:
     def _parse(self, kind: type[M], data: bytes) -> M:
         return parse(kind, data, bytes_max=MAX_MESSAGE_BYTES, what=f"a {kind.__name__.lower()} message")
 
-    async def _round(self, peer: PeerId, lineage: bytes, index: int) -> tuple[Round, int]:
+    async def round_of(self, peer: PeerId, lineage: bytes, index: int) -> tuple[Round, int]:
         """The round that a member speaks of, opened if it comes early, and the member's slot in it."""
         group = self._group()
         if len(lineage) != LINEAGE_BYTES or lineage != group.lineage:
@@ -112,31 +112,31 @@ class GroupService:
 
     async def _gather(self, peer: PeerId, offer: pb.Offer) -> tuple[Gather, int]:
         header = self._parse(pb.OfferHeader, offer.header)
-        round_, slot = await self._round(peer, header.lineage, header.round)
+        round_, slot = await self.round_of(peer, header.lineage, header.round)
         if not isinstance(round_.transfer, Gather):
             raise InvalidMessage(f"{peer} offers a payload, but this run's method reduces parts: refused")
         return round_.transfer, slot
 
     async def agree(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.Floats, request)
-        round_, slot = await self._round(peer, message.lineage, message.round)
+        round_, slot = await self.round_of(peer, message.lineage, message.round)
         round_.agreement.hear(slot, message)
         return b""
 
     async def hold(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.Hold, request)
         report = Report.from_wire(message)
-        round_, slot = await self._round(peer, message.lineage, message.round)
+        round_, slot = await self.round_of(peer, message.lineage, message.round)
         return round_.on_hold(slot, report).SerializeToString()
 
     async def prepare(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.Prepare, request)
-        round_, slot = await self._round(peer, message.lineage, message.round)
+        round_, slot = await self.round_of(peer, message.lineage, message.round)
         return round_.on_prepare(slot, message.ballot).SerializeToString()
 
     async def accept(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.Accept, request)
-        round_, slot = await self._round(peer, message.lineage, message.round)
+        round_, slot = await self.round_of(peer, message.lineage, message.round)
         return round_.on_accept(slot, message.ballot, message.decision).SerializeToString()
 
     async def commit(self, peer: PeerId, request: bytes) -> bytes:
@@ -149,7 +149,7 @@ class GroupService:
 
     async def plan(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.Plan, request)
-        round_, slot = await self._round(peer, message.lineage, message.round)
+        round_, slot = await self.round_of(peer, message.lineage, message.round)
         reduce = self._reduce(peer, round_)
         plan = Plan.from_wire(message, len(round_.place.roster), reduce.length)
         if round_.place.leader_of(plan.ballot) != slot:
@@ -159,7 +159,7 @@ class GroupService:
 
     async def part_stream(self, peer: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         header = self._parse(pb.PartHeader, await anext(chunks, b""))
-        round_, slot = await self._round(peer, header.lineage, header.round)
+        round_, slot = await self.round_of(peer, header.lineage, header.round)
         answer = self._reduce(peer, round_).answer(slot, header, chunks)
         try:
             async for chunk in answer:
@@ -200,6 +200,8 @@ class GroupService:
         member = Member.from_wire(message.member)
         if member.peer != peer:
             raise InvalidMessage(f"{peer} asks to let in {member.peer}: each peer must ask for itself")
+        if not group.may_join(member):
+            raise InvalidMessage(f"{peer} asks for stage {member.stage}, which is not in this run: refused")
         if message.lineage != group.lineage or message.round < group.index - JOIN_LAG_MAX:
             raise StaleRound(f"{self._network.peer_id} is in round {group.index}: catch up first")
         base = group.digest if message.round == group.index else group.ledger.base_of(message.round)

@@ -14,7 +14,7 @@ from ...protocol.identity import PeerId
 from ...protocol.network import Network
 from ...protocol.wire import parse
 from .decision import HASH_BYTES
-from .roster import Roster
+from .roster import WHOLE, Roster
 
 CHUNK_BYTES = 256 << 10
 KEEP_S = 300.0
@@ -33,7 +33,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of one standing as bytes."""
+    """The state of one standing as bytes: the whole model's, or one stage's."""
 
     standing: Standing
     data: bytes
@@ -42,6 +42,7 @@ class Snapshot:
     hash: bytes
     """SHA-256 of the bytes; of exact ones it is the state's digest."""
     taken_s: float
+    stage: int = WHOLE
 
     def info(self) -> pb.SnapshotInfo:
         return pb.SnapshotInfo(
@@ -53,6 +54,7 @@ class Snapshot:
             roster=self.standing.roster.to_wire(),
             hash=self.hash,
             rounded=self.rounded,
+            stage=self.stage + 1,
         )
 
 
@@ -62,11 +64,12 @@ class Shelf:
     def __init__(self) -> None:
         self._snapshots: list[Snapshot] = []
 
-    def add(self, standing: Standing, data: bytes, *, rounded: bool = False) -> None:
+    def add(self, standing: Standing, data: bytes, *, rounded: bool = False, stage: int = WHOLE) -> None:
         """Keep a copy of the state of a standing."""
-        data_hash = hashlib.sha256(data).digest() if rounded else standing.digest
-        snapshot = Snapshot(standing, data, rounded, data_hash, asyncio.get_running_loop().time())
-        self._snapshots = [*self._snapshots, snapshot][-2:]
+        whole = stage == WHOLE and not rounded
+        data_hash = standing.digest if whole else hashlib.sha256(data).digest()
+        taken_s = asyncio.get_running_loop().time()
+        self._snapshots = [*self._snapshots, Snapshot(standing, data, rounded, data_hash, taken_s, stage)][-2:]
 
     def newest(self, lineage: bytes, first_round: int | None, index: int) -> Snapshot | None:
         """The newest one from which the kept rounds lead on to now. Drops what is too old."""
@@ -100,7 +103,9 @@ class Offer:
     length: int
     chunks: tuple[bytes, ...]
     hash: bytes
+    """SHA-256 of the whole."""
     rounded: bool
+    stage: int = WHOLE
 
     @property
     def content(self) -> tuple[bytes, tuple[bytes, ...]]:
@@ -124,12 +129,12 @@ def read_info(donor: PeerId, data: bytes, lengths: Mapping[bool, int]) -> Offer:
         raise InvalidMessage(
             f"{donor} offers a state of {info.length} bytes; this run's has {length}: not downloaded from it"
         )
-    if not info.rounded and info.hash != info.digest:
+    if not info.rounded and info.stage == 0 and info.hash != info.digest:
         raise InvalidMessage(f"{donor} offers an exact state whose hash is not its digest: not downloaded from it")
     standing = Standing(
         lineage=info.lineage, index=info.round, roster=Roster.from_wire(info.roster), digest=info.digest
     )
-    return Offer(donor, standing, info.length, tuple(info.chunks), info.hash, info.rounded)
+    return Offer(donor, standing, info.length, tuple(info.chunks), info.hash, info.rounded, info.stage - 1)
 
 
 @dataclass(frozen=True)

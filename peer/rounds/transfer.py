@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Mapping, Sequence
 
-from .decision import Item
+from ...protocol import rounds_pb2 as pb
+from .decision import Decision, Item
 from .place import Report
 
 Proposal = tuple[tuple[int, ...], tuple[Item, ...]]
@@ -81,6 +82,19 @@ class Transfer(ABC):
     def bytes_per_s(self) -> float | None:
         """How fast I can send, if that matters and is known."""
         return None
+
+    def complete_hold(self, hold: pb.Hold) -> None:
+        """Add to a report what else the leader must know."""
+        return
+
+    @property
+    def news(self) -> Hashable:
+        """What is worth another report when it changes, besides what every report says."""
+        return ()
+
+    def refuse(self, decision: Decision) -> None:
+        """Look at a proposal before it is accepted. Raises InvalidMessage."""
+        return
 
     def close(self) -> None:
         """The round is over."""

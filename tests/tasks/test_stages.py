@@ -15,7 +15,6 @@ from gossamer.algorithms import OptionValue
 from gossamer.tasks import (
     CannotCut,
     Cut,
-    Evaluation,
     Indices,
     Stage,
     Staged,
@@ -63,8 +62,8 @@ class Repeating(Staged):
     def output_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs - targets).square().mean()
 
-    def evaluate(self, model: nn.Module) -> Evaluation:
-        return Evaluation(loss=float(self.loss(model, np.arange(8))))
+    def held_out_batch(self) -> tuple[Tensor, Tensor]:
+        return self._x, self._x.sum(1, keepdim=True)
 
     def fingerprint(self) -> str:
         return "0" * 64
