@@ -14,8 +14,9 @@ import numpy.typing as npt
 import torch
 
 from .clipping import refuse_unusable
+from .device_method import DeviceMethod
 from .errors import BadGradient
-from .forward.aggregate import Contribution, aggregate
+from .forward.aggregate import Contribution, RoundKey, aggregate
 from .forward.baffle import BaffleOptions
 from .forward.exchange import (
     Dense,
@@ -25,15 +26,17 @@ from .forward.exchange import (
     encode_dense,
     encode_forward,
     payload_bytes_max,
+    shares_of,
 )
-from .forward.replica import Replica
+from .forward.replica import Replica, weights_digest
+from .forward.scalars import decode_scalars
 from .layout import Layout
-from .method import F32, Exchange, Method, Slots
+from .method import F32, Exchange, Slots
 from .options import describe_options
 from .schedule import Schedule
 
 
-class Baffle(Method):
+class Baffle(DeviceMethod):
     """Forward gradients from devices and gradients from peers, one Adam for all."""
 
     name = "baffle"
@@ -46,7 +49,6 @@ class Baffle(Method):
     def __init__(self, parameters: Mapping[str, torch.Tensor], options: BaffleOptions, schedule: Schedule) -> None:
         self.options = options
         self.pending: tuple[Contribution, ...] = ()
-        """Of devices, not yet part of an update. Its gateway keeps them on disk."""
         self._parameters = dict(parameters)
         self._schedule = schedule
         self._layout = Layout.of(parameters)
@@ -97,18 +99,40 @@ class Baffle(Method):
         """Exact in float32, so that it can be sent."""
         return float(np.float32(self._schedule.rate(step)))
 
-    def forward_state(self) -> dict[str, npt.NDArray[np.float32] | npt.NDArray[np.float64]]:
-        """What a device needs to go on from here: a copy, as `forward.Replica.state` gives it."""
+    def read(self, key: RoundKey, slot: int, payload: bytes) -> Contribution:
+        differences = decode_scalars(payload, self.options.K, self.options.value)
+        return Contribution(key=key, slot=slot, differences=differences)
+
+    def counted(self, payloads: Sequence[bytes]) -> frozenset[tuple[bytes, int]]:
+        return contributions_in(payloads, self.options, self._layout.dim)
+
+    def credit(self, payloads: Sequence[bytes]) -> dict[str, float]:
+        return shares_of(payloads, self.options, self._layout.dim)
+
+    def device_options(self) -> dict[str, Any]:
+        return describe_options(self.options)
+
+    def device_state(self) -> dict[str, npt.NDArray[np.generic]]:
+        """As `forward.Replica.state` gives it."""
         self._replica.weights[:] = self._layout.pack(self._parameters).numpy()
-        return self._replica.state()
+        return {**self._replica.state()}
+
+    def weights_digest(self) -> str:
+        return weights_digest(self._layout.pack(self._parameters).numpy())
+
+    @property
+    def samples_per_answer(self) -> int:
+        return self.options.batch_size
+
+    def stream_slot(self, slot: int) -> int:
+        return self.options.slot(slot)
 
     def at_step(self, step: int) -> None:
-        """The updates behind the state that was just restored."""
         self._replica.step = step
 
     def _retire(self, payloads: Sequence[bytes]) -> None:
         """Forget what has become part of an update. Seed and slot name a contribution, whoever says that it counted."""
-        counted = contributions_in(payloads, self.options, self._layout.dim)
+        counted = self.counted(payloads)
         slot_of = self.options.slot
         self.pending = tuple(one for one in self.pending if (one.key.round_seed, slot_of(one.slot)) not in counted)
 

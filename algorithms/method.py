@@ -84,6 +84,8 @@ class Method(ABC):
     """How the learning rate goes on, unless the run says otherwise."""
     unit_bytes: int = 4
     """REDUCE: payloads are so many bytes times an integer, and parts of them are cut between such units."""
+    takes_gradients: ClassVar[bool] = True
+    """Whether replicas that backpropagate can contribute; if not, only gateways' devices do."""
     options_type: ClassVar[type[Any]]
     """The method's options: a frozen, keyword-only dataclass that validates itself."""
 

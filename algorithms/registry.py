@@ -15,6 +15,7 @@ from .coded import Coded
 from .demo import DecoupledMomentum
 from .diloco import DiLoCo
 from .errors import NoSuchMethod
+from .fixedpoint import FixedPoint
 from .local import Local
 from .method import Method, Slots
 from .options import BadOption, OptionValue, nearest, read_options
@@ -28,6 +29,7 @@ METHODS: Final[Mapping[str, type[Method]]] = {
     "coded": Coded,
     "demo": DecoupledMomentum,
     "diloco": DiLoCo,
+    "fixedpoint": FixedPoint,
     "local": Local,
     "sparseloco": SparseLoCo,
     "terngrad": TernGrad,
@@ -64,6 +66,8 @@ def check_options(name: str, options: Mapping[str, OptionValue]) -> None:
 
 def check_members(name: str, options: Mapping[str, OptionValue], n_members: int) -> None:
     """Raise BadOption if a group of so many could never make a step: a rule against liars needs more, for example."""
+    if method_class(name).suffices is Method.suffices:
+        return  # any number will do
     method = build_method(name, {"scalar": torch.zeros(1)}, options, Schedule(lr=1.0))
     if method.suffices(Slots.everybody(n_members)):
         return

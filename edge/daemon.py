@@ -12,7 +12,6 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Literal
 
-from ..algorithms.forward import Engine, Network, NumpyEngine, PerturbationStream, encode_scalars
 from ..protocol import devices
 from ..protocol.devices import Submission, Task
 from ..protocol.edge_pb2 import (
@@ -33,10 +32,12 @@ from ..protocol.identity import Identity, PeerId
 from ..protocol.network import Client, Cost
 from ..protocol.wire import parse
 from .data import DeviceData
+from .engines import Engines
 from .folder import DeviceFolder
-from .measuring import Measuring
+from .methods import DeviceWork, open_work
 from .model import DeviceModel
 from .outbox import Outbox
+from .pacing import Pace
 from .rules import Rules
 from .sensors import Sensors, peak_rss_bytes
 
@@ -50,15 +51,6 @@ CALL_TIMEOUT_S = 30.0
 SILENCE = 3.0
 """A gateway that is silent for so many heartbeats is gone."""
 STATUS_EVERY_S = 1.0
-ENGINE_BYTES = 2 << 20
-"""For several perturbations at a time: about what the second-level cache holds."""
-
-BuildEngine = Callable[[Network], Engine]
-
-
-def build_engine(network: Network) -> Engine:
-    """What evaluates the network, if nothing else was chosen."""
-    return NumpyEngine(network, memory_bytes=ENGINE_BYTES)
 
 
 class Device:
@@ -66,6 +58,7 @@ class Device:
 
     Args:
         entropy: for the backoff, so that a thousand devices do not come back in one second.
+        engines: what evaluates the network; numpy if nothing is said.
         on_idle: called whenever there is nothing to do any more.
     """
 
@@ -81,16 +74,16 @@ class Device:
         rules: Rules,
         sensors: Sensors,
         entropy: random.Random,
-        engine: BuildEngine = build_engine,
+        engines: Engines | None = None,
         on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         self._client, self._identity, self._gateway, self._run_id = client, identity, gateway, run_id
         self._folder, self._data, self._rules, self._sensors = folder, data, rules, sensors
-        self._entropy, self._build_engine, self._on_idle = entropy, engine, on_idle
+        self._entropy, self._engines, self._on_idle = entropy, engines or Engines(), on_idle
         self._outbox = Outbox(folder.outbox, identity.peer_id)
         self._card: RunCard | None = None
+        self._work: DeviceWork
         self._model: DeviceModel
-        self._measuring: Measuring
         self._uplink: asyncio.Queue[Uplink | None] = asyncio.Queue()
         self._round: asyncio.Task[None] | None = None
         self._resting: str | None = None
@@ -159,11 +152,9 @@ class Device:
         if self._card is None:
             data = await self._client.call(self._gateway, devices.CARD, b"", timeout_s=CALL_TIMEOUT_S)
             card = devices.read_card(data, gateway=self._gateway, run_id=self._run_id)
-            model = DeviceModel(card)
-            self._data.check_fits(model.network)
-            self._model = model
-            engine = self._build_engine(model.network)
-            self._measuring = Measuring(self._client, engine, model.options, cpu_share=self._rules.cpu_share)
+            work = open_work(card, Pace(self._client, cpu_share=self._rules.cpu_share), self._engines)
+            work.check_fits(self._data)
+            self._work, self._model = work, DeviceModel(work)
             self._card = card
         return self._card
 
@@ -182,7 +173,7 @@ class Device:
                     step=step,
                     digest=digest,
                     samples=len(self._data),
-                    engine="numpy",
+                    engine=self._work.engine_name,
                     rss_bytes=self._sensors().rss_bytes,
                 )
             )
@@ -259,27 +250,18 @@ class Device:
 
     async def _measure(self, task: Task) -> Signed:
         self._note("measuring")
-        model = self._model
         seed = devices.round_seed(self._run_id, self._gateway, task.round_index, task.base)
-        batch = self._data.batch(model.options.batch_size, seed=seed)
-        directions = PerturbationStream(seed, model.run_id).at(
-            round_index=task.round_index, slot=model.options.slot(task.slot), n=len(model.weights)
-        )
-        measured = await self._measuring.measure(model.weights, batch, directions)
+        answer = await self._work.answer(seed, task, self._data)
         submission = Submission(
-            round_index=task.round_index,
-            slot=task.slot,
-            base=task.base,
-            loss=measured.loss,
-            scalars=encode_scalars(measured.differences, model.options.value),
+            round_index=task.round_index, slot=task.slot, base=task.base, loss=answer.loss, scalars=answer.scalars
         )
         signed = devices.sign_submission(self._identity, self._run_id, submission)
         await self._client.compute(lambda: self._outbox.add(submission, signed), Cost())
         return signed
 
     async def _follow(self, steps: list[Step], target: tuple[int, bytes]) -> bool:
-        n = len(self._model.weights)
-        n_scalars = sum(len(payload) for step in steps for payload in step.payloads) / 4
+        n, n_bytes = self._work.n_weights, sum(len(payload) for step in steps for payload in step.payloads)
+        n_scalars = n_bytes * self._work.scalars_per_byte
         return await self._client.compute(
             lambda: self._model.follow(steps, target), Cost(flops=2 * n * n_scalars, memory_bytes=n * n_scalars)
         )

@@ -8,9 +8,7 @@ that returns (inputs, labels).
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import random
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import numpy.typing as npt
 
 from ..algorithms.forward.batch import Batch
 from ..algorithms.forward.network import Network
+from ..protocol import devices
 from ..protocol.errors import UsageError
 
 _MODULE_ATTRIBUTE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -40,12 +39,21 @@ class DeviceData:
 
     def batch(self, size: int, *, seed: bytes) -> Batch:
         """`size` samples (all, if there are fewer) that follow from the seed: a round computed again takes the same."""
-        entropy = random.Random(hashlib.sha256(b"batch" + seed).digest())  # numpy's own takes 2 MB of memory
-        chosen = sorted(entropy.sample(range(len(self)), min(size, len(self))))
+        chosen = devices.chosen_samples(len(self), size, seed)
         inputs = np.ascontiguousarray(self.inputs[chosen], np.float32)
         if self.inputs.dtype == np.uint8:
             inputs /= np.float32(255)
         return Batch(inputs=inputs, labels=self.labels[chosen])
+
+    def pixels(self, size: int, *, seed: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """The same samples as bytes, with their labels. `check_bytes` says whether there are any."""
+        chosen = devices.chosen_samples(len(self), size, seed)
+        return np.ascontiguousarray(self.inputs[chosen], np.uint8), self.labels[chosen]
+
+    def check_bytes(self) -> None:
+        """Raise UsageError unless the samples are bytes."""
+        if self.inputs.dtype != np.uint8:
+            raise UsageError(f"samples of {self.inputs.dtype}: this run works in integers; store inputs as uint8")
 
     def check_fits(self, network: Network) -> None:
         """Raise UsageError unless the network takes these samples."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ..protocol import rounds_pb2 as pb
 from ..protocol.admission import Admission
 from ..protocol.devices import stream_run_id
-from ..protocol.errors import GossamerError, InvalidManifest
+from ..protocol.errors import GossamerError, InvalidManifest, UsageError
 from ..protocol.identity import Identity, PeerId
 from ..protocol.manifest import SignedManifest
 from ..protocol.network import Cost, Network, Server
@@ -21,6 +21,7 @@ from ..tasks import Task
 from .event_kinds import Ended, Left, Started
 from .events import EventLog
 from .folder import PeerFolder
+from .gateway.auditing import check_auditable
 from .gateway.gateway import Gateway
 from .gateway.options import GatewayOptions
 from .gateway.replica import GatewayReplica
@@ -91,6 +92,10 @@ class Daemon:
         self.network, self.identity, self.signed, self.folder = network, identity, manifest, folder
         self.manifest = manifest.manifest
         self.replica = build_replica(manifest, task, Replica if devices is None else GatewayReplica)
+        if devices is None and not self.replica.method.takes_gradients:
+            raise UsageError(f"only gateways' devices can contribute to {self.manifest.method.name}: add --gateway")
+        if devices is not None and devices.options.audit_rate:
+            check_auditable(self.replica.method)
         self.stop_at = min(stop_at or self.manifest.run.steps, self.manifest.run.steps)
         self.rules = rules or rules_of(manifest, self.replica)
         self.member = Member(identity.peer_id, folder.next_incarnation(network.unix_time_s()))

@@ -36,20 +36,22 @@ class RotationRequest(_message.Message):
     def __init__(self, device: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class RunCard(_message.Message):
-    __slots__ = ("run_id", "task", "network", "options", "steps", "heartbeat_s")
+    __slots__ = ("run_id", "task", "network", "options", "steps", "heartbeat_s", "method")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     NETWORK_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     task: str
     network: str
     options: str
     steps: int
     heartbeat_s: float
-    def __init__(self, run_id: _Optional[str] = ..., task: _Optional[str] = ..., network: _Optional[str] = ..., options: _Optional[str] = ..., steps: _Optional[int] = ..., heartbeat_s: _Optional[float] = ...) -> None: ...
+    method: str
+    def __init__(self, run_id: _Optional[str] = ..., task: _Optional[str] = ..., network: _Optional[str] = ..., options: _Optional[str] = ..., steps: _Optional[int] = ..., heartbeat_s: _Optional[float] = ..., method: _Optional[str] = ...) -> None: ...
 
 class Signed(_message.Message):
     __slots__ = ("body", "signature")

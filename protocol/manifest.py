@@ -42,8 +42,8 @@ def _option(value: object) -> Option:
         raise ValueError("use an integer, a float, a string or a boolean")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("use a finite number")
-    if isinstance(value, str) and len(value) > 1024:
-        raise ValueError("use at most 1024 characters")
+    if isinstance(value, str) and len(value) > 8192:
+        raise ValueError("use at most 8192 characters")
     if isinstance(value, int) and abs(value) >= 1 << 63:
         raise ValueError("use an integer of 64 bits")
     return value

@@ -42,14 +42,17 @@ def up(
     peers: Annotated[
         int | None, typer.Option(help="Daemons that backpropagate; default 4, none with --devices.", min=0, max=64)
     ] = None,
-    devices: Annotated[int, typer.Option(help="Devices that only do forward passes (method baffle).", min=0)] = 0,
+    devices: Annotated[int, typer.Option(help="Devices that only do forward passes.", min=0)] = 0,
     gateways: Annotated[int, typer.Option(help="Gateways that the devices are shared among.", min=1, max=16)] = 1,
     task: Annotated[str, typer.Option(help="chars, digits, fashion or module:attribute.")] = "chars",
-    method: Annotated[str, typer.Option(help="demo, allreduce or baffle.")] = "demo",
+    method: Annotated[str, typer.Option(help="demo, allreduce; with devices baffle or fixedpoint.")] = "demo",
     steps: Annotated[int, typer.Option("--steps", "--rounds", help="Updates of the model.", min=1)] = 200,
     K: Annotated[  # noqa: N803 - the paper's letter
         int | None, typer.Option("--K", help="Perturbations of a device in a round (baffle).", min=1)
     ] = None,
+    audit: Annotated[
+        float, typer.Option(help="Share of the devices' answers that is recomputed (fixedpoint).", min=0, max=1)
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Initial weights, samples and the peers' keys follow from it.", min=0)] = 0,
     batch: Annotated[int, typer.Option(help="Samples per peer and step.", min=1)] = 8,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate; default: the method's own.")] = None,
@@ -80,11 +83,16 @@ def up(
             seed=seed,
             batch=batch,
             lr=lr,
+            audit=audit,
             kills=tuple(kill or ()),
             stop_at=stop_at,
             strict=strict,
             data=data,
-            options=(*(options or ()), *([f"method.K={K}"] if K is not None else [])),
+            options=(
+                *([f"method.n_devices={devices}"] if method == "fixedpoint" and devices else []),
+                *(options or ()),
+                *([f"method.K={K}"] if K is not None else []),
+            ),
         ),
         out=out,
         resume=resume,
@@ -123,6 +131,9 @@ def peer(
     backups: Annotated[int, typer.Option(help="So many more devices are asked.", min=0)] = 0,
     staleness: Annotated[int, typer.Option(help="An answer so many rounds late still counts.", min=0)] = 3,
     heartbeat: Annotated[float, typer.Option(help="Seconds between signs of life to idle devices.")] = 60.0,
+    audit: Annotated[
+        float, typer.Option(help="Share of the answers that is recomputed (fixedpoint).", min=0, max=1)
+    ] = 0.0,
     json: Json = False,
 ) -> None:
     """Run the daemon of this machine."""
@@ -153,6 +164,7 @@ def peer(
                 backups=backups,
                 staleness_max=staleness,
                 heartbeat_s=heartbeat,
+                audit_rate=audit,
             ),
         ),
         json_output=json,
@@ -214,12 +226,13 @@ def gateway_deal(
         float | None, typer.Option(help="Of a Dirichlet distribution over classes; else alike mixtures.", min=0.001)
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    in_bytes: Annotated[bool, typer.Option("--bytes", help="As bytes, which fixed point takes.")] = False,
     data: Data = None,
 ) -> None:
     """Write a task's samples as files for devices, for a try-out."""
     from . import gateway as command
 
-    command.deal_out(out, task, data, parts, alpha, seed)
+    command.deal_out(out, task, data, parts, alpha, seed, in_bytes=in_bytes)
 
 
 @run_app.command("new")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...protocol.errors import GossamerError
+from ...protocol.identity import Identity
 from ..event_kinds import Evaluated
 from ..folder import PeerFolder
 from .gateway import HOME, deal_out, new_token
@@ -57,6 +59,8 @@ class Fleet(Swarm):
     def __init__(self, children: list[Child], manifest: Path, extra: list[str], owner_key: Path) -> None:
         super().__init__(children, manifest, extra, owner_key)
         self.devices: list[DeviceChild] = []
+        self.audited = False
+        """Whether gateways get what their devices were dealt, to recompute what they submit."""
 
     def start(self) -> None:
         super().start()
@@ -74,6 +78,8 @@ class Fleet(Swarm):
             if code != 0:
                 raise GossamerError(f"device {device.number} was not enrolled: {_last_line(device.log)}")
         for device in self.devices:
+            if self.audited:
+                self._show_samples(device)
             self.start_device(device)
 
     def start_device(self, device: DeviceChild) -> None:
@@ -111,6 +117,12 @@ class Fleet(Swarm):
                 command, stdin=self._lifeline, stdout=log, stderr=log, env={**os.environ}, start_new_session=True
             )
 
+    def _show_samples(self, device: DeviceChild) -> None:
+        """Give a gateway what the device was dealt."""
+        home = device.gateway.folder / HOME / "audit"
+        home.mkdir(exist_ok=True)
+        shutil.copyfile(device.data, home / f"{Identity.load(device.folder / 'identity.key').peer_id}.npz")
+
     def _wait_until_it_serves(self, child: Child) -> None:
         path = child.folder / HOME / "address"
         deadline_s = time.monotonic() + ADDRESS_TIMEOUT_S
@@ -130,9 +142,12 @@ def settle_devices(
     options: Mapping[str, Any],
     data: Path | None,
     seed: int,
+    in_bytes: bool = False,
+    audit: float = 0.0,
 ) -> None:
     """Deal out samples, and make the first `n_gateways` daemons gateways with like shares of the devices."""
-    deal_out(folder / "data", task, data, n_devices, None, seed, options)
+    deal_out(folder / "data", task, data, n_devices, None, seed, options, in_bytes=in_bytes)
+    fleet.audited = audit > 0
     for number in range(n_devices):
         gateway = fleet.children[number % n_gateways]
         home, samples = folder / "devices" / str(number), folder / "data" / f"{number}.npz"
@@ -140,6 +155,7 @@ def settle_devices(
     for child in fleet.children[:n_gateways]:
         n_own = sum(device.gateway is child for device in fleet.devices)
         child.extra += ["--gateway", "127.0.0.1:0", "--devices-min", str(n_own), "--heartbeat", str(HEARTBEAT_S)]
+        child.extra += ["--audit", str(audit)] if audit else []
 
 
 def summarise_devices(fleet: Fleet, rounds_ok: int) -> dict[str, Any]:
@@ -167,6 +183,7 @@ def summarise_devices(fleet: Fleet, rounds_ok: int) -> dict[str, Any]:
         "snapshots_fetched": sum(status.get("resyncs", 0) for status in statuses),
         "device_peak_rss_mb": max((status.get("peak_rss_bytes", 0) / 2**20 for status in statuses), default=0.0),
         "shares": _shares(fleet),
+        "submissions_audited": sum(one.get("audited", 0) for one in gateways),
     }
 
 

@@ -19,6 +19,7 @@ from ...protocol.transport.certificates import kept_certificate, renew_certifica
 from ...tasks.classification import Classification
 from ..folder import PeerFolder
 from ..gateway.book import Book, issue_token, revoke
+from ..gateway.integers import input_range, pixels
 from ..network.front import fresh_secret
 from .order import build, for_devices
 
@@ -82,17 +83,21 @@ def deal_out(
     alpha: float | None,
     seed: int,
     options: Mapping[str, Any] | None = None,
+    *,
+    in_bytes: bool = False,
 ) -> None:
     """Write a task's training samples as one file for each of `parts` devices.
 
     Args:
         options: of the task; None: those that suit devices.
         alpha: of a Dirichlet distribution over classes for each device; None: every device gets a like mixture.
+        in_bytes: as bytes, which fixed point takes, whatever the task has.
     """
     built = build(task, for_devices(task) if options is None else dict(options), data)
     if not isinstance(built, Classification):
         raise UsageError(f"task {task!r} has no labelled samples to deal out")
-    inputs, labels = built.train.inputs.numpy(), built.train.labels.numpy()
+    labels = built.train.labels.numpy()
+    inputs = pixels(built.train, *input_range(built)) if in_bytes else built.train.inputs.numpy()
     out.mkdir(parents=True, exist_ok=True)
     for number, chosen in enumerate(split(labels, parts, alpha, seed)):
         np.savez_compressed(out / f"{number}.npz", inputs=inputs[chosen], labels=labels[chosen])

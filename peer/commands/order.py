@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ...algorithms import METHODS, NoSuchMethod, OptionError, check_members, check_options, method_class
+from ...algorithms.fixedpoint import FixedPoint
+from ...algorithms.forward.fixedpoint import VotingOptions
+from ...algorithms.options import read_options
 from ...protocol.errors import UsageError, unknown_name
 from ...protocol.manifest import Manifest, manifest_of
 from ...tasks import TASKS, Task, TaskError, build_task, is_users_own
@@ -61,6 +64,9 @@ def manifest_for(order: Order, *, created: str, start_peers: int, policy: str) -
     if method.for_devices:
         task_options = {**for_devices(order.task), **task_options}
     task = build(order.task, task_options, order.data)
+    if method is FixedPoint:
+        n_rounds = tables.get("run", {}).get("steps", order.steps)
+        method_options |= _calibrated(task, method_options, seed=order.seed, n_rounds=n_rounds)
     defaults: dict[str, dict[str, Any]] = {
         "run": {"name": order.task.replace(":", "."), "seed": order.seed, "steps": order.steps, "created": created},
         "task": {"name": order.task, "fingerprint": task.fingerprint(), "options": task_options},
@@ -73,6 +79,14 @@ def manifest_for(order: Order, *, created: str, start_peers: int, policy: str) -
     for name, table in tables.items():
         defaults.setdefault(name, {}).update(table)
     return manifest_of(defaults), task
+
+
+def _calibrated(task: Task, options: dict[str, Any], *, seed: int, n_rounds: int) -> dict[str, Any]:
+    """The constants of a fixed-point run: made here, once, in float, and signed with the manifest."""
+    from ..gateway.integers import calibrated_options
+
+    chosen = read_options(VotingOptions, options, owner="method 'fixedpoint'")
+    return calibrated_options(task, task.build_model(seed), chosen, n_rounds=n_rounds)
 
 
 def now_text() -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ...algorithms import METHODS
 from ...protocol.admission import Ticket, issue_ticket
 from ...protocol.atomic import write_atomically
 from ...protocol.errors import GossamerError, UsageError
@@ -47,6 +48,8 @@ class Order(orders.Order):
     """Daemons that backpropagate."""
     gateways: int = 0
     devices: int = 0
+    audit: float = 0.0
+    """Share of the devices' submissions that gateways recompute."""
     kills: tuple[str, ...] = ()
     stop_at: int | None = None
 
@@ -106,6 +109,8 @@ def _swarm(order: Order, plan: Plan, extra: list[str]) -> Swarm:
         options=plan.manifest.manifest.task.options,
         data=order.data,
         seed=order.seed,
+        in_bytes=plan.manifest.manifest.method.name == "fixedpoint",
+        audit=order.audit,
     )
     return fleet
 
@@ -138,8 +143,11 @@ def _prepare(order: Order, out: Path | None) -> Plan:
 def _check_devices(order: Order, n_daemons: int) -> None:
     if not 1 <= n_daemons <= 64:
         raise UsageError(f"{n_daemons} daemons: start 1 to 64 (--peers, --gateways)")
-    if order.devices and order.method != "baffle":
-        raise UsageError(f"devices do forward passes only, which {order.method!r} has no use for: --method baffle")
+    if order.devices and order.method in METHODS and not METHODS[order.method].for_devices:
+        fit = ", ".join(name for name, method in METHODS.items() if method.for_devices)
+        raise UsageError(f"method {order.method!r} has no use for devices: choose one of {fit}")
+    if order.audit and order.method != "fixedpoint":
+        raise UsageError("only answers of --method fixedpoint can be audited: they are the same bits on every machine")
     if 0 < order.devices < order.gateways:
         raise UsageError(f"{order.devices} devices for {order.gateways} gateways: every gateway needs one")
 

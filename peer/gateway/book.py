@@ -45,6 +45,9 @@ class Book:
     def is_enrolled(self, peer: PeerId) -> bool:
         return peer in self._enrolled
 
+    def is_revoked(self, peer: PeerId) -> bool:
+        return peer in self._revoked
+
     def refresh(self) -> None:
         """Take note of what was revoked since."""
         revoked = self._folder / "revoked"

@@ -12,9 +12,9 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from ...algorithms.device_method import Answer, DeviceMethod
 from ...algorithms.errors import BadPayload
-from ...algorithms.forward import Contribution, RoundKey, decode_scalars
-from ...algorithms.forward.baffle import BaffleOptions
+from ...algorithms.forward import RoundKey
 from ...protocol.devices import (
     Submission,
     Task,
@@ -43,6 +43,8 @@ from .options import STALENESS_LIMIT, GatewayOptions
 
 Way = Callable[[Attendance], Assignment]
 """An assignment with what a device needs to get to the present state."""
+Audit = Callable[[PeerId, Submission, Answer, bytes], Awaitable[str | None]]
+"""What is wrong with a submission of the round with this seed; None: nothing that was found."""
 
 
 @dataclass(kw_only=True)
@@ -57,10 +59,10 @@ class DeviceRound:
     """Slot -> loss."""
     given_up: set[int] = field(default_factory=set)
 
-    def contribution(self, slot: int, differences: bytes, options: BaffleOptions) -> Contribution:
-        """Raises BadPayload."""
-        key = RoundKey(round_index=self.index, round_seed=self.seed, n_slots=len(self.roster))
-        return Contribution(key=key, slot=slot, differences=decode_scalars(differences, options.K, options.value))
+    @property
+    def key(self) -> RoundKey:
+        """What fixes its perturbations."""
+        return RoundKey(round_index=self.index, round_seed=self.seed, n_slots=len(self.roster))
 
 
 class Collector:
@@ -69,6 +71,7 @@ class Collector:
     Args:
         write: puts journal entries on disk; raises StateError if it cannot.
         tell: hears, in one line, what was refused and from whom.
+        audit: looks a submission over before it counts, and says what is wrong with it.
     """
 
     def __init__(
@@ -76,10 +79,11 @@ class Collector:
         *,
         identity: Identity,
         run_id: str,
-        baffle: BaffleOptions,
+        method: DeviceMethod,
         options: GatewayOptions,
         write: Callable[[Sequence[JournalEntry]], Awaitable[None]],
         tell: Callable[[PeerId, str], None],
+        audit: Audit | None = None,
     ) -> None:
         self.hall = Hall(
             heartbeat_s=options.heartbeat_s,
@@ -87,12 +91,12 @@ class Collector:
             on_abandonment=self._abandoned,
             on_change=self._wake,
         )
-        self.pending: dict[tuple[bytes, int], Contribution] = {}
+        self.pending: dict[tuple[bytes, int], Answer] = {}
         """Accepted, and not yet part of an update; by seed and slot."""
         self.losses: list[float] = []
         """Of the contributions that came since the last round closed."""
         self._identity, self._run_id = identity, run_id
-        self._baffle, self._options = baffle, options
+        self._method, self._options, self._audit = method, options, audit
         self._write, self._tell = write, tell
         self._rounds: dict[tuple[int, bytes], DeviceRound] = {}
         self._open: DeviceRound | None = None
@@ -102,7 +106,7 @@ class Collector:
 
     # -- a round ---------------------------------------------------------------------------------
 
-    async def collect(self, index: int, standing: tuple[int, bytes], way: Way) -> tuple[Contribution, ...]:
+    async def collect(self, index: int, standing: tuple[int, bytes], way: Way) -> tuple[Answer, ...]:
         """Everything that counts in the next update. Cancel it to give the round up: nothing is lost.
 
         Args:
@@ -142,8 +146,13 @@ class Collector:
             del self._rounds[name]
 
     def _is_counted(self, name: tuple[bytes, int], counted: frozenset[tuple[bytes, int]]) -> bool:
-        shared = self._baffle.perturbations == "shared"
-        return name in counted or (shared and (name[0], 0) in counted)
+        return (name[0], self._method.stream_slot(name[1])) in counted
+
+    def drop_device(self, device: PeerId) -> None:
+        """Forget what a device submitted and what is not yet part of an update."""
+        for round_ in self._rounds.values():
+            if device in round_.roster:
+                self.pending.pop((round_.seed, round_.roster.index(device)), None)
 
     def drop_pending(self) -> int:
         """Forget what was accepted: whether it is part of an update can't be known any more."""
@@ -160,7 +169,7 @@ class Collector:
             body = read_submission_body(entry.accepted.body, peer_id_of(entry.accepted.device))
             kept = self._rounds.get((body.round_index, body.base))
             if kept is not None and body.slot < len(kept.roster) and body.slot not in kept.counted:
-                self._count(kept, body, kept.contribution(body.slot, body.scalars, self._baffle))
+                self._count(kept, body, self._method.read(kept.key, body.slot, body.scalars))
 
     def roster_of(self, index: int) -> bytes:
         """The DeviceRoster of a recent round. Raises InvalidMessage."""
@@ -262,7 +271,10 @@ class Collector:
         if verdict is not None:
             return verdict
         try:
-            contribution = round_.contribution(submission.slot, submission.scalars, self._baffle)
+            answer = self._method.read(round_.key, submission.slot, submission.scalars)
+            wrong = await self._audit(device, submission, answer, round_.seed) if self._audit is not None else None
+            if wrong is not None:
+                return self._refuse(device, wrong)
             accepted = Accepted(device=public_key_of(device), body=signed.body)
             await self._write([JournalEntry(accepted=accepted)])
         except BadPayload as error:
@@ -271,7 +283,7 @@ class Collector:
             self._tell(device, f"its submission was not kept: {error}")
             return None
         if submission.slot not in round_.counted:
-            self._count(round_, submission, contribution)
+            self._count(round_, submission, answer)
         return Receipt.COUNTED
 
     def _first_look(self, round_: DeviceRound, device: PeerId, submission: Submission) -> Receipt.Verdict | None:
@@ -287,9 +299,9 @@ class Collector:
     def _newest(self) -> int:
         return max((index for index, _ in self._rounds), default=0)
 
-    def _count(self, round_: DeviceRound, submission: Submission, contribution: Contribution) -> None:
+    def _count(self, round_: DeviceRound, submission: Submission, answer: Answer) -> None:
         round_.counted[submission.slot] = submission.loss
-        self.pending[round_.seed, submission.slot] = contribution
+        self.pending[round_.seed, submission.slot] = answer
         self.losses.append(submission.loss)
         self._wake()
 

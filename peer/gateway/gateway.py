@@ -10,23 +10,23 @@ import asyncio
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from ...algorithms import Slots
-from ...algorithms.forward.exchange import contributions_in, shares_of
+from ...algorithms.device_method import Answer
 from ...protocol import devices
 from ...protocol.atomic import write_atomically
 from ...protocol.edge_pb2 import AppliedStep, Assignment, Downlink, Finish, JournalEntry, RunCard
 from ...protocol.errors import StateError
-from ...protocol.identity import Identity, PeerId
+from ...protocol.identity import Identity, PeerId, peer_id_of
 from ...protocol.manifest import SignedManifest
 from ...protocol.network import Cost, Network, Server
 from ..folder import standing_from_record, standing_to_record
 from ..replica import Work
 from ..rounds.snapshots import Standing
 from .attendance import Attendance
-from .book import Book
+from .auditing import Auditor
+from .book import Book, revoke
 from .collecting import Collector
 from .describe import describe
 from .desk import Desk, Snapshot
@@ -73,14 +73,16 @@ class Gateway:
         self._checkpoint_steps: list[int] = []
         self._weights = {"devices": 0.0, "peers": 0.0}
         """What each kind's contributions counted for so far, each update as one."""
-        self._folder = folder
+        self._folder, self._refused = folder, refused
+        self.auditor = self._open_auditor(identity, manifest) if options.audit_rate else None
         self.collector = Collector(
             identity=identity,
             run_id=manifest.run_id,
-            baffle=replica.baffle.options,
+            method=replica.of_devices,
             options=options,
             write=self._write,
             tell=refused,
+            audit=self._audit if self.auditor is not None else None,
         )
         card = devices.sign_card(identity, self._card(manifest))
         Desk(
@@ -107,15 +109,20 @@ class Gateway:
         self.replica.was_restored = False
         for entry in entries:
             if not entry.HasField("applied"):
-                self.collector.restore(entry)
+                self._take_up(entry)
                 continue
             applied = entry.applied
             payloads = list(applied.step.payloads)
             if applied.step_before == self.replica.step and applied.base == self.replica.device_standing()[1]:
                 standing = self._reapply(applied, payloads)
-            counted = contributions_in(payloads, self.replica.baffle.options, self.replica.n_params)
-            self.collector.retire(counted, applied.round)
+            self.collector.retire(self.replica.of_devices.counted(payloads), applied.round)
         return standing
+
+    def _take_up(self, entry: JournalEntry) -> None:
+        """Restore a round or a submission, unless its device was shut out since."""
+        device = peer_id_of(entry.accepted.device) if entry.HasField("accepted") else None
+        if device is None or not self.book.is_revoked(device):
+            self.collector.restore(entry)
 
     async def work(self, round_index: int) -> Work:
         """What devices measured for a round; it is pending in the method when this returns."""
@@ -124,12 +131,14 @@ class Gateway:
         self.book.refresh()
         self.collector.hall.expel(self.book.is_enrolled)
         standing = await self._network.compute(self.replica.device_standing, self.replica.apply_cost())
+        if self.auditor is not None:
+            self.auditor.remember(standing[1])
         contributions = await self.collector.collect(round_index, standing, self._assignment)
-        self.replica.baffle.pending = contributions
+        self.replica.of_devices.pending = contributions
         losses = self.collector.losses
         return Work(
             loss=math.fsum(losses) / len(losses) if losses else math.nan,
-            samples=len(contributions) * self.replica.baffle.options.batch_size,
+            samples=len(contributions) * self.replica.of_devices.samples_per_answer,
             floats=self.replica.method.agree(),
         )
 
@@ -192,10 +201,39 @@ class Gateway:
         except TimeoutError:
             self._warned(f"{len(self.collector.hall.present)} devices did not confirm the end of the run in time")
 
+    # -- auditing --------------------------------------------------------------------------------
+
+    def _open_auditor(self, identity: Identity, manifest: SignedManifest) -> Auditor:
+        return Auditor(
+            rate=self.options.audit_rate,
+            folder=self._folder / "audit",
+            identity=identity,
+            run_id=manifest.run_id,
+            method=self.replica.of_devices,
+            network=self._network,
+            states=self.options.staleness_max + 1,
+            told=self._warned,
+        )
+
+    async def _audit(self, device: PeerId, submission: devices.Submission, answer: Answer, seed: bytes) -> str | None:
+        """Recompute a submission; a device that submitted something else is shut out for good."""
+        assert self.auditor is not None
+        wrong = await self.auditor.audit(device, submission, answer, seed)
+        if wrong is not None:
+            revoke(self._folder, device)
+            self.book.refresh()
+            self.collector.drop_device(device)
+            asyncio.get_running_loop().call_soon(self.collector.hall.expel, self.book.is_enrolled)
+        return wrong
+
+    # -- the end ---------------------------------------------------------------------------------
+
     def _keep_final(self, step: int) -> None:
         total = sum(self._weights.values())
         shares = {kind: weight / total for kind, weight in self._weights.items()} if total else {}
         final = {"step": step, "weights": self.replica.weights_digest(), "shares": shares}
+        if self.auditor is not None:
+            final["audited"] = self.auditor.n_audited
         write_atomically(self._folder / "final.json", json.dumps(final).encode())
 
     async def close(self) -> None:
@@ -216,19 +254,20 @@ class Gateway:
             run_id=manifest.run_id,
             task=manifest.manifest.task.name,
             network=json.dumps(describe(replica.task, replica.model).to_dict()),
-            options=json.dumps(asdict(replica.baffle.options)),
+            method=replica.method.name,
+            options=json.dumps(replica.of_devices.device_options()),
             steps=manifest.manifest.run.steps,
             heartbeat_s=self.options.heartbeat_s,
         )
 
     def _assignment(self, attendance: Attendance) -> Assignment:
         steps = self._history.way(
-            attendance.known, self.replica.device_standing(), snapshot_bytes=16 * self.replica.n_params
+            attendance.known, self.replica.device_standing(), snapshot_bytes=self.replica.device_state_bytes
         )
         return Assignment(steps=steps or (), resync=steps is None)
 
     def _farewell(self, attendance: Attendance, standing: tuple[int, bytes]) -> Downlink:
-        steps = self._history.way(attendance.known, standing, snapshot_bytes=16 * self.replica.n_params)
+        steps = self._history.way(attendance.known, standing, snapshot_bytes=self.replica.device_state_bytes)
         return Downlink(finish=Finish(step=standing[0], digest=standing[1], steps=steps or (), resync=steps is None))
 
     async def _snapshot(self) -> Snapshot:
@@ -240,10 +279,10 @@ class Gateway:
     def _publish(self, kept: Kept, index: int) -> None:
         self._history.add(kept)
         payloads = list(kept.step.payloads)
-        for kind, share in shares_of(payloads, self.replica.baffle.options, self.replica.n_params).items():
+        method = self.replica.of_devices
+        for kind, share in method.credit(payloads).items():
             self._weights[kind] += share
-        counted = contributions_in(payloads, self.replica.baffle.options, self.replica.n_params)
-        self.collector.retire(counted, index)
+        self.collector.retire(method.counted(payloads), index)
 
     # -- the journal -----------------------------------------------------------------------------
 

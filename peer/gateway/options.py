@@ -29,11 +29,16 @@ class GatewayOptions:
     patience_initial_s: float = 60.0
     """Until the durations of some rounds are known: first rounds download the model."""
 
+    audit_rate: float = 0.0
+    """Share of the submissions that are recomputed; devices that submitted something else are shut out."""
+
     def __post_init__(self) -> None:
         for name, least in (("devices_min", 1), ("devices_per_round", 0), ("backups", 0)):
             if not least <= getattr(self, name) <= 4096:
                 raise UsageError(f"{name} is {getattr(self, name)}: use {least} to 4096")
         if not 0 <= self.staleness_max <= STALENESS_LIMIT:
             raise UsageError(f"staleness_max is {self.staleness_max}: use 0 to {STALENESS_LIMIT}")
+        if not 0 <= self.audit_rate <= 1:
+            raise UsageError(f"audit_rate is {self.audit_rate}: use 0 to 1")
         if not 0.01 <= self.heartbeat_s <= 3600 or not 0 < self.patience_floor_s <= self.patience_initial_s:
             raise UsageError("heartbeat_s is 0.01 to 3600, and patience_floor_s above 0 and at most patience_initial_s")

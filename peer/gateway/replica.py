@@ -6,19 +6,19 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from ...algorithms import Slots
-from ...algorithms.baffle import Baffle
-from ...algorithms.forward.replica import weights_digest
+from ...algorithms.device_method import DeviceMethod
+from ...algorithms.fixedpoint import FixedPoint
 from ...protocol.edge_pb2 import Step
 from ...protocol.errors import UsageError
 from ...protocol.manifest import Manifest
 from ...protocol.state import encode_state
-from ...tasks import Task
+from ...tasks import Evaluation, Task
 from ..replica import Applied, Replica
 from .history import Kept
+from .integers import evaluate_in_integers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +34,15 @@ class GatewayReplica(Replica):
 
     def __init__(self, task: Task, manifest: Manifest) -> None:
         super().__init__(task, manifest)
-        if not isinstance(self.method, Baffle):
-            raise UsageError(f"method {manifest.method.name!r} cannot use devices: a gateway needs a run with baffle")
+        if not isinstance(self.method, DeviceMethod):
+            raise UsageError(
+                f"method {manifest.method.name!r} cannot use devices: a gateway needs a run with baffle or fixedpoint"
+            )
         if self.rounding is not None:
             raise UsageError("devices follow a run update by update: with a gateway, group.snapshot_codec must be fp32")
-        self.baffle: Baffle = self.method
+        self.of_devices: DeviceMethod = self.method
+        self.device_state_bytes = sum(array.nbytes for array in self.of_devices.device_state().values())
+        """About the length of a snapshot for devices."""
         self.unpublished: list[Unpublished] = []
         self.was_restored = False
         """A state was taken over from outside, and the gateway has not taken note of it."""
@@ -46,12 +50,18 @@ class GatewayReplica(Replica):
 
     def device_state(self) -> bytes:
         """What a device needs to go on from here, encoded."""
-        self.baffle.at_step(self.step)
-        return encode_state(self.baffle.forward_state())
+        self.of_devices.at_step(self.step)
+        return encode_state(self.of_devices.device_state())
 
     def weights_digest(self) -> str:
         """SHA-256 (hex) of the weights, as devices compute it of theirs."""
-        return weights_digest(self.baffle.forward_state()["weights"].astype(np.float32))
+        return self.of_devices.weights_digest()
+
+    def evaluate(self) -> Evaluation:
+        """As devices would: a fixed-point model is evaluated in integers."""
+        if isinstance(self.of_devices, FixedPoint):
+            return evaluate_in_integers(self.task, self.of_devices)
+        return super().evaluate()
 
     def device_standing(self) -> tuple[int, bytes]:
         """Step and digest of that state."""
@@ -60,7 +70,7 @@ class GatewayReplica(Replica):
         return self._device_digest
 
     def apply(self, payloads: Sequence[bytes | memoryview], mine: int | None, slots: Slots) -> Applied:
-        before, rate = self.device_standing(), self.baffle.learning_rate(self.step)
+        before, rate = self.device_standing(), self.of_devices.learning_rate(self.step)
         applied = super().apply(payloads, mine, slots)
         step = Step(learning_rate=rate, payloads=[bytes(payload) for payload in payloads])
         kept = Kept(before=before, after=self.device_standing(), step=step)

@@ -64,9 +64,9 @@ def test_gateway_peer_and_device_end_with_the_same_bits() -> None:
         device.descend(combined_gradient(payloads, options, RUN_ID, N), method(gateway).learning_rate(step))
 
     assert gateway.flat().numpy().tobytes() == peer.flat().numpy().tobytes() == device.weights.tobytes()
-    state, own = method(gateway).forward_state(), device.state()
+    state, own = method(gateway).device_state(), device.state()
     method(gateway).at_step(3)
-    assert {name: array.tobytes() for name, array in method(gateway).forward_state().items()} == {
+    assert {name: array.tobytes() for name, array in method(gateway).device_state().items()} == {
         name: array.tobytes() for name, array in own.items()
     }
     assert set(state) == set(own)

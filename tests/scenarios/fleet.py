@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gossamer.algorithms.forward import BaffleOptions, Replay
+import numpy as np
+
+from gossamer.algorithms.forward import BaffleOptions, Part, Replay
 from gossamer.algorithms.forward.exchange import decode
+from gossamer.algorithms.forward.fixedpoint import VotePart, VoteReplay, VotingOptions
 from gossamer.edge.daemon import Device
 from gossamer.edge.data import DeviceData
 from gossamer.edge.enrolment import enrol
@@ -22,6 +25,7 @@ from gossamer.peer.daemon import Daemon, Devices, Result
 from gossamer.peer.folder import PeerFolder
 from gossamer.peer.gateway.attendance import Hall
 from gossamer.peer.gateway.book import Book, issue_token
+from gossamer.peer.gateway.integers import calibrated_options, input_range, pixels
 from gossamer.peer.gateway.journal import Journal
 from gossamer.peer.gateway.options import GatewayOptions
 from gossamer.protocol.devices import ATTEND, Submission, read_submission_body
@@ -55,6 +59,19 @@ def digits_manifest(*, steps: int = 6, start_peers: int = 1, **options: Any) -> 
     return signed_manifest(task, identity(0, 0), **tables)
 
 
+def fixed_point_manifest(*, steps: int = 6, **options: Any) -> SignedManifest:
+    task = Digits(options={})
+    chosen = VotingOptions(n_devices=4, **options)
+    constants = calibrated_options(task, task.build_model(1), chosen, n_rounds=steps)
+    tables: dict[str, dict[str, Any]] = {
+        "method": {"name": "fixedpoint", "options": {"n_devices": 4, **options, **constants}},
+        "limits": {"checkpoint_every_steps": 4, "eval_every_steps": 1000},
+        "group": {"start_peers": 1},
+        "run": {"name": "edge", "seed": 1, "steps": steps, "created": "now"},
+    }
+    return signed_manifest(task, identity(0, 0), **tables)
+
+
 @dataclass
 class Fleet:
     """One gateway, which is a peer and the run's owner, and its devices, each with a share of the digits."""
@@ -64,6 +81,8 @@ class Fleet:
     manifest: SignedManifest = field(default_factory=digits_manifest)
     options: GatewayOptions = field(default_factory=GatewayOptions)
     rules: Rules = field(default_factory=Rules)
+    liars: frozenset[int] = frozenset()
+    """Devices that do not measure on the samples that they were dealt."""
     readings: dict[int, Reading] = field(default_factory=dict)
     """What a device's sensors say, where it is not the default."""
     by_number: dict[int, Device] = field(default_factory=dict)
@@ -180,7 +199,7 @@ class Fleet:
             gateway=self.gateway.peer_id,
             run_id=self.manifest.run_id,
             folder=folder,
-            data=self.data(number),
+            data=self.data(number + 1 if number in self.liars else number),
             rules=self.rules,
             sensors=self._sensors(number),
             entropy=host.random,
@@ -193,8 +212,17 @@ class Fleet:
         return [self.by_number[number] for number in sorted(self.by_number)]
 
     def data(self, number: int) -> DeviceData:
-        inputs, labels = self.task.train.inputs.numpy(), self.task.train.labels.numpy()
+        labels = self.task.train.labels.numpy()
+        in_bytes = self.manifest.manifest.method.name == "fixedpoint"
+        inputs = pixels(self.task.train, *input_range(self.task)) if in_bytes else self.task.train.inputs.numpy()
         return DeviceData(inputs=inputs[number % 10 :: 10], labels=labels[number % 10 :: 10])
+
+    def show_samples(self, number: int) -> None:
+        """Give the gateway what a device has, so that it can audit it."""
+        home = self.folder.path / "gateway" / "audit"
+        home.mkdir(parents=True, exist_ok=True)
+        data = self.data(number)
+        np.savez(home / f"{identity(5, number).peer_id}.npz", inputs=data.inputs, labels=data.labels)
 
     def _sensors(self, number: int) -> Callable[[], Reading]:
         return lambda: self.readings.get(number, Reading(on_mains=True, interface="eth0"))
@@ -245,14 +273,18 @@ class Fleet:
 
     def updates(self) -> list[list[tuple[int, int]]]:
         """The (round, slot) of the contributions in each update of the model."""
-        options, n = BaffleOptions(K=8), 2410
         found = []
         for entry in self.entries():
             if entry.HasField("applied"):
-                replays = [decode(payload, options, n) for payload in entry.applied.step.payloads]
-                parts = [part for replay in replays if isinstance(replay, Replay) for part in replay.parts]
+                parts = [part for payload in entry.applied.step.payloads for part in self._parts(payload)]
                 found.append([(part.round_index, slot) for part in parts for slot in part.slots])
         return found
+
+    def _parts(self, payload: bytes) -> tuple[Part, ...] | tuple[VotePart, ...]:
+        if self.manifest.manifest.method.name == "fixedpoint":
+            return VoteReplay.from_bytes(payload, n_votes=3).parts
+        replay = decode(payload, BaffleOptions(K=8), 2410)
+        return replay.parts if isinstance(replay, Replay) else ()
 
     def check_exactly_once(self) -> None:
         """What devices were told to be counted is in exactly one update, but for what came after the last one."""

@@ -17,6 +17,7 @@ from ..network import Conv, Linear, Network
 from ..numpy_forward import activations_after
 from .arithmetic import ACTIVATION_MAX, LOGIT_BITS, WEIGHT_MAX
 from .plan import LayerPlan, Plan
+from .scales import LayerScale, quantise
 
 F32 = npt.NDArray[np.float32]
 I16 = npt.NDArray[np.int16]
@@ -41,12 +42,22 @@ class FixedPointOptions:
     """Largest integer weight: 32,639 in 16 bits, 127 for comparison with 8 bits."""
     input_scale: float = PIXEL_SCALE
     """Value of an activation of 1 in the input."""
+    input_offset: float = 0.0
+    """Value of an activation of 0 in the input; not 0 only before layers without padding."""
     frozen: tuple[int, ...] = ()
     """Layers with weights (by number) that are neither perturbed nor updated."""
 
 
 def calibrate(network: Network, weights: F32, inputs: F32, options: FixedPointOptions) -> tuple[Plan, I16]:
-    """The plan and the integer weights of a float network.
+    """The plan and the integer weights of a float network, as `calibrate_scales` and `quantise` give them."""
+    plan, scales = calibrate_scales(network, weights, inputs, options)
+    return plan, quantise(plan, scales, weights)
+
+
+def calibrate_scales(
+    network: Network, weights: F32, inputs: F32, options: FixedPointOptions
+) -> tuple[Plan, tuple[LayerScale, ...]]:
+    """The plan of a float network, and what its integers stand for.
 
     Args:
         weights: float32 [network.n_parameters].
@@ -56,21 +67,23 @@ def calibrate(network: Network, weights: F32, inputs: F32, options: FixedPointOp
     tensors = [weights[p.start : p.stop].reshape(p.shape) for p in network.parameters()]
     outputs = activations_after(network, weights, inputs)
     weighted = [index for index, layer in enumerate(network.layers) if isinstance(layer, Linear | Conv)]
-    scale_in, layers, matrices = options.input_scale, [], []
+    scale_in, layers, scales = options.input_scale, [], []
     for number, index in enumerate(weighted):
         kernel, bias = tensors[2 * number], tensors[2 * number + 1]
+        offset = options.input_offset if number == 0 else 0.0
+        bias = bias + np.float32(offset) * kernel.reshape(len(kernel), -1).sum(axis=1)
         # The bias in units of a weight: it meets an activation of 127.
-        matrix = np.column_stack([kernel.reshape(len(kernel), -1), bias / (ACTIVATION_MAX * scale_in)])
-        scale_w = 1.5 * float(np.abs(matrix).max()) / options.weight_max
+        largest = max(float(np.abs(kernel).max()), float(np.abs(bias).max()) / (ACTIVATION_MAX * scale_in))
+        scale_w = 1.5 * largest / options.weight_max
         if scale_w == 0:
             raise BadPlan(f"layer {index} has no weight but 0: it cannot be calibrated")
         is_last = number == len(weighted) - 1
         scale_out = 2.0**-LOGIT_BITS if is_last else _activation_scale(outputs[index])
         layers.append(_layer_plan(scale_w, scale_in, scale_out, number in options.frozen, options))
-        matrices.append(np.rint(matrix / scale_w).astype(np.int16).reshape(-1))
+        scales.append(LayerScale(weight=scale_w, bias=scale_w * ACTIVATION_MAX * scale_in, offset=offset))
         scale_in = scale_out
     plan = Plan(network=network, layers=tuple(layers), n_rounds=options.n_rounds, n_votes=options.n_votes)
-    return plan, np.concatenate(matrices)
+    return plan, tuple(scales)
 
 
 def multiplier_and_shift(scale: float) -> tuple[int, int]:

@@ -80,9 +80,9 @@ def test_averages_round_half_up() -> None:
 
 
 def test_no_float_on_the_device() -> None:
-    """Every module but the owner's `calibrate` names no float type, has no float literal and no true division."""
+    """Modules that are not the run's owner's or a gateway's: no float type, no float literal, no true division."""
     for path in sorted(Path(package.__file__).parent.glob("*.py")):
-        if path.stem == "calibrate":
+        if path.stem in {"calibrate", "float_kernel", "options", "scales"}:
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             assert not isinstance(node, ast.Div), path
