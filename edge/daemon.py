@@ -42,7 +42,9 @@ from .rules import Rules
 from .sensors import Sensors, peak_rss_bytes
 
 CHECK_S = 5.0
-"""How often the owner's rules are compared with what the sensors say. Nothing is sent for it."""
+"""How often the owner's rules are compared with what the sensors say while it computes. Nothing is sent for it."""
+IDLE_CHECK_S = 60.0
+"""While it waits: every look wakes the processor. A round that begins is a reason to look at once."""
 BACKOFF_MIN_S = 1.0
 BACKOFF_MAX_S = 300.0
 REFUSED_MAX_S = 900.0
@@ -87,6 +89,8 @@ class Device:
         self._uplink: asyncio.Queue[Uplink | None] = asyncio.Queue()
         self._round: asyncio.Task[None] | None = None
         self._resting: str | None = None
+        self._begun = asyncio.Event()
+        """A round has begun since the rules were last looked at."""
         self._finished = False
         self._state: Literal["starting", "connecting", "waiting", "measuring", "resting", "refused", "finished"] = (
             "starting"
@@ -189,6 +193,7 @@ class Device:
                     list(word.assignment.steps), (task.step, task.base)
                 )
                 self._round = asyncio.create_task(self._do(task, ready=ready), name="a round")
+                self._begun.set()
             case "receipt":
                 self._receive(word.receipt)
             case "finish":
@@ -302,8 +307,12 @@ class Device:
 
     async def _watch_rules(self) -> None:
         """When a rule forbids work: give up the round under way, tell the gateway, and close the stream."""
-        while (reason := self._rules.forbids(self._sensors())) is None:  # noqa: ASYNC110 - sensors have no events
-            await asyncio.sleep(CHECK_S)
+        while (reason := self._rules.forbids(self._sensors())) is None:
+            busy = self._round is not None and not self._round.done()
+            self._begun.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_S if busy else IDLE_CHECK_S):
+                    await self._begun.wait()
         self._resting = reason
         if self._round is not None and not self._round.done():
             await self._stop_round()

@@ -99,6 +99,11 @@ class Host:
     def memory_bytes_per_s(self, value: float) -> None:
         self._processor.memory_bytes_per_s = value
 
+    @property
+    def busy_s(self) -> float:
+        """Time that its processor has computed, in all lives."""
+        return self._processor.busy_s
+
     def spawn(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> Task[T]:
         """Start a task on this host. It dies with the host, and so does every task that it starts."""
         return self._loop.create_task(coro, name=name or f"{self.name}", context=self._life.context.copy())

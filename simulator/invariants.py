@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..peer.event_kinds import Forked, Joined, RoundEnded
+from ..peer.event_kinds import Evaluated, Forked, Joined, RoundEnded
 from ..peer.events import Entry, read_events
 from .scenario import Expectation
 from .swarm import End
@@ -74,6 +74,10 @@ def _expected(logs: dict[str, list[Entry]], ends: Sequence[End], expect: Expecta
     n_finished = sum(end.result is not None and end.result.outcome == "finished" for end in ends)
     if n_finished < expect.finished_min:
         yield f"liveness: {n_finished} peers finished, at least {expect.finished_min} were expected"
+    told = [event for entries in logs.values() for entry in entries if isinstance(event := entry.event, Evaluated)]
+    accuracy = max(((event.step, event.accuracy or 0.0) for event in told), default=(0, 0.0))[1]
+    if accuracy < expect.accuracy_min:
+        yield f"convergence: accuracy {accuracy:.3f} was reached, at least {expect.accuracy_min} was expected"
 
 
 def _short(told: Told) -> str:

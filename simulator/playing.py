@@ -12,13 +12,13 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path as File
 from typing import Any
 
 import torch
 
-from ..peer.event_kinds import Evaluated, Resynced, RoundEnded, Started
+from ..peer.event_kinds import Evaluated, Event, Resynced, RoundEnded, Started
 from ..peer.events import Entry
 from ..protocol.errors import GossamerError
 from . import striking
@@ -81,11 +81,13 @@ def play(
     """
     torch.set_num_threads(1)  # more would wait for each other, and sum in another order
     fleet = fleet_of(scenario.fleet, seed=scenario.seed, duration_s=scenario.duration_s)
-    sim = _simulation(scenario, fleet, shuffle_seed)
+    phones = _phones(scenario)
+    sim = _simulation(scenario, fleet, phones, shuffle_seed)
     notes: list[Note] = []
-    swarm = Swarm(scenario, fleet, sim, out / "peers", tell=notes.append)
+    swarm = Swarm(scenario, fleet, sim, out / "peers", phones=phones, tell=notes.append)
     swarm.clear()
     swarm.root.mkdir(parents=True)
+    swarm.open_books()
     begun_s, failure = time.process_time(), ""
     with _deliveries(scenario, sim, out):
         try:
@@ -115,6 +117,8 @@ async def _main(scenario: Scenario, swarm: Swarm, progress: Progress) -> None:
     """Start machines and faults; until all is over, or time is."""
     choose = random.Random(f"faults {scenario.seed}")
     jobs = [asyncio.create_task(swarm.follow_sessions(number)) for number in range(len(swarm.hosts))]
+    if swarm.crowd is not None:
+        jobs += [asyncio.create_task(swarm.crowd.follow_sessions(number)) for number in range(scenario.devices.n)]
     jobs += [
         asyncio.create_task(striking.follow(swarm, fault, random.Random(choose.getrandbits(64))))
         for fault in scenario.faults
@@ -131,16 +135,36 @@ async def _main(scenario: Scenario, swarm: Swarm, progress: Progress) -> None:
             if not swarm.up() or swarm.sim.now_s > finished_s + PATIENCE_S:
                 break
     swarm.is_over = True
+    if swarm.crowd is not None:
+        swarm.crowd.is_over = True
     for job in jobs:
         job.cancel()
     await asyncio.gather(*jobs, return_exceptions=True)
 
 
-def _simulation(scenario: Scenario, fleet: Fleet, shuffle_seed: int | None) -> Simulation:
-    machines, loss = fleet.machines, scenario.network.loss
+def _phones(scenario: Scenario) -> Fleet | None:
+    """The devices' machines, if the scenario has devices."""
+    crowd = scenario.devices
+    if not crowd.n:
+        return None
+    if crowd.kind == "equal":
+        machines = fleet_of(Population(), seed=0, duration_s=1.0).machines[:1] * crowd.n
+        return Fleet(machines=machines)
+    fleet = build_fleet(crowd.kind, crowd.n + 1, seed=scenario.seed, duration_s=scenario.duration_s)
+    return replace(fleet, machines=fleet.machines[1:])  # the first of a fleet is always on
+
+
+def _simulation(scenario: Scenario, fleet: Fleet, phones: Fleet | None, shuffle_seed: int | None) -> Simulation:
+    loss = scenario.network.loss
+
+    def machine(host: str) -> Machine:
+        from_fleet = phones if host[0] == "d" and phones is not None else fleet
+        return from_fleet.machines[int(host[1:])]
 
     def path(source: str, target: str) -> Path:
-        found = fleet.path(machines[int(source[1:])], machines[int(target[1:])])
+        # Devices speak to gateways only: their path is as their own fleet has it.
+        rule = phones if phones is not None and "d" in (source[0], target[0]) else fleet
+        found = rule.path(machine(source), machine(target))
         if loss is None:
             return found
         return Path(latency_s=found.latency_s, jitter_s=found.jitter_s, loss=loss, bytes_per_s=found.bytes_per_s)
@@ -197,8 +221,15 @@ def _figures(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
         "bytes_sent_per_peer_per_step": sum(sent.values()) / len(swarm.hosts) / max(1, steps),
         "finished": len(finished),
         "state_digests": sorted({result.digest.hex() for result in finished}),
+        **_device_figures(events, swarm),
         "daemon_errors": sorted({end.error for end in swarm.ends if end.error}),
     }
+
+
+def _device_figures(events: list[Event], swarm: Swarm) -> dict[str, Any]:
+    told = [(event.step, event.accuracy) for event in events if isinstance(event, Evaluated)]
+    accuracy = {"eval_accuracy": max(told)[1]} if told and max(told)[1] is not None else {}
+    return {**accuracy, **(swarm.crowd.figures() if swarm.crowd is not None else {})}
 
 
 def _write(out: File, summary: dict[str, Any], notes: list[Note]) -> None:

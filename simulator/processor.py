@@ -29,6 +29,8 @@ class Processor:
         self.memory_bytes_per_s = memory_bytes_per_s
         self.disk_is_full = False
         """Whatever the work writes through to its disk fails."""
+        self.busy_s = 0.0
+        """Time that was computed so far, by all processes of the machine."""
         self._turn = asyncio.Lock()
         self._busy_until_s = 0.0
 
@@ -40,14 +42,16 @@ class Processor:
                 await asyncio.sleep(self._busy_until_s - loop.time())
             with _full_disk() if self.disk_is_full else contextlib.nullcontext():
                 result = work()
-            self._busy_until_s = loop.time() + self._seconds(cost)
+            took_s = self._seconds(cost)
+            self.busy_s += took_s
+            self._busy_until_s = loop.time() + took_s
             await asyncio.sleep(self._busy_until_s - loop.time())
         return result
 
     def successor(self) -> Processor:
         """The same machine, with nothing to do."""
         made = Processor(flops_per_s=self.flops_per_s, memory_bytes_per_s=self.memory_bytes_per_s)
-        made.disk_is_full = self.disk_is_full
+        made.disk_is_full, made.busy_s = self.disk_is_full, self.busy_s
         return made
 
     def _seconds(self, cost: Cost) -> float:

@@ -69,6 +69,30 @@ class Population(Table):
     round_trip_s: float = Field(default=0.04, ge=0, le=60)
 
 
+class DeviceCrowd(Table):
+    """Devices that only do forward passes, and how the gateways treat them (`peer.gateway.options`)."""
+
+    n: int = Field(default=0, ge=0, le=20_000)
+    """0: none."""
+    kind: str = "phones"
+    """equal, or a name of `simulator.fleets.FLEETS`."""
+    gateways: int = Field(default=1, ge=1, le=16)
+    """The first so many machines of the fleet serve like shares of the devices."""
+    samples: int = Field(default=32, ge=1, le=1 << 20)
+    """Of each device: drawn from the task's training samples."""
+    alpha: float | None = Field(default=None, gt=0, le=1e6)
+    """Of a Dirichlet distribution over classes for each device; default: all classes alike."""
+    per_round: int = Field(default=0, ge=0, le=4096)
+    at_least: int = Field(default=1, ge=1, le=4096)
+    """A round waits for so many."""
+    backups: int = Field(default=0, ge=0, le=4096)
+    staleness: int = Field(default=3, ge=0, le=15)
+    round_every_s: float = Field(default=0.0, ge=0, le=86400)
+    heartbeat_s: float = Field(default=60.0, ge=0.01, le=3600)
+    patience_s: float = Field(default=60.0, ge=2, le=3600)
+    """Of the first rounds."""
+
+
 class Internet(Table):
     """What is between them."""
 
@@ -87,6 +111,8 @@ class Expectation(Table):
     """Updates that some peer has applied in the end."""
     finished_min: int = Field(default=0, ge=0)
     """Peers that ended with the run finished."""
+    accuracy_min: float = Field(default=0.0, ge=0, le=1)
+    """On held-out samples, in the end."""
 
 
 class Scenario(Table):
@@ -103,6 +129,7 @@ class Scenario(Table):
     """Write every delivery to deliveries.txt."""
     run: Training = Field(default_factory=Training)
     fleet: Population = Field(default_factory=Population)
+    devices: DeviceCrowd = Field(default_factory=DeviceCrowd)
     network: Internet = Field(default_factory=Internet)
     faults: list[Fault] = Field(default_factory=list, max_length=1000)
     expect: Expectation = Field(default_factory=Expectation)
@@ -111,6 +138,8 @@ class Scenario(Table):
     def _fits_together(self) -> Scenario:
         if self.fleet.kind == "trace" and self.fleet.trace is None:
             raise ValueError('fleet.kind = "trace" needs fleet.trace = FILE')
+        if self.devices.n and self.fleet.kind != "trace" and self.devices.gateways > self.fleet.peers:
+            raise ValueError(f"devices.gateways = {self.devices.gateways}: there are {self.fleet.peers} machines")
         named = [number for fault in self.faults for number in fault.peers]
         if self.fleet.kind != "trace" and any(not 0 <= number < self.fleet.peers for number in named):
             raise ValueError(f"a fault names peer {max(named)}: peers are 0 to {self.fleet.peers - 1}")

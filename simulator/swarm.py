@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from ..algorithms import method_class
-from ..peer.daemon import Daemon, Result
+from ..peer.daemon import Daemon, Devices, Result
 from ..peer.folder import PeerFolder
+from ..peer.gateway.options import GatewayOptions
 from ..protocol.errors import GossamerError
 from ..protocol.identity import Identity
 from ..protocol.manifest import SignedManifest, compose, manifest_of, parse
-from ..tasks import Task, build_task
+from ..tasks import TASKS, Task, build_task
 from . import analytic
+from .devices import Crowd, gateway_identity
 from .fleets import Fleet, Machine
 from .host import Host
-from .scenario import Scenario, Training
+from .scenario import DeviceCrowd, Scenario, Training
 from .world import Simulation
 
 PEERS_MAX = 1024
@@ -50,9 +52,19 @@ class Swarm:
     """Daemons on simulated hosts. Machine 0 holds the run's owner's key."""
 
     def __init__(
-        self, scenario: Scenario, fleet: Fleet, sim: Simulation, root: Path, *, tell: Callable[[Note], None]
+        self,
+        scenario: Scenario,
+        fleet: Fleet,
+        sim: Simulation,
+        root: Path,
+        *,
+        phones: Fleet | None = None,
+        tell: Callable[[Note], None],
     ) -> None:
-        """Args: root: for the peers' folders. Raises GossamerError if what is to be trained does not exist or fit."""
+        """Args: root: for the peers' folders. phones: the devices' machines.
+
+        Raises: GossamerError if what is to be trained does not exist or fit.
+        """
         self.scenario, self.fleet, self.sim, self.root = scenario, fleet, sim, root
         self.tell = tell
         self.task, self.manifest = _training(scenario.run, fleet, seed=scenario.seed)
@@ -66,6 +78,9 @@ class Swarm:
         self._folders = [root / str(number) for number in range(len(fleet.machines))]
         for number, machine in enumerate(fleet.machines):
             self.hosts.append(self._host(number, machine))
+        self._fronts: list[Host] = []
+        """What devices see of each gateway: a port of its machine, with a line like its machine's."""
+        self.crowd = self._crowd(phones) if phones is not None else None
 
     # ------------------------------------------------------------------------------------------------- life and death
 
@@ -105,6 +120,9 @@ class Swarm:
 
     async def _live(self, number: int) -> None:
         host, result, error = self.hosts[number], None, ""
+        front = self._fronts[number] if number < len(self._fronts) else None
+        if front is not None:
+            front.restart()
         try:
             daemon = Daemon(
                 network=host.network,
@@ -113,12 +131,16 @@ class Swarm:
                 task=self.task,
                 folder=PeerFolder(self._folders[number]),
                 owner=host.identity if number == 0 else None,
+                devices=self._devices(front) if front is not None else None,
             )
             self.daemons[number] = daemon
             self.everyone.append(daemon)
             result = await daemon.run()
         except GossamerError as failure:
             error = f"{failure.code}: {failure}"
+        finally:
+            if front is not None:
+                front.kill()  # it goes with its machine
         self.note("end", host, error or f"{result.outcome if result else ''} at step {result.step if result else 0}")
         self.ends.append(End(peer=host.name, result=result, error=error))
         await host.network.close()
@@ -163,16 +185,39 @@ class Swarm:
         for daemon in self.everyone:
             daemon.log.close()
 
+    def _crowd(self, phones: Fleet) -> Crowd:
+        seed, n_gateways = self.sim.seed, self.scenario.devices.gateways
+        for number, machine in enumerate(self.fleet.machines[:n_gateways]):
+            self._fronts.append(self._host(number, machine, name=f"g{number}", identity=gateway_identity(seed, number)))
+        return Crowd(
+            self.scenario.devices,
+            phones,
+            self.sim,
+            self.root.parent / "devices",
+            task=self.task,
+            run_id=self.manifest.run_id,
+            gateways=[front.identity for front in self._fronts],
+        )
+
+    def _devices(self, front: Host) -> Devices:
+        return Devices(front=front.network, identity=front.identity, options=_gateway_options(self.scenario.devices))
+
+    def open_books(self) -> None:
+        """Enter the devices at their gateways, before anything begins."""
+        if self.crowd is not None:
+            self.crowd.enter_books([self._folders[number] / "gateway" for number in range(len(self._fronts))])
+
     def clear(self) -> None:
         """Forget the peers' folders of an earlier run."""
         shutil.rmtree(self.root, ignore_errors=True)
+        shutil.rmtree(self.root.parent / "devices", ignore_errors=True)
 
     # ---------------------------------------------------------------------------------------------------------- making
 
-    def _host(self, number: int, machine: Machine) -> Host:
+    def _host(self, number: int, machine: Machine, *, name: str = "", identity: Identity | None = None) -> Host:
         return self.sim.host(
-            f"p{number}",
-            identity=_identity(self.sim.seed, number, 0),
+            name or f"p{number}",
+            identity=identity or _identity(self.sim.seed, number, 0),
             flops_per_s=machine.flops_per_s,
             memory_bytes_per_s=machine.memory_bytes_per_s,
             up_bytes_per_s=machine.up_bytes_per_s,
@@ -186,16 +231,33 @@ def _identity(seed: int, number: int, life: int) -> Identity:
     return Identity(hashlib.sha256(f"scenario {seed} {number} {life}".encode()).digest())
 
 
+def _gateway_options(crowd: DeviceCrowd) -> GatewayOptions:
+    return GatewayOptions(
+        devices_min=crowd.at_least,
+        devices_per_round=crowd.per_round,
+        backups=crowd.backups,
+        staleness_max=crowd.staleness,
+        round_every_s=crowd.round_every_s,
+        heartbeat_s=crowd.heartbeat_s,
+        patience_initial_s=crowd.patience_s,
+    )
+
+
 def _training(run: Training, fleet: Fleet, *, seed: int) -> tuple[Task, SignedManifest]:
     """The task, and a manifest that the owner signed."""
     task_name, task_options, method, method_options = _names(run)
+    if method_class(method).for_devices and task_name in TASKS:
+        task_options = {**TASKS[task_name].for_devices, **task_options}
     task = build_task(task_name, task_options)
     n_start = sum(machine.sessions[0].start_s == 0 for machine in fleet.machines if machine.sessions)
     tables: dict[str, dict[str, Any]] = {
         "run": {"name": "scenario", "seed": seed, "steps": run.steps, "created": "simulated"},
         "task": {"name": task_name, "fingerprint": task.fingerprint(), "options": task_options},
         "method": {"name": method, "options": method_options},
-        "schedule": {"lr": run.lr if run.lr is not None else method_class(method).default_lr},
+        "schedule": {
+            "lr": run.lr if run.lr is not None else method_class(method).default_lr,
+            "kind": method_class(method).default_schedule,
+        },
         "data": {"batch_size": run.batch},
         "group": {
             "start_peers": run.start_peers or max(1, n_start),

@@ -130,6 +130,7 @@ def peer(
     devices_per_round: Annotated[int, typer.Option(help="So many answers end a round; 0: all's.", min=0)] = 0,
     backups: Annotated[int, typer.Option(help="So many more devices are asked.", min=0)] = 0,
     staleness: Annotated[int, typer.Option(help="An answer so many rounds late still counts.", min=0)] = 3,
+    round_every: Annotated[float, typer.Option(help="Least seconds from one round of devices to the next.")] = 0.0,
     heartbeat: Annotated[float, typer.Option(help="Seconds between signs of life to idle devices.")] = 60.0,
     audit: Annotated[
         float, typer.Option(help="Share of the answers that is recomputed (fixedpoint).", min=0, max=1)
@@ -163,6 +164,7 @@ def peer(
                 devices_per_round=devices_per_round,
                 backups=backups,
                 staleness_max=staleness,
+                round_every_s=round_every,
                 heartbeat_s=heartbeat,
                 audit_rate=audit,
             ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -103,6 +104,8 @@ class Collector:
         self._way: Way = lambda attendance: Assignment()
         self._patience = Patience(floor_s=options.patience_floor_s, initial_s=options.patience_initial_s)
         self._changed = asyncio.Event()
+        self._began_s = -math.inf
+        """When the last round opened; what round_every_s counts from."""
 
     # -- a round ---------------------------------------------------------------------------------
 
@@ -114,8 +117,10 @@ class Collector:
         """
         round_ = self._opened(index, standing[1])
         self._way = way
-        await self._enough_devices()
         loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._began_s + self._options.round_every_s - loop.time())
+        await self._enough_devices()
+        self._began_s = loop.time()
         started_s = loop.time()
         target = self._options.devices_per_round or max(1, self._n_free(round_), len(round_.roster))
         deadline_s = started_s + self._patience.deadline_s(1)

@@ -22,6 +22,8 @@ class GatewayOptions:
     """So many more devices are asked, and the slowest are not waited for."""
     staleness_max: int = 3
     """A contribution that comes so many rounds late still counts, in the next update. 0: late is lost."""
+    round_every_s: float = 0.0
+    """No round among devices opens sooner after the one before: what their batteries and links are spared."""
     heartbeat_s: float = 60.0
     """A device hears from its gateway at least so often."""
     patience_floor_s: float = 2.0
@@ -40,5 +42,7 @@ class GatewayOptions:
             raise UsageError(f"staleness_max is {self.staleness_max}: use 0 to {STALENESS_LIMIT}")
         if not 0 <= self.audit_rate <= 1:
             raise UsageError(f"audit_rate is {self.audit_rate}: use 0 to 1")
+        if not 0 <= self.round_every_s <= 86400:
+            raise UsageError(f"round_every_s is {self.round_every_s}: use 0 to 86400")
         if not 0.01 <= self.heartbeat_s <= 3600 or not 0 < self.patience_floor_s <= self.patience_initial_s:
             raise UsageError("heartbeat_s is 0.01 to 3600, and patience_floor_s above 0 and at most patience_initial_s")
