@@ -288,7 +288,7 @@ class Group:
         self._learn_from(round_, outcome, n_steps)
         self._advance(decision)
         if decision.snapshot and not decision.stop:
-            await self._take_snapshot()
+            await self.take_snapshot()
         await self.delegate.concluded(outcome, self.roster)
 
     def wanted(self, decision: Decision, roster: Roster) -> tuple[Item, ...]:
@@ -345,7 +345,8 @@ class Group:
             self.wants_snapshot = False
         self._announce_move()
 
-    async def _take_snapshot(self) -> None:
+    async def take_snapshot(self) -> None:
+        """Keep a copy of the present state for newcomers."""
         data = await self.network.compute(self.replica.snapshot, self.replica.apply_cost())
         self.shelf.add(self.standing, data)
 

@@ -15,7 +15,6 @@ from gossamer.algorithms import OptionValue
 from gossamer.tasks import (
     CannotCut,
     Cut,
-    Evaluation,
     Indices,
     Stage,
     Staged,
