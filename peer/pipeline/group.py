@@ -19,8 +19,9 @@ from ..replica import Applied
 from ..rounds.decision import Decision, Item
 from ..rounds.drafting import draft
 from ..rounds.gather import read_payload
-from ..rounds.group import Group
+from ..rounds.group import FAREWELL_S, Group
 from ..rounds.leading import Leadership
+from ..rounds.ledger import Committed
 from ..rounds.outcome import Ending
 from ..rounds.roster import Member, Roster
 from ..rounds.round import Round
@@ -221,6 +222,14 @@ class StageGroup(Group):
             model.passes,
         )
         return Applied(digest=self.digest, dropped=())
+
+    async def _ending(self, committed: Committed) -> Ending | None:
+        if committed.decision.stop:
+            # The final model is evaluated along the stages, so they must be served once more.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_S):
+                    await self._serve_version()
+        return await super()._ending(committed)
 
     def _advance(self, decision: Decision) -> None:
         super()._advance(decision)

@@ -130,7 +130,8 @@ class StageSeeker(Seeker):
     async def _digest(self) -> bytes:
         if self.checkpoint is not None:
             return self.checkpoint.digest
-        return first_digest(self._signed.run_id) if not self._replica.settled or self._replica.step == 0 else bytes(HASH_BYTES)
+        is_fresh = not self._replica.settled or self._replica.step == 0
+        return first_digest(self._signed.run_id) if is_fresh else bytes(HASH_BYTES)
 
     # -- a stage's state -------------------------------------------------------------------------
 
@@ -182,9 +183,8 @@ def _read(donor: PeerId, data: bytes) -> _Vouched:
 
 def _donors(told: Sequence[_Vouched], stage: int, state_bytes: int) -> list[Offer]:
     """Offers of one stage's state at the newest round that a quorum of its roster describes alike."""
-    for standing in sorted(
-        {one.offer.standing.index: one.offer.standing for one in told}.values(), key=lambda s: -s.index
-    ):
+    for one in sorted(told, key=lambda one: -one.offer.standing.index):
+        standing = one.offer.standing
         alike = [other for other in told if other.offer.standing == standing]
         members = {other.offer.donor for other in alike if standing.roster.slot_of(other.offer.donor) is not None}
         mine = [other.offer for other in alike if other.stage == stage and other.offer.length == state_bytes]
