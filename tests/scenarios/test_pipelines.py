@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +114,7 @@ def test_three_stages_on_six_peers_make_the_steps_of_one_process(tmp_path: Path)
     results = swarm.run(main())
 
     check_stages_agree(swarm, results)
-    assert counted(swarm) == {step: N_MICROBATCHES for step in range(1, 13)}
+    assert counted(swarm) == dict.fromkeys(range(1, 13), N_MICROBATCHES)
     found, expected = whole_model(swarm), single_process(swarm, 12)
     assert sorted(found) == sorted(expected)
     assert max(float((found[name] - expected[name]).abs().max()) for name in expected) < 1e-5
@@ -123,3 +122,27 @@ def test_three_stages_on_six_peers_make_the_steps_of_one_process(tmp_path: Path)
     assert [step for step, _ in losses] == [0, 12]
     assert losses[1][1] < losses[0][1]
     assert not any(events(swarm, number, Warned) for number in range(6))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_peer_killed_at_any_instant_costs_no_microbatch_and_comes_back(tmp_path: Path, seed: int) -> None:
+    sim = Simulation(seed=seed)
+    swarm = chars(tmp_path, sim=sim, seed=seed, run={"steps": 40})
+    victim = 1 + sim.random.randrange(5)
+    wait_s = sim.random.uniform(0.0, 2.0)
+
+    async def main() -> dict[int, Result]:
+        swarm.start(6)
+        await swarm.reach(5)
+        await asyncio.sleep(wait_s)
+        swarm.hosts[victim].kill()
+        await asyncio.sleep(3.0)
+        swarm.restart(victim)
+        return dict(enumerate(await swarm.finish(range(6))))
+
+    results = swarm.run(main())
+
+    check_stages_agree(swarm, results)
+    assert {result.step for result in results.values()} == {40}
+    assert counted(swarm) == dict.fromkeys(range(1, 41), N_MICROBATCHES)
+    assert events(swarm, victim, Resynced)
