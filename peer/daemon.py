@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -91,22 +92,20 @@ class Daemon:
         check_task(manifest, task)
         self.network, self.identity, self.signed, self.folder = network, identity, manifest, folder
         self.manifest = manifest.manifest
-        self.replica = build_replica(manifest, task, Replica if devices is None else GatewayReplica)
-        if devices is None and not self.replica.method.takes_gradients:
-            raise UsageError(f"only gateways' devices can contribute to {self.manifest.method.name}: add --gateway")
+        self.replica = self._build_replica(task, Replica if devices is None else GatewayReplica)
         if devices is not None and devices.options.audit_rate:
             check_auditable(self.replica.method)
         self.stop_at = min(stop_at or self.manifest.run.steps, self.manifest.run.steps)
-        self.rules = rules or rules_of(manifest, self.replica)
-        self.member = Member(identity.peer_id, folder.next_incarnation(network.unix_time_s()))
+        self.rules = rules or self._rules()
+        self.member = self._next_life()
         self.group: Group | None = None
         loop = asyncio.get_running_loop()
         self.log = EventLog(folder.events, peer=identity.peer_id, clock=loop.time, unix=network.unix_time_s)
-        self.trainer = Trainer(network, self.replica, folder, self.log.emit)
+        self.trainer = self._build_trainer()
         self.trainer.standing = self._standing
         self.gateway = self.trainer.gateway = self._open_gateway(devices) if devices is not None else None
         self._leaving = asyncio.Event()
-        GroupService(network, lambda: self.group)
+        self.service = GroupService(network, lambda: self.group)
         network.serve("round/status", self._status)
         if owner is not None:
             InviteDesk(network, owner, manifest.run_id, folder.invites)
@@ -118,7 +117,7 @@ class Daemon:
             on_view=Rivals(network, lambda: self.group, lambda: self.replica.samples).look,
             warn=self.trainer.warned,
         )
-        self.seeker = Seeker(
+        self.seeker = self._seeker_type()(
             network=network,
             manifest=manifest,
             folder=folder,
@@ -129,6 +128,57 @@ class Daemon:
             emit=self.log.emit,
         )
         self.trainer.greet = self.membership.greet_anew
+
+    # -- what a daemon is made of; a pipeline's has others ---------------------------------------
+
+    def _build_replica(self, task: Task, kind: type[Replica]) -> Replica:
+        replica = build_replica(self.signed, task, kind)
+        if kind is Replica and not replica.method.takes_gradients:
+            raise UsageError(f"only gateways' devices can contribute to {self.manifest.method.name}: add --gateway")
+        return replica
+
+    def _rules(self) -> Rules:
+        return rules_of(self.signed, self.replica)
+
+    def _build_trainer(self) -> Trainer:
+        return Trainer(self.network, self.replica, self.folder, self.log.emit)
+
+    def _seeker_type(self) -> type[Seeker]:
+        return Seeker
+
+    def _next_life(self) -> Member:
+        return Member(self.identity.peer_id, self.folder.next_incarnation(self.network.unix_time_s()))
+
+    def _chores(self) -> list[Coroutine[Any, Any, None]]:
+        """What runs beside the rounds for as long as the daemon does."""
+        return []
+
+    def _open_group(self, standing: Standing) -> Group:
+        return Group(**self._group_options(standing))
+
+    def _group_options(self, standing: Standing) -> dict[str, Any]:
+        return {
+            "identity": self.identity,
+            "network": self.network,
+            "replica": self.replica,
+            "rules": self.rules,
+            "member": self.member,
+            "standing": standing,
+            "delegate": self.trainer,
+            "stop_at": self.stop_at,
+            "peers_max": self.manifest.group.peers_max,
+        }
+
+    async def _evaluate_last(self, group: Group) -> None:
+        """The final model, by one peer for all."""
+        if self._speaks_last(group):
+            await self.trainer.evaluate(sample=True)
+
+    def _agreed(self, group: Group) -> bytes:
+        """Digest of the state that this peer holds between two rounds."""
+        return group.digest
+
+    # -- its life ---------------------------------------------------------------------------------
 
     def leave(self) -> None:
         """Take leave of the group, keep a checkpoint, and end."""
@@ -156,7 +206,8 @@ class Daemon:
     async def run(self, address: str = "") -> Result:
         """Take part. Returns when the run ended or this peer has left."""
         self._tell_started(address)
-        background = [asyncio.create_task(self.membership.run()), asyncio.create_task(self._keep_status(address))]
+        beside = [self.membership.run(), self._keep_status(address), *self._chores()]
+        background = [asyncio.create_task(chore) for chore in beside]
         work = asyncio.create_task(self._live())
         patience = asyncio.create_task(self._leaving_took_too_long())
         try:
@@ -187,11 +238,11 @@ class Daemon:
 
     async def _give_up(self) -> Result:
         """The others cannot agree that this peer leaves: keep what was agreed, and go."""
-        standing = self.group.standing if self.group is not None else None
+        group = self.group
         digest = await self.network.compute(self.replica.digest, self.replica.apply_cost())
-        if standing is not None and standing.digest == digest:
+        if group is not None and self._agreed(group) == digest:
             await self.trainer.checkpoint(last=True)
-        elif standing is not None:
+        elif group is not None:
             self.trainer.warned("no checkpoint: the last round was only half applied; the one before is good")
         self.log.emit(Left(reason="asked to leave; the others did not answer in time"))
         self.log.emit(Ended(outcome="stopped", step=self.replica.step, round=self._round_index, digest=digest.hex()))
@@ -209,26 +260,16 @@ class Daemon:
             if ending in (Ending.STOPPED, Ending.LEFT):
                 return await self._end(ending)
             self.trainer.warned(f"out of step with the group ({ending.value}): resynchronising")
-            self.member = Member(self.identity.peer_id, self.folder.next_incarnation(self.network.unix_time_s()))
+            self.member = self._next_life()
             self.group = None
             self.seeker.forget()
             standing = await self.seeker.seek(self.member)
         return await self._end(Ending.LEFT)
 
     async def _take_part(self, standing: Standing) -> Ending:
-        group = self.group = Group(
-            identity=self.identity,
-            network=self.network,
-            replica=self.replica,
-            rules=self.rules,
-            member=self.member,
-            standing=standing,
-            delegate=self.trainer,
-            stop_at=self.stop_at,
-            peers_max=self.manifest.group.peers_max,
-        )
+        group = self.group = self._open_group(standing)
         group.leaving = self._leaving.is_set()
-        group.shelf.add(standing, await self.network.compute(self.replica.snapshot, self.replica.apply_cost()))
+        await group.take_snapshot()
         self.membership.eager = False
         self.membership.hurry()
         try:
@@ -239,8 +280,8 @@ class Daemon:
     async def _end(self, ending: Ending) -> Result:
         group, replica = self.group, self.replica
         finished = replica.step >= self.stop_at
-        if group is not None and finished and self._speaks_last(group):
-            await self.trainer.evaluate(sample=True)
+        if group is not None and finished:
+            await self._evaluate_last(group)
         if group is not None:
             await self.trainer.checkpoint(stopped=ending is Ending.STOPPED, last=True)
         if self.gateway is not None and finished:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from ..protocol import rounds_pb2 as pb
 from ..protocol.errors import InvalidManifest
@@ -22,7 +22,7 @@ from .joining import (
     resync,
     standing_of_genesis,
 )
-from .membership import Membership
+from .membership import Announcement, Membership
 from .replica import Replica
 from .rounds.decision import HASH_BYTES
 from .rounds.roster import Member, Roster
@@ -84,7 +84,7 @@ class Seeker:
 
     async def first(self, member: Member) -> Standing | None:
         """Where to begin: where a committed stop left off, else as `seek`."""
-        if self.checkpoint is not None and member in self.checkpoint.roster.members:
+        if self.checkpoint is not None and self._is_on(self.checkpoint.roster, member):
             return self.checkpoint
         return await self.seek(member)
 
@@ -101,6 +101,17 @@ class Seeker:
             await self._pause()
         return None
 
+    def _is_on(self, roster: Roster, member: Member) -> bool:
+        """Whether a roster names this peer in this very life."""
+        return member in roster.members
+
+    def _first_roster(self, members: Sequence[Member]) -> Roster:
+        """Who starts the run."""
+        return Roster.of(members)
+
+    async def _resync(self, view: Mapping[PeerId, Announcement]) -> Resync | None:
+        return await resync(self._network, self._replica, view, self._genesis)
+
     def forget(self) -> None:
         """What this peer holds is not the group's state any more: its checkpoint is no place to resume from."""
         self.checkpoint = None
@@ -116,7 +127,7 @@ class Seeker:
         """Start with the roster that the owner signed, if this peer is on it and has the state to start from."""
         standing = self._published or await find_genesis(self._network, self._signed.owner, self._signed.run_id)
         self._genesis = standing
-        if standing is None or member not in standing.roster.members:
+        if standing is None or not self._is_on(standing.roster, member):
             return None
         if await self._digest() == standing.digest:
             return standing
@@ -137,7 +148,7 @@ class Seeker:
                 how = Resync(standing=mine, bytes=0, donors=(), how="own checkpoint, then replay")
                 self._tell(mine.index, how, started_s)
                 return mine
-        got = await resync(self._network, self._replica, view, self._genesis)
+        got = await self._resync(view)
         if got is None:
             return None
         self._tell(mine.index if mine is not None else 0, got, started_s)
@@ -167,7 +178,7 @@ class Seeker:
             epoch=member.incarnation,
             round=index,
             digest=digest,
-            roster=Roster.of([member, *(claim.member for claim in here)]).to_wire(),
+            roster=self._first_roster([member, *(claim.member for claim in here)]).to_wire(),
         )
         data = genesis.SerializeToString(deterministic=True)
         self._published = standing_of_genesis(data, self._signed.run_id)

@@ -7,6 +7,7 @@ import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..protocol.errors import StateError
 from ..protocol.identity import PeerId
@@ -32,7 +33,7 @@ from .gateway.gateway import Gateway
 from .replica import Replica, Work, finite
 from .rounds.group import Agree, Delegate
 from .rounds.outcome import Outcome
-from .rounds.roster import Roster
+from .rounds.roster import WHOLE, Roster
 from .rounds.snapshots import Standing
 
 TRAFFIC_EVERY_ROUNDS = 10
@@ -67,11 +68,15 @@ class Trainer(Delegate):
 
     # -- rounds ----------------------------------------------------------------------------------
 
-    async def contribute(self, round_index: int, roster: Roster, slot: int, agree: Agree) -> bytes:
+    async def begin(self, round_index: int, roster: Roster, slot: int) -> None:
+        """A round opens for this peer."""
         if roster.peers != self._member_of:
             self._note_roster(round_index, roster)
         if self.replica.step == 0 and slot == 0 and not self.tally.evaluations:
             await self.evaluate(sample=True)
+
+    async def contribute(self, round_index: int, roster: Roster, slot: int, agree: Agree) -> bytes:
+        await self.begin(round_index, roster, slot)
         if self._ahead is not None:
             ahead, self._ahead = self._ahead, None
             await ahead
@@ -119,7 +124,8 @@ class Trainer(Delegate):
         self._member_of = roster.peers
         lineage = self.standing().lineage.hex()
         names = tuple(short_id(peer) for peer in roster.peers)
-        self.emit(Joined(round=round_index, roster=names, lineage=lineage))
+        stages = tuple(member.stage for member in roster.members if member.stage != WHOLE)
+        self.emit(Joined(round=round_index, roster=names, lineage=lineage, stages=stages))
 
     def _tell_outcome(self, outcome: Outcome) -> None:
         if outcome.committed:
@@ -215,7 +221,7 @@ class Trainer(Delegate):
                 model=replica.model_state(),
                 shared=replica.shared(),
                 local=replica.local(),
-                record=standing_to_record(standing, stopped=stopped),
+                record=self.record(standing, stopped=stopped),
             )
             return save(self.folder.path, contents, keep=keep)
 
@@ -232,6 +238,10 @@ class Trainer(Delegate):
             await self.gateway.checkpointed(replica.step)
         name = str(path.relative_to(self.folder.path))
         self.emit(Checkpointed(step=replica.step, path=name, bytes=size, seconds=seconds))
+
+    def record(self, standing: Standing, *, stopped: bool) -> dict[str, Any]:
+        """What a checkpoint says besides the state."""
+        return standing_to_record(standing, stopped=stopped)
 
     def tell_traffic(self) -> None:
         traffic = self.network.traffic

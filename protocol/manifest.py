@@ -217,6 +217,8 @@ class Manifest(_Table):
             raise ValueError(
                 f"schedule.warmup_steps = {self.schedule.warmup_steps} exceeds run.steps = {self.run.steps}"
             )
+        if self.pipeline.stages > 1 and self.group.snapshot_codec != "fp32":
+            raise ValueError("group.snapshot_codec must be fp32 in a pipeline: a stage's copies are exact")
         return self
 
 

@@ -8,7 +8,7 @@ from .layers import Layer
 from .registry import TASKS, build_task, is_users_own
 from .sharding import global_batch, round_batches, shard
 from .staged import Staged
-from .stages import Cut, Stage, assemble, build_stage, owned_names
+from .stages import Cut, Stage, assemble, build_stage, loans, owned_names
 from .task import Evaluation, Indices, Task
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "fingerprint",
     "global_batch",
     "is_users_own",
+    "loans",
     "measure_costs",
     "owned_names",
     "round_batches",

@@ -137,6 +137,19 @@ def owned_names(task: Staged, cut: Cut) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(part) for part in names)
 
 
+def loans(task: Staged, cut: Cut) -> tuple[Mapping[str, int], ...]:
+    """What each stage borrows: the parameter's name in the whole model -> its owner's stage; in model order."""
+    model = task.build_skeleton()
+    placement = _place(model, task.layers(model))
+    found: list[dict[str, int]] = [{} for _ in cut.starts]
+    for name, users in placement.users.items():
+        owner = cut.stage_of(users[0])
+        for stage in {cut.stage_of(layer): None for layer in users}:
+            if stage != owner:
+                found[stage][name] = owner
+    return tuple(found)
+
+
 def assemble(parts: Sequence[Mapping[str, Tensor]], names: Sequence[str]) -> dict[str, Tensor]:
     """The whole model's tensors, in this order, from what its stages own.
 

@@ -13,10 +13,12 @@ T = TypeVar("T")
 
 
 class Phase(enum.Enum):
-    """The two passes that a trainer can ask for."""
+    """What a trainer can ask for."""
 
     FORWARD = "forward"
     BACKWARD = "backward"
+    EVALUATE = "evaluate"
+    """A forward pass of the model as it is used; at the last stage the loss."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from ...protocol.errors import Busy, GossamerError, NetworkClosed, NoReplica, PeerTimeout
 from ...protocol.identity import PeerId
+from ...tasks import Evaluation
 from .backlog import Phase
 from .microbatches import Boundaries, MicrobatchId
 from .passing import Request, StageClient
-from .wiring import Attempts, StageWiring
+from .wiring import Announcement, Attempts, StageWiring
 
 T = TypeVar("T")
 
@@ -30,6 +31,8 @@ class CourierOptions:
     patience: float = 10.0
     """In expected durations, by the replica's measured throughput."""
     timeout_s_min: float = 5.0
+    busy_pause_s: float = 0.05
+    """After a refusal for want of room; longer after each further one."""
 
 
 @dataclass(eq=False)
@@ -101,6 +104,38 @@ class Courier:
         if stage > 0 and carried.arrived[stage - 1] is None:
             carried.arrived[stage - 1] = passed.input_gradient
 
+    def shun(self, peer: PeerId, reason: str) -> None:
+        """Leave a replica alone for a while."""
+        for wiring in self._wirings:
+            wiring.failed(peer, reason, asyncio.get_running_loop().time(), Attempts())
+
+    def update(self, announcements: Sequence[Announcement]) -> None:
+        """These replicas are there now."""
+        for wiring in self._wirings:
+            wiring.update(announcements)
+
+    async def evaluate(self, microbatch: MicrobatchId, version: int, inputs: Tensor, targets: Tensor) -> Evaluation:
+        """How good the model is on these samples. Raises: as `carry`."""
+        carried = Carried(microbatch=microbatch, version=version, inputs=[inputs], arrived=[], route=[])
+        last = len(self._wirings) - 1
+        for stage in range(last + 1):
+            tensors = (carried.inputs[-1], targets) if stage == last else (carried.inputs[-1],)
+            request = self._request(carried, stage, Phase.EVALUATE, tensors)
+            result = await self._evaluate(carried, request, is_last=stage == last)
+            if isinstance(result, Evaluation):
+                return result
+            carried.inputs.append(result)
+        raise NoReplica("the last stage gave no evaluation: it runs another version of gossamer")
+
+    async def _evaluate(self, carried: Carried, request: Request, *, is_last: bool) -> Tensor | Evaluation:
+        output = self._boundaries[request.stage].output
+        _, result = await self._insist(
+            carried,
+            request,
+            lambda peer, s: self._client.evaluate(peer, request, output, is_last=is_last, timeout_s=s),
+        )
+        return result
+
     async def _forward(self, carried: Carried, stage: int) -> Tensor:
         request = self._request(carried, stage, Phase.FORWARD, (carried.inputs[stage],))
         output = self._boundaries[stage].output
@@ -133,6 +168,7 @@ class Courier:
                 wiring.timed_out(peer, request.phase, request.n_samples, seconds, attempts)
             except Busy as error:
                 wiring.refused(peer, str(error), attempts)
+                await asyncio.sleep(self._options.busy_pause_s * 2.0 ** min(attempts.n_retries, 6))
             except GossamerError as error:
                 wiring.failed(peer, str(error), loop.time(), attempts)
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from ...protocol.errors import InvalidMessage
 from ...protocol.identity import PeerId
 from ...protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, Client
 from ...protocol.wire import parse
+from ...tasks import Evaluation
 from ..rounds.gather import read_payload
 from .activations import Compression, check_announced, decode_activations, encode_activations
 from .backlog import Phase
@@ -19,7 +20,13 @@ from .microbatches import Boundaries, Boundary, MicrobatchId
 from .stage import Passed
 
 METHOD = "stage/pass"
-KINDS = {Phase.FORWARD: pb.PASS_FORWARD, Phase.BACKWARD: pb.PASS_BACKWARD}
+KINDS = {
+    Phase.FORWARD: pb.PASS_FORWARD,
+    Phase.BACKWARD: pb.PASS_BACKWARD,
+    Phase.EVALUATE: pb.PASS_EVALUATE,
+}
+Local = Callable[[PeerId, AsyncIterator[bytes]], AsyncIterator[bytes]]
+"""Answers passes of the peer that asks itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +50,14 @@ class StageClient:
 
     Args:
         n_samples_max: of one microbatch.
+        local: answers what is asked of this peer itself.
     """
 
-    def __init__(self, network: Client, compression: Compression, *, n_samples_max: int) -> None:
+    def __init__(
+        self, network: Client, compression: Compression, *, n_samples_max: int, local: Local | None = None
+    ) -> None:
         self._network = network
+        self._local = local
         self._compression = compression
         self._n_samples_max = n_samples_max
 
@@ -63,6 +74,15 @@ class StageClient:
         loss = answer.loss if answer.HasField("loss") else None
         return Passed(input_gradient=tensors[0] if tensors else None, loss=loss, counted=answer.counted)
 
+    async def evaluate(
+        self, peer: PeerId, request: Request, output: Boundary, *, is_last: bool, timeout_s: float
+    ) -> Tensor | Evaluation:
+        """The stage's output, at the last stage how good it is. Raises: as `forward`."""
+        answer, tensors = await self._ask(peer, request, () if is_last else (output,), timeout_s)
+        if not is_last:
+            return tensors[0]
+        return Evaluation(loss=answer.loss, accuracy=answer.accuracy if answer.HasField("accuracy") else None)
+
     async def _ask(
         self, peer: PeerId, request: Request, wanted: Sequence[Boundary], timeout_s: float
     ) -> tuple[pb.PassAnswer, list[Tensor]]:
@@ -75,7 +95,11 @@ class StageClient:
             kind=KINDS[request.phase],
         )
         payload = _append(message, request.tensors, self._compression)
-        answers = self._network.stream(peer, METHOD, framed(message, payload), timeout_s=timeout_s)
+        chunks = framed(message, payload)
+        if peer == self._network.peer_id and self._local is not None:
+            answers = self._local(peer, chunks)
+        else:
+            answers = self._network.stream(peer, METHOD, chunks, timeout_s=timeout_s)
         answer = parse(pb.PassAnswer, await anext(answers, b""), bytes_max=MAX_MESSAGE_BYTES, what="a pass's answer")
         tensors = await read_tensors(answer, answers, wanted, n_samples_max=request.n_samples)
         if any(len(tensor) != request.n_samples for tensor in tensors):
@@ -84,7 +108,7 @@ class StageClient:
 
 
 async def read_request(
-    chunks: AsyncIterator[bytes], stage: int, boundaries: Boundaries, *, n_samples_max: int
+    chunks: AsyncIterator[bytes], stage: int, boundaries: Boundaries, *, is_last: bool, n_samples_max: int
 ) -> Request:
     """A request that came from outside, for this stage. Raises InvalidMessage."""
     message = parse(pb.PassRequest, await anext(chunks, b""), bytes_max=MAX_MESSAGE_BYTES, what="a pass's request")
@@ -93,7 +117,8 @@ async def read_request(
     phase = next((phase for phase, kind in KINDS.items() if kind == message.kind), None)
     if phase is None:
         raise InvalidMessage(f"a pass of unknown kind {message.kind} came: upgrade one of both sides")
-    expected = (boundaries.input,) if phase is Phase.FORWARD else (boundaries.input, boundaries.output)
+    brings_both = phase is Phase.BACKWARD or (phase is Phase.EVALUATE and is_last)
+    expected = (boundaries.input, boundaries.output) if brings_both else (boundaries.input,)
     tensors = await read_tensors(message, chunks, expected, n_samples_max=n_samples_max)
     return Request(
         phase=phase,
@@ -129,12 +154,19 @@ async def read_tensors(
 
 
 def answer_of(
-    *, tensors: Sequence[Tensor], counted: bool, loss: float | None, compression: Compression
+    *,
+    tensors: Sequence[Tensor],
+    counted: bool,
+    loss: float | None,
+    compression: Compression,
+    accuracy: float | None = None,
 ) -> tuple[pb.PassAnswer, bytes]:
     """An answer and the payload that follows it."""
     message = pb.PassAnswer(counted=counted)
     if loss is not None:
         message.loss = loss
+    if accuracy is not None:
+        message.accuracy = accuracy
     return message, _append(message, tensors, compression)
 
 

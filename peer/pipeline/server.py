@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -11,16 +11,21 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from ...protocol.errors import GossamerError
+from ...protocol import pipelines_pb2 as pb
+from ...protocol.errors import Busy, GossamerError, InvalidMessage
 from ...protocol.identity import PeerId
 from ...protocol.network import Cost, Network
+from ...tasks import Evaluation
 from .activations import Compression
 from .backlog import Backlog, Job, Phase
+from .meter import Meter
 from .passing import METHOD, Request, answer_of, framed, read_request
 from .stage import Passed, StageReplica
 
 BACKWARD_PASSES = 3.0
 """A backward pass recomputes, and multiplies twice: in forward passes."""
+EARLY_S = 5.0
+"""How long a pass may wait for the version that it is for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,34 +42,77 @@ class ServerOptions:
     """Samples of forward passes that are computed as one."""
 
 
+Answer = Passed | Tensor | Evaluation
+Judge = Callable[[Tensor, Tensor], Evaluation]
+
+
+@dataclass(eq=False)
+class Tally:
+    """What a stage's server has done so far."""
+
+    n_forward: int = 0
+    n_backward: int = 0
+    n_waiting_max: int = 0
+    """Since somebody set it back."""
+    samples: float = 0.0
+    """Of forward passes, a backward pass counting as many as it costs."""
+    seconds: float = 0.0
+    """That they took."""
+
+
 @dataclass(eq=False)
 class _Asked:
     request: Request
-    answer: asyncio.Future[Passed | Tensor]
+    answer: asyncio.Future[Answer]
 
 
 class StageServer:
-    """Answers `stage/pass`. `run` computes; without it nobody gets an answer."""
+    """Answers `stage/pass`. `run` computes; without it nobody gets an answer.
+
+    Args:
+        judge: the task's, for evaluations at the last stage.
+        meter: adds up the time in which this peer computes.
+    """
 
     def __init__(
-        self, network: Network, replica: StageReplica, compression: Compression, options: ServerOptions
+        self,
+        network: Network,
+        replica: StageReplica,
+        compression: Compression,
+        options: ServerOptions,
+        judge: Judge | None = None,
+        meter: Meter | None = None,
     ) -> None:
-        self._network = network
+        self._meter = meter or Meter(network)
         self._replica = replica
         self._compression = compression
         self._options = options
+        self._judge = judge
         self._backlog: Backlog[_Asked] = Backlog(
             jobs_max=options.jobs_max, bytes_max=options.bytes_max, together_max=options.together_max
         )
         self._woken = asyncio.Event()
-        # Several microbatches in one pass would share one stream of random numbers.
-        self._is_random = any(isinstance(part, nn.modules.dropout._DropoutNd) for part in replica.stage.modules())
-        network.serve_stream(METHOD, self._serve)
+        self._moved = asyncio.Event()
+        self._n_early = 0
+        self.tally = Tally()
+        self._is_random = _is_random(replica)
+        network.serve_stream(METHOD, self.answer)
+
+    def serve(self, replica: StageReplica) -> None:
+        """Go over to another copy of a stage. What waits for the one before is refused by its version or kind."""
+        self._replica = replica
+        self._is_random = _is_random(replica)
+        self.moved()
 
     @property
     def n_waiting(self) -> int:
         """Passes in the queue."""
         return len(self._backlog)
+
+    def moved(self) -> None:
+        """The replica has another version: passes that came early can go on."""
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
 
     async def run(self) -> None:
         """Compute what waits, for ever; deferred gradients of weights when nothing does."""
@@ -78,23 +126,53 @@ class StageServer:
 
     # -- asked from outside ----------------------------------------------------------------------
 
-    async def _serve(self, peer: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def answer(self, peer: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Serve one pass. Raises: as `StageReplica`, `read_request`, `Backlog.put`."""
         request = await read_request(
-            chunks, self._replica.stage.index, self._replica.boundaries, n_samples_max=self._options.n_samples_max
+            chunks,
+            self._replica.stage.index,
+            self._replica.boundaries,
+            is_last=self._replica.stage.is_last,
+            n_samples_max=self._options.n_samples_max,
         )
+        await self._reach(request.version)
         asked = _Asked(request=request, answer=asyncio.get_running_loop().create_future())
         n_bytes = sum(tensor.nbytes for tensor in request.tensors)
         self._backlog.put(Job(phase=request.phase, n_samples=request.n_samples, n_bytes=n_bytes, content=asked))
+        self.tally.n_waiting_max = max(self.tally.n_waiting_max, len(self._backlog))
         self._woken.set()
         try:
             result = await asked.answer
         finally:
             self._backlog.drop(asked)
-        tensors = [result] if isinstance(result, Tensor) else _gradient(result)
-        counted, loss = (True, None) if isinstance(result, Tensor) else (result.counted, result.loss)
-        answer, payload = answer_of(tensors=tensors, counted=counted, loss=loss, compression=self._compression)
+        answer, payload = self._worded(result)
         async for chunk in framed(answer, payload):
             yield chunk
+
+    async def _reach(self, version: int) -> None:
+        """A trainer may have heard of an update first: wait for it, rather than refuse. Raises Busy."""
+        if version <= self._replica.version:
+            return
+        if self._n_early >= self._options.jobs_max:
+            raise Busy(f"{self._n_early} passes wait here for the next version already: ask another replica")
+        self._n_early += 1
+        try:
+            async with asyncio.timeout(EARLY_S):
+                while version > self._replica.version:
+                    await self._moved.wait()
+        except TimeoutError:
+            return  # the replica refuses it, and says why
+        finally:
+            self._n_early -= 1
+
+    def _worded(self, result: Answer) -> tuple[pb.PassAnswer, bytes]:
+        if isinstance(result, Tensor):
+            return answer_of(tensors=[result], counted=True, loss=None, compression=self._compression)
+        if isinstance(result, Evaluation):
+            loss, accuracy = result.loss, result.accuracy
+            return answer_of(tensors=[], counted=True, loss=loss, compression=self._compression, accuracy=accuracy)
+        tensors = [] if result.input_gradient is None else [result.input_gradient]
+        return answer_of(tensors=tensors, counted=result.counted, loss=result.loss, compression=self._compression)
 
     # -- computed --------------------------------------------------------------------------------
 
@@ -105,19 +183,30 @@ class StageServer:
             passes = BACKWARD_PASSES if group[0].request.phase is Phase.BACKWARD else 1.0
             n_samples = sum(one.request.n_samples for one in group)
             cost = Cost(flops=passes * n_samples * self._options.flops_per_sample)
+            started_s = asyncio.get_running_loop().time()
             try:
-                results = await self._network.compute(partial(self._pass, [one.request for one in group]), cost)
+                results = await self._meter.compute(partial(self._pass, [one.request for one in group]), cost)
             except GossamerError as error:
                 for one in group:
                     if not one.answer.done():
                         one.answer.set_exception(error)
             else:
+                self._note(group, passes * n_samples, asyncio.get_running_loop().time() - started_s)
                 for one, result in zip(group, results, strict=True):
                     if not one.answer.done():
                         one.answer.set_result(result)
 
-    def _pass(self, requests: Sequence[Request]) -> Sequence[Passed | Tensor]:
+    def _note(self, group: Sequence[_Asked], samples: float, seconds: float) -> None:
+        is_backward = group[0].request.phase is Phase.BACKWARD
+        self.tally.n_backward += len(group) if is_backward else 0
+        self.tally.n_forward += 0 if is_backward else len(group)
+        self.tally.samples += samples
+        self.tally.seconds += seconds
+
+    def _pass(self, requests: Sequence[Request]) -> Sequence[Answer]:
         first = requests[0]
+        if first.phase is Phase.EVALUATE:
+            return [self._evaluate(first)]
         if first.phase is Phase.BACKWARD:
             x, arrived = first.tensors
             return [self._replica.backward(first.microbatch, first.version, x, arrived, defer_weights=True)]
@@ -126,13 +215,23 @@ class StageServer:
         ends = list(accumulate(request.n_samples for request in requests))
         return [out[end - request.n_samples : end] for request, end in zip(requests, ends, strict=True)]
 
+    def _evaluate(self, request: Request) -> Answer:
+        out = self._replica.evaluate(request.version, request.tensors[0])
+        if not self._replica.stage.is_last:
+            return out
+        if self._judge is None:
+            raise InvalidMessage("this peer does not evaluate: ask another replica")
+        with torch.no_grad():
+            return self._judge(out, request.tensors[1])
+
     async def _finish_weights(self) -> bool:
         if not self._replica.has_deferred:
             return False
         # About a forward pass's work; how many samples it is for no longer matters to anybody who waits.
         cost = Cost(flops=self._options.flops_per_sample * self._options.n_samples_max)
-        return await self._network.compute(self._replica.finish_weights, cost)
+        return await self._meter.compute(self._replica.finish_weights, cost)
 
 
-def _gradient(passed: Passed) -> list[Tensor]:
-    return [] if passed.input_gradient is None else [passed.input_gradient]
+def _is_random(replica: StageReplica) -> bool:
+    """Whether several microbatches in one pass would share one stream of random numbers."""
+    return any(isinstance(part, nn.modules.dropout._DropoutNd) for part in replica.stage.modules())

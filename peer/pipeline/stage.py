@@ -78,6 +78,8 @@ class StageReplica:
         self._held_max = held_max
         self._version = version
         self._held: dict[MicrobatchId, _Held] = {}
+        self.n_repeated = 0
+        """Gradients that came for a name that is held already."""
         self._buffers = Buffers(stage.body)
 
     @property
@@ -122,6 +124,7 @@ class StageReplica:
             raise BadTensor(f"{len(x)} samples came with gradients or targets of {len(arrived)}: send the same ones")
         content = content_hash(x, arrived)
         known = self._held.get(microbatch)
+        self.n_repeated += known is not None
         if known is not None and known.content != content:
             raise DuplicateMicrobatch(
                 f"microbatch {microbatch.index} of step {microbatch.step} is held with another content: it counts "
@@ -136,6 +139,17 @@ class StageReplica:
         if known is None:
             self._held[microbatch] = held
         return Passed(input_gradient=input_gradient, loss=held.loss, counted=known is None)
+
+    def evaluate(self, version: int, x: Tensor) -> Tensor:
+        """The stage's output as the model is used, not trained. Raises: as `forward`."""
+        self._check_version(version)
+        self.boundaries.input.check(x, "the stage's input")
+        self.stage.eval()
+        try:
+            with torch.no_grad():
+                return self._run(x)
+        finally:
+            self.stage.train()
 
     @property
     def has_deferred(self) -> bool:
@@ -192,6 +206,15 @@ class StageReplica:
         self._version = version
         self._held.clear()
         return dropped
+
+    def renew(self, version: int) -> None:
+        """Other weights were put in place of these."""
+        self._version = version
+        self._held.clear()
+
+    def forget(self, unless: Callable[[MicrobatchId], bool]) -> None:
+        """Drop what is held for microbatches that can no longer count."""
+        self._held = {name: held for name, held in self._held.items() if unless(name)}
 
     def _differentiate(
         self,

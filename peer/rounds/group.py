@@ -289,7 +289,7 @@ class Group:
         self._learn_from(round_, outcome, n_steps)
         self._advance(decision)
         if decision.snapshot and not decision.stop:
-            await self._keep_copy(rounded)
+            await self.take_snapshot(rounded)
         await self.delegate.concluded(outcome, self.roster)
 
     def wanted(self, decision: Decision, roster: Roster) -> tuple[Item, ...]:
@@ -354,7 +354,12 @@ class Group:
         self.digest = copied.digest
         return copied.data
 
-    async def _keep_copy(self, rounded: bytes | None) -> None:
+    async def take_snapshot(self, rounded: bytes | None = None) -> None:
+        """Keep a copy of the present state for newcomers.
+
+        Args:
+            rounded: the copy, if the state was rounded to it.
+        """
         if rounded is not None:
             self.shelf.add(self.standing, rounded, rounded=True)
         else:

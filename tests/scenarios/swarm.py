@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,6 +54,8 @@ class SimulatedSwarm:
     task: Task
     seed: int = 0
     stop_at: int | None = None
+    make_daemon: Callable[..., Daemon] | None = None
+    """In place of `Daemon`."""
     hosts: list[Host] = field(default_factory=list)
     daemons: list[Daemon] = field(default_factory=list)
     lives: list[asyncio.Task[Result]] = field(default_factory=list)
@@ -80,7 +82,8 @@ class SimulatedSwarm:
 
     async def _live(self, number: int) -> Result:
         who = identity(self.seed, number)
-        daemon = Daemon(
+        make = self.make_daemon or Daemon
+        daemon = make(
             network=self.hosts[number].network,
             identity=who,
             manifest=self.manifest,

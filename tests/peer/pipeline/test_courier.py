@@ -59,7 +59,9 @@ class Swarm:
                 if p.stage == s
             )
         self.client = StageClient(self.trainer.network, Compression.NONE, n_samples_max=N_SAMPLES)
-        self.courier = Courier(self.client, self.wirings, self.kinds, CourierOptions(timeout_s_min=2.0))
+        self.courier = Courier(
+            self.client, self.wirings, self.kinds, CourierOptions(timeout_s_min=2.0, busy_pause_s=0.0)
+        )
         self.every = batches(self.task, N, N_SAMPLES)
 
     def _place(self, name: str, stage: int, options: ServerOptions) -> Placed:

@@ -1,0 +1,95 @@
+"""What replicas say of themselves in the DHT: stage, version, queue and speed. A view; it decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...protocol import pipelines_pb2 as pb
+from ...protocol.errors import GossamerError, NetworkClosed
+from ...protocol.identity import PeerId
+from ...protocol.network import MAX_RECORD_BYTES, Network
+from ...protocol.wire import parse
+from ..rounds.roster import STAGES_MAX
+
+KEY = "stages"
+TTL_S = 60.0
+EVERY_S = 10.0
+SAMPLES_PER_S_MAX = 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """One replica's word."""
+
+    stage: int
+    version: int
+    n_waiting: int
+    """Passes in its queue."""
+    samples_per_s: float
+    """Forward passes; 0: not measured yet."""
+    incarnation: int
+
+    def to_wire(self) -> pb.StageRecord:
+        return pb.StageRecord(
+            stage=self.stage,
+            version=max(0, self.version),
+            n_waiting=self.n_waiting,
+            samples_per_s=self.samples_per_s,
+            incarnation=self.incarnation,
+        )
+
+
+class StageBoard:
+    """Publishes this peer's record and reads the others'.
+
+    Args:
+        say: this peer's record now; None while it serves nothing.
+        on_view: called after each look.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        say: Callable[[], StageRecord | None],
+        on_view: Callable[[dict[PeerId, StageRecord]], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._network = network
+        self._say = say
+        self._on_view = on_view
+        self._warn = warn
+
+    async def run(self) -> None:
+        """Publish and look, for ever."""
+        while True:
+            try:
+                record = self._say()
+                if record is not None:
+                    await self._network.publish(KEY, record.to_wire().SerializeToString(), ttl_s=TTL_S)
+                self._on_view(await self._look())
+            except NetworkClosed:
+                raise
+            except GossamerError as error:
+                self._warn(f"stage records: {error}")
+            await asyncio.sleep(EVERY_S)
+
+    async def _look(self) -> dict[PeerId, StageRecord]:
+        view = {}
+        for found in await self._network.lookup(KEY):
+            try:
+                message = parse(pb.StageRecord, found.value, bytes_max=MAX_RECORD_BYTES, what="a stage's record")
+            except GossamerError as error:
+                self._warn(f"stage record of {found.signer} ignored: {error}")
+                continue
+            if message.stage < STAGES_MAX and math.isfinite(message.samples_per_s):
+                view[found.signer] = StageRecord(
+                    stage=message.stage,
+                    version=message.version,
+                    n_waiting=message.n_waiting,
+                    samples_per_s=min(SAMPLES_PER_S_MAX, max(0.0, message.samples_per_s)),
+                    incarnation=message.incarnation,
+                )
+        return view

@@ -1,0 +1,174 @@
+"""A daemon of a pipeline's run: it serves one stage, and passes microbatches through all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from ...protocol.devices import stream_run_id
+from ...protocol.errors import InvalidManifest, UsageError
+from ...protocol.identity import PeerId
+from ...tasks import Staged, Task
+from ..daemon import Daemon
+from ..replica import Replica
+from ..rounds.group import Group
+from ..rounds.place import Rules
+from ..rounds.roster import WHOLE, Member
+from ..rounds.snapshots import Standing
+from ..seeking import Seeker
+from .activations import Compression
+from .board import StageBoard, StageRecord
+from .courier import Courier, CourierOptions
+from .group import StageGroup
+from .meter import Meter
+from .model import StageModel
+from .passing import StageClient
+from .seeking import StageSeeker
+from .server import ServerOptions, StageServer
+from .service import StageService
+from .training import StageTrainer
+from .wiring import StageWiring, WiringOptions
+
+FORWARD_SHARE = 1 / 3
+"""Of a training pass's operations."""
+EVALUATION_PATIENCE_S = 60.0
+
+
+class StageDaemon(Daemon):
+    """One peer of a pipeline's run.
+
+    Args:
+        stage: to serve; WHOLE: the neediest.
+        trains: whether it also passes microbatches.
+    Raises: as `Daemon`, and InvalidManifest for a task or method that does not fit a pipeline, UsageError for a stage
+    that there is not.
+    """
+
+    replica: StageModel
+    group: StageGroup | None
+    trainer: StageTrainer
+    seeker: StageSeeker
+
+    def __init__(self, *, stage: int = WHOLE, trains: bool = True, **options: Any) -> None:
+        n_stages = options["manifest"].manifest.pipeline.stages
+        if stage != WHOLE and not 0 <= stage < n_stages:
+            raise UsageError(f"--stage {stage}: this run has stages 0 to {n_stages - 1}; give one of them, or auto")
+        if options.get("devices") is not None:
+            raise InvalidManifest("a pipeline's run has no gateways: leave --gateway out, or use one stage")
+        self._wish, self._trains = stage, trains
+        self._placed = asyncio.Event()
+        super().__init__(**options)
+        self.seeker.wish = stage
+        self.meter = Meter(self.network)
+        self.server: StageServer | None = None
+        self.stages = StageService(self.network, self.service)
+        self.courier = self._build_courier()
+        self.trainer.courier = self.courier
+        self.trainer.state = lambda: self.group.state if self.group is not None else b""
+        self.board = StageBoard(self.network, self._record, self._on_stages, self.trainer.warned)
+
+    # -- what it is made of ----------------------------------------------------------------------
+
+    def _build_replica(self, task: Task, kind: type[Replica]) -> StageModel:
+        if not isinstance(task, Staged):
+            raise InvalidManifest(
+                f"task {task.name!r} cannot be cut: train it with one stage, or make it a Staged task"
+            )
+        return StageModel(task, self.manifest, stream_run_id(self.signed.run_id))
+
+    def _rules(self) -> Rules:
+        """What counts is said by plans: any number of contributors will do. A part of a pipeline cannot go on alone."""
+        return Rules(
+            payload_bytes_max=self.manifest.limits.max_payload_bytes,
+            quorum_fraction=1e-9,
+            strict=self.manifest.group.strict,
+            fork=False,
+        )
+
+    def _build_trainer(self) -> StageTrainer:
+        return StageTrainer(self.network, self.replica, self.folder, self.log.emit)
+
+    def _seeker_type(self) -> type[Seeker]:
+        return StageSeeker
+
+    def _next_life(self) -> Member:
+        return replace(super()._next_life(), stage=self._wish, trains=self._trains)
+
+    def _build_courier(self) -> Courier:
+        # Ties between replicas are broken differently by each peer, and alike whenever a run is repeated.
+        draw = random.Random(f"{self.signed.run_id} {self.identity.peer_id}")
+        wirings = [StageWiring(stage, WiringOptions(), draw) for stage in range(self.replica.n_stages)]
+        client = StageClient(
+            self.network,
+            Compression(self.manifest.pipeline.activations),
+            n_samples_max=self.manifest.data.batch_size,
+            local=lambda peer, chunks: self._own_server().answer(peer, chunks),
+        )
+        return Courier(client, wirings, self.replica.kinds, CourierOptions())
+
+    def _own_server(self) -> StageServer:
+        assert self.server is not None
+        return self.server
+
+    def _open_group(self, standing: Standing) -> Group:
+        model = self.replica
+        self.member = replace(self.member, stage=model.stage, trains=self._trains)
+        if self.server is None:
+            self.server = StageServer(
+                self.network,
+                model.passes,
+                Compression(self.manifest.pipeline.activations),
+                ServerOptions(
+                    n_samples_max=self.manifest.data.batch_size,
+                    flops_per_sample=FORWARD_SHARE * model.task.flops_per_sample() / model.n_stages,
+                ),
+                judge=model.task.judge,
+                meter=self.meter,
+            )
+        else:
+            self.server.serve(model.passes)
+        self._placed.set()
+        return StageGroup(courier=self.courier, server=self.server, meter=self.meter, **self._group_options(standing))
+
+    # -- beside the rounds -----------------------------------------------------------------------
+
+    def _chores(self) -> list[Coroutine[Any, Any, None]]:
+        return [self._serve_stage(), self.board.run()]
+
+    async def _serve_stage(self) -> None:
+        await self._placed.wait()
+        await self._own_server().run()
+
+    async def _evaluate_last(self, group: Group) -> None:
+        assert isinstance(group, StageGroup)
+        if group.speaker == self.network.peer_id:
+            await self.trainer.evaluate(sample=True)
+            self.stages.evaluated.set()
+        else:
+            await group.await_evaluation(EVALUATION_PATIENCE_S)
+
+    def _agreed(self, group: Group) -> bytes:
+        assert isinstance(group, StageGroup)
+        return group.state
+
+    def _record(self) -> StageRecord | None:
+        if self.group is None or self.server is None:
+            return None
+        tally = self.server.tally
+        return StageRecord(
+            stage=self.replica.stage,
+            version=self.replica.passes.version,
+            n_waiting=self.server.n_waiting,
+            samples_per_s=tally.samples / tally.seconds if tally.seconds > 0 else 0.0,
+            incarnation=self.member.incarnation,
+        )
+
+    def _on_stages(self, view: dict[PeerId, StageRecord]) -> None:
+        if self.group is not None:
+            self.group.speeds = {peer: one.samples_per_s for peer, one in view.items() if one.samples_per_s > 0}
+
+    def status(self, address: str) -> dict[str, Any]:
+        return {**super().status(address), "stage": self.replica.stage if self.replica.settled else None}

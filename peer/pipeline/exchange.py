@@ -1,0 +1,210 @@
+"""One replica's side of one step: what it counts by the plan, what its stage's other replicas offer, what is proposed.
+
+Payloads go to the replicas of the same stage only; reports, plans and the decision are run-wide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Mapping, Sequence
+
+from ...protocol import rounds_pb2 as pb
+from ...protocol.errors import InvalidMessage, RoundError
+from ...protocol.network import Cost
+from ..rounds.counts import check_counts
+from ..rounds.decision import Decision, Item
+from ..rounds.gather import Gather
+from ..rounds.place import Report
+from ..rounds.round import Round
+from ..rounds.transfer import Proposal
+from .flow import Flow
+from .lending import Lending
+from .meter import Meter
+from .microbatches import MicrobatchId
+from .model import StageModel
+from .planning import Planning
+from .step_plan import StepPlan, trainer_of
+
+HOLDERS_MIN = 2
+"""So many replicas of a stage hold an item before it is proposed, if there are as many."""
+
+
+class StageExchange(Gather):
+    """The exchange of one round of a pipeline.
+
+    Args:
+        state: digest of this replica's state.
+        tell_plan: brings a plan to a member; ends when it has arrived or is not wanted any more.
+    """
+
+    def __init__(
+        self,
+        round_: Round,
+        model: StageModel,
+        meter: Meter,
+        state: bytes,
+        *,
+        flow: Callable[[StageExchange], Flow],
+        tell_plan: Callable[[Round, int, StepPlan], None],
+    ) -> None:
+        super().__init__(round_, model.check)
+        self._model = model
+        self._meter = meter
+        self._state = state
+        self._tell_plan = tell_plan
+        self._step = model.step
+        self._stage = model.stage
+        self.n_microbatches = model.manifest.pipeline.microbatches
+        self.plan: StepPlan | None = None
+        self.flow = flow(self)
+        self.lending = Lending(round_, model)
+        self.planning = Planning(self, round_, n_stages=model.n_stages)
+        self._announced: dict[bytes, int] = {}
+        self._attempts: dict[int, int] = {}
+        """Slot -> the plan that its newest offer is for."""
+        self._unable = False
+
+    def begin(self) -> None:
+        """Pass the microbatches that are mine by turns."""
+        place = self._round.place
+        for index in range(self.n_microbatches):
+            if trainer_of(index, place.roster, {}) == place.slot:
+                self.flow.begin(index)
+
+    def changed(self) -> None:
+        """A microbatch is whole, or no longer."""
+        self._round.wake()
+
+    # -- the plan --------------------------------------------------------------------------------
+
+    def follow(self, plan: StepPlan) -> None:
+        """A newer plan takes the place of the one before."""
+        if self.plan is not None and plan.attempt <= self.plan.attempt:
+            return
+        self.plan = plan
+        place = self._round.place
+        self.flow.mend([place.roster.members[slot].peer for slot in plan.dead])
+        for index, slot in plan.deals:
+            if slot == place.slot:
+                self.flow.begin(index)
+        if plan.names_of(place.slot):
+            self._round.spawn(self._contribute(plan))
+        self._round.wake()
+
+    async def _contribute(self, plan: StepPlan) -> None:
+        names = tuple(
+            MicrobatchId(step=self._step, index=index, take=take)
+            for index, take in plan.names_of(self._round.place.slot)
+        )
+        try:
+            cost = Cost(flops=2.0 * len(names) * self._model.n_params)
+            summed = await self._meter.compute(lambda: self._model.sums(names), cost)
+            self.lending.lend(plan, summed)
+            lent = await self.lending.awaited(plan)
+            if self.plan is plan:
+                payload = await self._meter.compute(
+                    lambda: self._model.contribution(names, summed, lent), self._model.encode_cost()
+                )
+        except (RoundError, ValueError) as error:
+            self._round.warn(f"nothing to count in round {self._round.place.index}: {error}")
+            self._unable = True
+            self._round.wake()
+            return
+        if self.plan is plan:
+            self._attempts[self._round.place.slot] = plan.attempt
+            self._round.offer(payload)
+
+    # -- the stage's offers ----------------------------------------------------------------------
+
+    def mates(self) -> Sequence[int]:
+        members = self._round.place.roster.members
+        return [slot for slot in self._round.place.others if members[slot].stage == self._stage]
+
+    def _admit(self, slot: int, item: Item, attempt: int) -> None:
+        if self._round.place.roster.members[slot].stage != self._stage:
+            raise InvalidMessage(f"slot {slot} serves another stage than {self._stage}, and offers here: refused")
+        self._announced[item.hash] = attempt
+
+    def _keep(self, slot: int, item: Item, payload: bytes) -> None:
+        attempt = self._announced.get(item.hash, self.attempt)
+        self._bytes[item.hash] = payload
+        if attempt >= self._attempts.get(slot, 0):
+            self._attempts[slot] = attempt
+            self._held[slot] = item
+            self._last_arrival_s = asyncio.get_running_loop().time()
+            self._round.note_arrival(slot)
+
+    @property
+    def attempt(self) -> int:
+        return self.plan.attempt if self.plan is not None else 0
+
+    def held(self) -> dict[int, Item]:
+        """Of the plan's contributors at my stage, what is here for this very plan."""
+        if self.plan is None:
+            return {}
+        slots = self.plan.contributors(self._round.place.roster, self._stage)
+        return {
+            slot: self._held[slot]
+            for slot in slots
+            if slot in self._held and self._attempts.get(slot) == self.plan.attempt
+        }
+
+    # -- reports ---------------------------------------------------------------------------------
+
+    @property
+    def lost(self) -> Sequence[int]:
+        return (self._round.place.slot,) if self._unable else ()
+
+    @property
+    def news(self) -> Hashable:
+        return self.flow.routes(), self.attempt, self._unable
+
+    def complete(self, live: Sequence[int]) -> bool:
+        if self.plan is None or not self.plan.counts:
+            return self.flow.whole or self._unable
+        wanted = self.plan.contributors(self._round.place.roster, self._stage)
+        return len(self.held()) == len(wanted) or self._unable
+
+    def complete_hold(self, hold: pb.Hold) -> None:
+        hold.routes.extend(route.to_wire() for route in self.flow.routes())
+        hold.state = self._state
+
+    # -- the leader ------------------------------------------------------------------------------
+
+    def lead(self, reports: Mapping[int, Report], awaited: Sequence[int], *, late: bool) -> None:
+        plan = self.planning.next_plan(self.plan, reports)
+        if plan is not None:
+            self.follow(plan)
+            for slot in self._round.place.others:
+                self._tell_plan(self._round, slot, plan)
+
+    def ready(self, reports: Mapping[int, Report]) -> Sequence[int]:
+        return ()
+
+    def proposal(
+        self, reports: Mapping[int, Report], live: Sequence[int], quorum: int, *, late: bool
+    ) -> Proposal | None:
+        plan = self.plan
+        if plan is None or not plan.counts:
+            return None
+        items = []
+        for count in plan.counts:
+            report = reports.get(count.slot)
+            item = report.items.get(count.slot) if report is not None and report.attempt == plan.attempt else None
+            if item is None or not self._is_safe(count.slot, item, reports):
+                return None
+            items.append(item)
+        return tuple(count.slot for count in plan.counts), tuple(items)
+
+    def _is_safe(self, slot: int, item: Item, reports: Mapping[int, Report]) -> bool:
+        """Whether enough replicas of its stage hold an item."""
+        members = self._round.place.roster.members
+        replicas = [other for other, member in enumerate(members) if member.stage == members[slot].stage]
+        n_holders = sum(other in reports and reports[other].items.get(slot) == item for other in replicas)
+        return n_holders >= min(HOLDERS_MIN, sum(other in self._round.live() for other in replicas))
+
+    def refuse(self, decision: Decision) -> None:
+        if decision.contributors:
+            check_counts(decision.counts, self._round.place.roster, self._model.n_stages)
+            if any(index >= self.n_microbatches for index, _ in decision.counts[0].names):
+                raise InvalidMessage("a decision that counts microbatches that there are not: refused")

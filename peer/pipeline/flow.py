@@ -1,0 +1,175 @@
+"""A trainer's part of one step: its microbatches go through the stages, and are mended when a replica dies."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from ...protocol.errors import NoReplica
+from ...protocol.identity import PeerId
+from ...tasks import Indices, Staged, global_batch
+from ..rounds.counts import Route
+from ..rounds.round import Round
+from .courier import Carried, Courier
+from .microbatches import MicrobatchId
+
+RETRY_S = 0.2
+RETRY_S_MAX = 5.0
+TAKE_BITS = 14
+SLOT_BITS = 6
+ROUND_BITS = 12
+
+
+def take_of(round_index: int, slot: int, attempt: int) -> int:
+    """A take that no other trainer, and no other round of the same step, uses."""
+    low = (slot << TAKE_BITS) | (attempt % (1 << TAKE_BITS))
+    return ((round_index % (1 << ROUND_BITS)) << (SLOT_BITS + TAKE_BITS)) | low
+
+
+def is_of_round(name: MicrobatchId, round_index: int) -> bool:
+    """Whether a take was begun in a round."""
+    return name.take >> (SLOT_BITS + TAKE_BITS) == round_index % (1 << ROUND_BITS)
+
+
+def step_batches(task: Staged, *, seed: int, step: int, n_microbatches: int, n_samples: int) -> Indices:
+    """The samples of a step's microbatches, int64 [n_microbatches, n_samples]."""
+    size = n_microbatches * n_samples
+    return global_batch(seed=seed, round_index=step, size=size, n_train=task.n_train).reshape(n_microbatches, n_samples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What a step consists of."""
+
+    task: Staged
+    batches: Indices
+    """int64 [n_microbatches, n_samples]."""
+    step: int
+    in_flight_max: int
+    """Microbatches of one trainer on their way at once: its credit."""
+
+
+class Flow:
+    """The microbatches that one trainer passes in one round.
+
+    Args:
+        changed: called whenever a microbatch has become whole, or is no longer.
+        waiting: told, once a round, why a microbatch cannot go on.
+    """
+
+    def __init__(
+        self, round_: Round, courier: Courier, load: Load, changed: Callable[[], None], waiting: Callable[[str], None]
+    ) -> None:
+        self._round = round_
+        self._courier = courier
+        self._load = load
+        self._changed = changed
+        self._waiting = waiting
+        self._credit = asyncio.Semaphore(load.in_flight_max)
+        self._begun: dict[int, Carried | None] = {}
+        """By microbatch; None: on its way."""
+        self._mending: dict[int, None] = {}
+        self._dead: dict[PeerId | None, None] = {}
+        self._told = False
+        self.n_rerouted = 0
+        self.n_mended = 0
+
+    def begin(self, index: int) -> None:
+        """Pass a microbatch, unless that is done already."""
+        if index not in self._begun:
+            self._begun[index] = None
+            self._round.spawn(self._pass(index))
+
+    def mend(self, dead: Collection[PeerId]) -> None:
+        """Have others pass what these held."""
+        for peer in dead:
+            self._dead[peer] = None
+            self._courier.shun(peer, f"{peer} was given up by the leader of the round")
+        for index, carried in self._begun.items():
+            if carried is not None and index not in self._mending and self._gaps(carried):
+                self._round.spawn(self._mend(index, carried))
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that was begun here has come back."""
+        return not self._mending and all(carried is not None for carried in self._begun.values())
+
+    def routes(self) -> tuple[Route, ...]:
+        """Of the microbatches that are whole, by index."""
+        roster = self._round.place.roster
+        slot_of: Mapping[PeerId, int] = {peer: slot for slot, peer in enumerate(roster.peers)}
+        found = []
+        for index in sorted(self._begun):
+            carried = self._begun[index]
+            if carried is None or index in self._mending:
+                continue
+            slots = tuple(slot_of[peer] for peer in carried.route if peer is not None)
+            found.append(Route(index=index, slots=slots, takes=(carried.microbatch.take,) * len(slots)))
+        return tuple(found)
+
+    @property
+    def n_samples(self) -> int:
+        n_whole = sum(carried is not None for carried in self._begun.values())
+        return n_whole * int(self._load.batches.shape[1])
+
+    @property
+    def loss(self) -> float:
+        """Mean over the microbatches that are back; NaN if there is none."""
+        losses = [one.loss for one in self._begun.values() if one is not None and one.loss is not None]
+        return math.fsum(losses) / len(losses) if losses else math.nan
+
+    async def _pass(self, index: int) -> None:
+        place, step = self._round.place, self._load.step
+        async with self._credit:
+            samples = self._load.batches[index]
+            inputs, targets = self._load.task.inputs(samples), self._load.task.targets(samples)
+            attempt = 0
+            while True:
+                name = MicrobatchId(step=step, index=index, take=take_of(place.index, place.slot, attempt))
+                try:
+                    carried = await self._courier.carry(name, step, inputs, targets)
+                    break
+                except NoReplica as error:
+                    self._tell(error)
+                    self.n_rerouted += 1
+                    await _pause(attempt)
+                    attempt += 1
+        self.n_rerouted += carried.n_rerouted
+        self._begun[index] = carried
+        if self._gaps(carried):
+            await self._mend(index, carried)
+        self._changed()
+
+    async def _mend(self, index: int, carried: Carried) -> None:
+        self._mending[index] = None
+        before, attempt = carried.n_rerouted, 0
+        while gaps := self._gaps(carried):
+            try:
+                await self._courier.pass_back(carried, gaps[0])
+            except NoReplica as error:
+                self._tell(error)
+                await _pause(attempt)
+                attempt += 1
+                continue
+            self.n_mended += 1
+            holder = carried.route[gaps[0]]
+            if holder is not None:
+                self._dead.pop(holder, None)  # it has just answered
+        self.n_rerouted += carried.n_rerouted - before
+        self._mending.pop(index)
+        self._changed()
+
+    def _gaps(self, carried: Carried) -> list[int]:
+        """Stages whose gradient nobody holds who is there, the last first."""
+        return [stage for stage in reversed(range(len(carried.route))) if carried.route[stage] in self._dead]
+
+    def _tell(self, error: NoReplica) -> None:
+        if not self._told:
+            self._told = True
+            self._waiting(f"step {self._load.step}: {error}")
+
+
+async def _pause(attempt: int) -> None:
+    await asyncio.sleep(min(RETRY_S_MAX, RETRY_S * 2.0**attempt))

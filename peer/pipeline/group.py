@@ -1,0 +1,267 @@
+"""A member of a pipeline's run: the rounds of `Group`, with stages on the roster and one decision for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ...algorithms import Slots
+from ...protocol import pipelines_pb2 as pb
+from ...protocol.errors import ChecksumMismatch, Diverged, GossamerError, NetworkClosed, NetworkError
+from ...protocol.identity import PeerId
+from ...protocol.network import MAX_MESSAGE_BYTES
+from ...protocol.wire import parse
+from ..replica import Applied
+from ..rounds.decision import Decision, Item
+from ..rounds.drafting import draft
+from ..rounds.gather import read_payload
+from ..rounds.group import FAREWELL_S, Group
+from ..rounds.leading import Leadership
+from ..rounds.ledger import Committed
+from ..rounds.outcome import Ending
+from ..rounds.roster import Member, Roster
+from ..rounds.round import Round
+from ..rounds.transfer import Data, Proposal
+from .courier import Courier
+from .exchange import StageExchange
+from .flow import Flow, Load, is_of_round, step_batches
+from .meter import Meter
+from .microbatches import MicrobatchId
+from .model import NOT_SERVED, StageModel
+from .server import StageServer
+from .step_plan import StepPlan
+from .training import StageTrainer, StepReport
+from .wiring import Announcement
+
+BORROW_RETRY_S = 0.1
+FIRST_GUESS = 100.0
+"""Samples/s that a replica is believed to do before anything is known of it."""
+
+
+class StageGroup(Group):
+    """Runs the rounds of one peer of a pipeline.
+
+    The digest of a standing is a chain: of the run's first roster, then of each committed decision, which names the
+    digests of all stages' states. `state` is the digest of this peer's own stage.
+    """
+
+    replica: StageModel
+    delegate: StageTrainer
+
+    def __init__(self, *, courier: Courier, server: StageServer, meter: Meter, **options: Any) -> None:
+        super().__init__(**options)
+        self.courier = courier
+        self.server = server
+        self.meter = meter
+        self.state = b""
+        self.counters: tuple[PeerId, ...] = ()
+        """Who counted something in the newest committed round."""
+        self.speeds: dict[PeerId, float] = {}
+        """Samples/s that replicas say they do."""
+
+    async def run(self) -> Ending:
+        self.state = await self.meter.compute(self.replica.digest, self.replica.apply_cost())
+        self._know_replicas()
+        return await super().run()
+
+    def may_join(self, member: Member) -> bool:
+        return 0 <= member.stage < self.replica.n_stages
+
+    def wanted(self, decision: Decision, roster: Roster) -> tuple[Item, ...]:
+        return tuple(item for _, item in self._of_my_stage(decision, roster))
+
+    def _of_my_stage(self, decision: Decision, roster: Roster) -> list[tuple[int, Item]]:
+        """(slot, item) of what my stage's contributors summed."""
+        pairs = zip(decision.contributors, decision.items, strict=True)
+        return [(slot, item) for slot, item in pairs if roster.members[slot].stage == self.replica.stage]
+
+    # -- a round ---------------------------------------------------------------------------------
+
+    def _open_transfer(self, round_: Round) -> StageExchange:
+        def flow(exchange: StageExchange) -> Flow:
+            load = self._load(exchange.n_microbatches)
+            return Flow(round_, self.courier, load, exchange.changed, self.delegate.warned)
+
+        index = round_.place.index
+        self.replica.passes.forget(unless=lambda name: is_of_round(name, index))
+        exchange = StageExchange(round_, self.replica, self.meter, self.state, flow=flow, tell_plan=self._tell_plan)
+        exchange.planning.quorum_fraction = self.replica.manifest.group.quorum_fraction
+        return exchange
+
+    def _load(self, n_microbatches: int) -> Load:
+        manifest, step = self.replica.manifest, self.replica.step
+        batches = step_batches(
+            self.replica.task,
+            seed=manifest.run.seed,
+            step=step,
+            n_microbatches=n_microbatches,
+            n_samples=manifest.data.batch_size,
+        )
+        return Load(task=self.replica.task, batches=batches, step=step, in_flight_max=2 * self.replica.n_stages)
+
+    async def _contribute(self, round_: Round) -> None:
+        exchange = round_.transfer
+        assert isinstance(exchange, StageExchange)
+        self.delegate.opens(self.server.tally, self.meter, self.replica.passes)
+        try:
+            await self._serve_version()
+            await self.delegate.begin(round_.place.index, round_.place.roster, round_.place.slot)
+            exchange.begin()
+        except Exception as error:
+            if not self._verdict.done():
+                self._verdict.set_exception(error)
+            raise
+
+    def _tell_plan(self, round_: Round, slot: int, plan: StepPlan) -> None:
+        round_.spawn(self._bring_plan(round_, slot, plan))
+
+    async def _bring_plan(self, round_: Round, slot: int, plan: StepPlan) -> None:
+        message = plan.to_wire(round_.place.lineage, round_.place.index).SerializeToString()
+        n_tries = 0
+        exchange = round_.transfer
+        assert isinstance(exchange, StageExchange)
+        while exchange.plan is plan and await round_.ask(slot, "stage/plan", message) is None:
+            await round_.pause(n_tries)
+            n_tries += 1
+
+    def _draft(self, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
+        decision = draft(self, round_, proposal, leadership)
+        exchange = round_.transfer
+        assert isinstance(exchange, StageExchange)
+        if proposal is None or exchange.plan is None:
+            return decision
+        digests = exchange.planning.stage_digests(leadership.agreeing())
+        gone = tuple((slot, why) for slot, why in decision.excluded if slot in round_.suspects or why != "late")
+        return replace(decision, counts=exchange.plan.counts, stage_digests=digests, excluded=gone)
+
+    # -- tied weights ----------------------------------------------------------------------------
+
+    async def _serve_version(self) -> None:
+        """See that the borrowed tensors are those of this step: without them nothing is served."""
+        while self.replica.passes.version == NOT_SERVED:
+            bits = {lender: await self._borrow(lender) for lender in self.replica.lenders}
+            found = {lender: data for lender, data in bits.items() if data is not None}
+            if len(found) == len(bits):
+                await self.meter.compute(lambda found=found: self.replica.borrow(found), self.replica.encode_cost())  # type: ignore[misc]
+            else:
+                await asyncio.sleep(BORROW_RETRY_S)
+        self.server.moved()
+
+    async def _borrow(self, lender: int) -> bytes | None:
+        """The bits of what we borrow from a stage, from any replica of it that stands where we do."""
+        owners = [member.peer for member in self.roster.members if member.stage == lender]
+        turn = self.roster.peers.index(self.network.peer_id) if self.slot is not None else 0
+        for peer in [*owners[turn % max(1, len(owners)) :], *owners[: turn % max(1, len(owners))]]:
+            try:
+                return await self._borrow_from(peer, lender)
+            except NetworkClosed:
+                raise
+            except GossamerError:
+                continue
+        return None
+
+    async def _borrow_from(self, peer: PeerId, lender: int) -> bytes:
+        request = pb.Borrow(version=self.replica.step).SerializeToString()
+
+        async def head() -> AsyncIterator[bytes]:
+            yield request
+
+        answers = self.network.stream(peer, "stage/borrow", head(), timeout_s=10.0)
+        header = parse(pb.Borrow, await anext(answers, b""), bytes_max=MAX_MESSAGE_BYTES, what="lent tensors")
+        data = await read_payload(answers, self.replica.n_borrowed_bytes(lender))
+        if hashlib.sha256(data).digest() != header.hash:
+            raise ChecksumMismatch(f"the tensors that {peer} lends do not match their hash: asking another owner")
+        return data
+
+    # -- after a decision ------------------------------------------------------------------------
+
+    async def _combine(self, decision: Decision, items: Sequence[Data], slot: int | None) -> Applied | None:
+        model, roster = self.replica, self.roster
+        decided = decision.stage_digests[model.stage] if len(decision.stage_digests) == model.n_stages else b""
+        if decided != self.state:
+            raise Diverged(
+                f"stage {model.stage} goes from {decided.hex()[:12]} in round {self.index}, but this peer's is "
+                f"{self.state.hex()[:12]}: resynchronising"
+            )
+        members = [place for place, member in enumerate(roster.members) if member.stage == model.stage]
+        slots = [place for place, _ in self._of_my_stage(decision, roster)]
+        mine = slots.index(slot) if slot in slots else None
+        names = next((count.names for count in decision.counts if count.slot == slot), ())
+        counted = tuple(MicrobatchId(step=model.step, index=index, take=take) for index, take in names)
+        n_counted = len({index for count in decision.counts for index, _ in count.names})
+
+        def work() -> tuple[bytes, int]:
+            stepped = model.update(
+                items,
+                mine=mine,
+                counted=counted,
+                slots=Slots(contributors=tuple(members.index(s) for s in slots), n_members=len(members)),
+                n_samples=n_counted * model.manifest.data.batch_size,
+            )
+            return stepped.digest, stepped.n_discarded
+
+        self.state, n_discarded = await self.meter.compute(work, model.apply_cost())
+        self.digest = hashlib.sha256(self.digest + decision.encode()).digest()
+        self.counters = tuple(roster.members[place].peer for place in decision.contributors)
+        self.server.moved()
+        flow = self.round.transfer.flow if self.round and isinstance(self.round.transfer, StageExchange) else None
+        self.delegate.stepped(
+            StepReport(
+                round_index=self.index,
+                n_counted=n_counted,
+                n_discarded=n_discarded,
+                flow=flow,
+                duration_s=self.round.elapsed_s if self.round is not None else 0.0,
+            ),
+            self.server.tally,
+            self.meter,
+            model.passes,
+        )
+        return Applied(digest=self.digest, dropped=())
+
+    async def _ending(self, committed: Committed) -> Ending | None:
+        if committed.decision.stop:
+            # The final model is evaluated along the stages, so they must be served once more.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_S):
+                    await self._serve_version()
+        return await super()._ending(committed)
+
+    def _advance(self, decision: Decision) -> None:
+        super()._advance(decision)
+        self._know_replicas()
+
+    def _know_replicas(self) -> None:
+        """Whoever is on the roster serves its stage; what it says of its speed is where our own averages begin."""
+        self.courier.update(
+            [
+                Announcement(
+                    peer=member.peer,
+                    stage=member.stage,
+                    sequence=member.incarnation,
+                    samples_per_s=self.speeds.get(member.peer, FIRST_GUESS),
+                )
+                for member in self.roster.members
+            ]
+        )
+
+    async def take_snapshot(self, rounded: bytes | None = None) -> None:
+        data = await self.meter.compute(self.replica.snapshot, self.replica.apply_cost())
+        self.shelf.add(self.standing, data, stage=self.replica.stage)
+
+    async def await_evaluation(self, timeout_s: float) -> None:
+        """Stay until the final model is evaluated: that goes through our stage, too."""
+        speaker = self.speaker
+        if speaker is None or speaker == self.network.peer_id:
+            return
+        with contextlib.suppress(NetworkError, GossamerError):
+            await self.network.call(speaker, "stage/evaluated", b"", timeout_s=timeout_s)
+
+    @property
+    def speaker(self) -> PeerId | None:
+        """Who evaluates the final model: somebody who was there in the last round."""
+        return self.counters[0] if self.counters else None

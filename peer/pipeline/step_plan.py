@@ -1,0 +1,81 @@
+"""A leader's plan for one step of a pipeline: whom to route around, who passes what, and in the end what counts.
+
+A hint with a number, as the plans of reduce rounds: it decides nothing, and another may take its place at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ...protocol import pipelines_pb2 as pb
+from ...protocol.errors import InvalidMessage
+from ..rounds.counts import Count, check_counts
+from ..rounds.plan import PLANS_PER_BALLOT
+from ..rounds.roster import Roster
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPlan:
+    attempt: int
+    dead: tuple[int, ...] = ()
+    """Slots whose gradients are given up: trainers mend the routes that lead there."""
+    deals: tuple[tuple[int, int], ...] = ()
+    """(microbatch, slot of the trainer that passes it in a dead one's place)."""
+    counts: tuple[Count, ...] = ()
+    """Empty while microbatches are missing."""
+
+    @property
+    def ballot(self) -> int:
+        return self.attempt // PLANS_PER_BALLOT
+
+    def names_of(self, slot: int) -> tuple[tuple[int, int], ...]:
+        """(microbatch, take) that a slot counts."""
+        return next((count.names for count in self.counts if count.slot == slot), ())
+
+    def contributors(self, roster: Roster, stage: int) -> list[int]:
+        """Slots that count something at a stage."""
+        return [count.slot for count in self.counts if roster.members[count.slot].stage == stage]
+
+    def to_wire(self, lineage: bytes, round_index: int) -> pb.StepPlan:
+        return pb.StepPlan(
+            lineage=lineage,
+            round=round_index,
+            attempt=self.attempt,
+            dead=self.dead,
+            deals=[pb.Deal(index=index, slot=slot) for index, slot in self.deals],
+            counts=[count.to_wire() for count in self.counts],
+        )
+
+    @classmethod
+    def from_wire(cls, message: pb.StepPlan, roster: Roster, *, n_stages: int, n_microbatches: int) -> StepPlan:
+        """Check a plan that came from outside. Raises InvalidMessage."""
+        deals = tuple((deal.index, deal.slot) for deal in message.deals[: n_microbatches + 1])
+        slots = [*message.dead[: len(roster) + 1], *(slot for _, slot in deals)]
+        if any(slot >= len(roster) for slot in slots) or any(index >= n_microbatches for index, _ in deals):
+            raise InvalidMessage("a plan that names slots or microbatches that there are not: refused")
+        counts = tuple(Count.from_wire(count) for count in message.counts[: len(roster) + 1])
+        if counts:
+            check_counts(counts, roster, n_stages)
+        return cls(attempt=message.attempt, dead=tuple(message.dead), deals=deals, counts=counts)
+
+
+def trainer_of(index: int, roster: Roster, deals: Mapping[int, int]) -> int:
+    """The slot that passes a microbatch: by turns, unless it was dealt to somebody else."""
+    if index in deals:
+        return deals[index]
+    trainers = _trainers(roster)
+    return trainers[index % len(trainers)]
+
+
+def deal_out(indices: Sequence[int], roster: Roster, living: Sequence[int], deals: Mapping[int, int]) -> dict[int, int]:
+    """All deals, with these microbatches' given to living trainers by turns."""
+    trainers = [slot for slot in _trainers(roster) if slot in living] or list(living)
+    dealt = dict(deals)
+    for turn, index in enumerate(indices):
+        dealt[index] = trainers[turn % len(trainers)]
+    return dealt
+
+
+def _trainers(roster: Roster) -> list[int]:
+    return [slot for slot, member in enumerate(roster.members) if member.trains] or list(range(len(roster)))
