@@ -29,6 +29,7 @@ from .forward.exchange import (
     shares_of,
 )
 from .forward.replica import Replica, weights_digest
+from .forward.residues import decode_mean, from_bytes
 from .forward.scalars import decode_scalars
 from .layout import Layout
 from .method import F32, Exchange, Slots
@@ -100,7 +101,11 @@ class Baffle(DeviceMethod):
         return float(np.float32(self._schedule.rate(step)))
 
     def read(self, key: RoundKey, slot: int, payload: bytes) -> Contribution:
-        differences = decode_scalars(payload, self.options.K, self.options.value)
+        if self.options.in_residues:
+            residues = from_bytes(payload, self.options.K)
+            differences = decode_mean(residues, self.options, n_roster=1, n=1)
+        else:
+            differences = decode_scalars(payload, self.options.K, self.options.value)
         return Contribution(key=key, slot=slot, differences=differences)
 
     def counted(self, payloads: Sequence[bytes]) -> frozenset[tuple[bytes, int]]:

@@ -12,6 +12,9 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from ..protocol import devices
 from ..protocol.devices import Submission, Task
 from ..protocol.edge_pb2 import (
@@ -40,6 +43,7 @@ from .outbox import Outbox
 from .pacing import Pace
 from .rules import Rules
 from .sensors import Sensors, peak_rss_bytes
+from .summing import Summing
 
 CHECK_S = 5.0
 """How often the owner's rules are compared with what the sensors say while it computes. Nothing is sent for it."""
@@ -61,6 +65,7 @@ class Device:
     Args:
         entropy: for the backoff, so that a thousand devices do not come back in one second.
         engines: what evaluates the network; numpy if nothing is said.
+        secret: 32 fresh bytes of the system's; runs with secure sums or privacy need them.
         on_idle: called whenever there is nothing to do any more.
     """
 
@@ -77,17 +82,22 @@ class Device:
         sensors: Sensors,
         entropy: random.Random,
         engines: Engines | None = None,
+        secret: Callable[[], bytes] | None = None,
         on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         self._client, self._identity, self._gateway, self._run_id = client, identity, gateway, run_id
         self._folder, self._data, self._rules, self._sensors = folder, data, rules, sensors
         self._entropy, self._engines, self._on_idle = entropy, engines or Engines(), on_idle
+        self._secret = secret
         self._outbox = Outbox(folder.outbox, identity.peer_id)
         self._card: RunCard | None = None
         self._work: DeviceWork
         self._model: DeviceModel
         self._uplink: asyncio.Queue[Uplink | None] = asyncio.Queue()
         self._round: asyncio.Task[None] | None = None
+        self._summing: Summing | None = None
+        self._summed: tuple[int, int] | None = None
+        """Round and slot of the last upload to a secure sum."""
         self._resting: str | None = None
         self._begun = asyncio.Event()
         """A round has begun since the rules were last looked at."""
@@ -156,7 +166,7 @@ class Device:
         if self._card is None:
             data = await self._client.call(self._gateway, devices.CARD, b"", timeout_s=CALL_TIMEOUT_S)
             card = devices.read_card(data, gateway=self._gateway, run_id=self._run_id)
-            work = open_work(card, Pace(self._client, cpu_share=self._rules.cpu_share), self._engines)
+            work = open_work(card, Pace(self._client, cpu_share=self._rules.cpu_share), self._engines, self._secret)
             work.check_fits(self._data)
             self._work, self._model = work, DeviceModel(work)
             self._card = card
@@ -192,10 +202,14 @@ class Device:
                 ready = not word.assignment.resync and await self._follow(
                     list(word.assignment.steps), (task.step, task.base)
                 )
+                self._summing = self._open_sum(task)
                 self._round = asyncio.create_task(self._do(task, ready=ready), name="a round")
                 self._begun.set()
             case "receipt":
                 self._receive(word.receipt)
+            case "sum_roster" | "sum_shares" | "sum_survivors":
+                if self._summing is not None:
+                    self._summing.hear(word)
             case "finish":
                 await self._stop_round()
                 await self._finish(word.finish)
@@ -206,7 +220,8 @@ class Device:
                 raise InvalidMessage(f"{self._gateway} says nothing known here: does it run the same version?")
 
     def _receive(self, receipt: Receipt) -> None:
-        if self._outbox.remove(receipt.round, receipt.slot):
+        if self._outbox.remove(receipt.round, receipt.slot) or self._summed == (receipt.round, receipt.slot):
+            self._summed = None
             names = {Receipt.COUNTED: "rounds_counted", Receipt.STALE: "rounds_late", Receipt.REFUSED: "rounds_refused"}
             name = names.get(receipt.verdict)
             if name is not None:
@@ -243,6 +258,9 @@ class Device:
             self._abandon(task, str(error))
 
     async def _answer(self, task: Task, *, ready: bool) -> None:
+        if self._summing is not None:
+            await self._sum(task, self._summing, ready=ready)
+            return
         waiting = self._outbox.find(task.round_index, task.slot, task.base)
         if not ready:
             await self._resync()
@@ -252,6 +270,37 @@ class Device:
         if waiting is None:
             waiting = await self._measure(task)
         self._say(Uplink(submission=waiting))
+
+    def _open_sum(self, task: Task) -> Summing | None:
+        """What takes part in a secure sum, if this run's answers are summed."""
+        options = self._work.sums
+        if options is None or self._secret is None:
+            return None
+        return Summing(
+            client=self._client,
+            identity=self._identity,
+            run_id=self._run_id,
+            options=options,
+            task=task,
+            secret=self._secret,
+            say=self._say,
+        )
+
+    async def _sum(self, task: Task, summing: Summing, *, ready: bool) -> None:
+        """Keys and shares travel while this device fetches the model, if it has to, and measures."""
+
+        async def measure() -> npt.NDArray[np.float32]:
+            if not ready:
+                await self._resync()
+            if self._model.standing != (task.step, task.base):
+                self._greet()
+                raise InvalidMessage("the group has moved on meanwhile")
+            self._note("measuring")
+            seed = devices.round_seed(self._run_id, self._gateway, task.round_index, task.base)
+            return await self._work.differences(seed, task, self._data)
+
+        self._summed = (task.round_index, task.slot)
+        await summing.run(measure)
 
     async def _measure(self, task: Task) -> Signed:
         self._note("measuring")

@@ -286,6 +286,7 @@ class Daemon:
             await self.trainer.checkpoint(stopped=ending is Ending.STOPPED, last=True)
         if self.gateway is not None and finished:
             await self.gateway.finish()
+            self.trainer.tell_privacy()
         if ending is Ending.LEFT:
             self.log.emit(Left(reason="asked to leave"))
         digest = await self.network.compute(replica.digest, replica.apply_cost())
@@ -376,6 +377,7 @@ class Daemon:
             "active": group is not None,
             "round": self._round_index,
             "step": self.replica.step,
+            "privacy": self.gateway.privacy if self.gateway is not None else None,
             "roster": list(group.roster.peers) if group is not None else [],
             "sent_bytes": sum(self.network.traffic.sent.values()),
             "received_bytes": sum(self.network.traffic.received.values()),

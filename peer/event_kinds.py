@@ -210,6 +210,20 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrivacySpent:
+    """What a device that took part in every round so far has spent, in a run with differential privacy."""
+
+    kind: ClassVar[str] = "privacy_spent"
+    rounds: int
+    epsilon: float | None
+    """None: dp-accounting is not installed where this was written."""
+    delta: float
+    noise_multiplier: float
+    sums_only: bool
+    """Whether the noise is in sums alone, under masks; if not, every single answer carries all of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Warned:
     kind: ClassVar[str] = "warned"
     message: str
@@ -251,6 +265,7 @@ Event = (
     | PeerRefused
     | Checkpointed
     | Memory
+    | PrivacySpent
     | Warned
     | Left
     | Ended

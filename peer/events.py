@@ -32,6 +32,7 @@ from .event_kinds import (
     Left,
     Memory,
     PeerRefused,
+    PrivacySpent,
     Resynced,
     RoundEnded,
     Sampled,
@@ -44,8 +45,8 @@ from .event_kinds import (
 
 __all__ = [
     "KINDS", "Checkpointed", "Ended", "Entry", "Evaluated", "Event", "EventLog", "Forked", "Joined", "Left", "Memory",
-    "PeerRefused", "Resynced", "RoundEnded", "Sampled", "Started", "Traffic", "Trained", "Warned", "read_events",
-    "short_id",
+    "PeerRefused", "PrivacySpent", "Resynced", "RoundEnded", "Sampled", "Started", "Traffic", "Trained", "Warned",
+    "read_events", "short_id",
 ]  # fmt: skip
 
 _VERSION = 1

@@ -21,6 +21,7 @@ from .event_kinds import (
     Joined,
     Memory,
     PeerRefused,
+    PrivacySpent,
     RoundEnded,
     Sampled,
     Traffic,
@@ -236,6 +237,7 @@ class Trainer(Delegate):
         seconds = asyncio.get_running_loop().time() - started_s
         if self.gateway is not None:
             await self.gateway.checkpointed(replica.step)
+            self.tell_privacy()
         name = str(path.relative_to(self.folder.path))
         self.emit(Checkpointed(step=replica.step, path=name, bytes=size, seconds=seconds))
 
@@ -246,6 +248,11 @@ class Trainer(Delegate):
     def tell_traffic(self) -> None:
         traffic = self.network.traffic
         self.emit(Traffic(sent=dict(traffic.sent), received=dict(traffic.received)))
+
+    def tell_privacy(self) -> None:
+        """What devices have spent, if this is a gateway of a run with differential privacy."""
+        if self.gateway is not None and self.gateway.privacy is not None:
+            self.emit(PrivacySpent(**self.gateway.privacy))
 
     def tell_memory(self, **parts: int) -> None:
         self.emit(Memory(rss_bytes=peak_memory_bytes(), parts=parts))

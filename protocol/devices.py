@@ -53,6 +53,8 @@ class Task:
     slot: int
     roster_hash: bytes
     deadline_s: float
+    attempt: int = 0
+    """Of a secure sum: names the keys that it is made with. 0: none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,7 @@ class Submission:
     base: bytes
     loss: float
     scalars: bytes
+    attempt: int = 0
 
 
 def stream_run_id(run_id: str) -> bytes:
@@ -135,6 +138,7 @@ def sign_task(identity: Identity, run_id: str, device: PeerId, task: Task) -> Si
         slot=task.slot,
         roster_hash=task.roster_hash,
         deadline_s=task.deadline_s,
+        attempt=task.attempt,
     ).SerializeToString(deterministic=True)
     signature = identity.sign(_ASSIGNMENT_DOMAIN, _addressed(run_id, device, body))
     return Signed(body=body, signature=signature)
@@ -155,6 +159,7 @@ def read_task(signed: Signed, *, run_id: str, gateway: PeerId, device: PeerId) -
         slot=message.slot,
         roster_hash=message.roster_hash,
         deadline_s=message.deadline_s,
+        attempt=message.attempt,
     )
 
 
@@ -165,6 +170,7 @@ def sign_submission(identity: Identity, run_id: str, submission: Submission) -> 
         base=submission.base,
         loss=submission.loss,
         scalars=submission.scalars,
+        attempt=submission.attempt,
     ).SerializeToString(deterministic=True)
     signature = identity.sign(_SUBMISSION_DOMAIN, _addressed(run_id, identity.peer_id, body))
     return Signed(body=body, signature=signature)
@@ -189,6 +195,7 @@ def read_submission_body(body: bytes, device: PeerId) -> Submission:
         base=message.base,
         loss=message.loss,
         scalars=message.scalars,
+        attempt=message.attempt,
     )
 
 

@@ -94,18 +94,20 @@ class Hello(_message.Message):
     def __init__(self, step: _Optional[int] = ..., digest: _Optional[bytes] = ..., samples: _Optional[int] = ..., engine: _Optional[str] = ..., rss_bytes: _Optional[int] = ...) -> None: ...
 
 class SubmissionBody(_message.Message):
-    __slots__ = ("round", "slot", "base", "loss", "scalars")
+    __slots__ = ("round", "slot", "base", "loss", "scalars", "attempt")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     SLOT_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     SCALARS_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     round: int
     slot: int
     base: bytes
     loss: float
     scalars: bytes
-    def __init__(self, round: _Optional[int] = ..., slot: _Optional[int] = ..., base: _Optional[bytes] = ..., loss: _Optional[float] = ..., scalars: _Optional[bytes] = ...) -> None: ...
+    attempt: int
+    def __init__(self, round: _Optional[int] = ..., slot: _Optional[int] = ..., base: _Optional[bytes] = ..., loss: _Optional[float] = ..., scalars: _Optional[bytes] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Abandonment(_message.Message):
     __slots__ = ("round", "reason")
@@ -116,14 +118,80 @@ class Abandonment(_message.Message):
     def __init__(self, round: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Uplink(_message.Message):
-    __slots__ = ("hello", "submission", "abandonment")
+    __slots__ = ("hello", "submission", "abandonment", "sum_keys", "sum_shares", "sum_reveal")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     SUBMISSION_FIELD_NUMBER: _ClassVar[int]
     ABANDONMENT_FIELD_NUMBER: _ClassVar[int]
+    SUM_KEYS_FIELD_NUMBER: _ClassVar[int]
+    SUM_SHARES_FIELD_NUMBER: _ClassVar[int]
+    SUM_REVEAL_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     submission: Signed
     abandonment: Abandonment
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., submission: _Optional[_Union[Signed, _Mapping]] = ..., abandonment: _Optional[_Union[Abandonment, _Mapping]] = ...) -> None: ...
+    sum_keys: SumKeys
+    sum_shares: SumShares
+    sum_reveal: SumReveal
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., submission: _Optional[_Union[Signed, _Mapping]] = ..., abandonment: _Optional[_Union[Abandonment, _Mapping]] = ..., sum_keys: _Optional[_Union[SumKeys, _Mapping]] = ..., sum_shares: _Optional[_Union[SumShares, _Mapping]] = ..., sum_reveal: _Optional[_Union[SumReveal, _Mapping]] = ...) -> None: ...
+
+class SumKeys(_message.Message):
+    __slots__ = ("attempt", "slot", "channel", "mask", "seed_digest", "signature")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    MASK_FIELD_NUMBER: _ClassVar[int]
+    SEED_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    slot: int
+    channel: bytes
+    mask: bytes
+    seed_digest: bytes
+    signature: bytes
+    def __init__(self, attempt: _Optional[int] = ..., slot: _Optional[int] = ..., channel: _Optional[bytes] = ..., mask: _Optional[bytes] = ..., seed_digest: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class SumRoster(_message.Message):
+    __slots__ = ("attempt", "devices", "keys")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    devices: _containers.RepeatedScalarFieldContainer[bytes]
+    keys: _containers.RepeatedCompositeFieldContainer[SumKeys]
+    def __init__(self, attempt: _Optional[int] = ..., devices: _Optional[_Iterable[bytes]] = ..., keys: _Optional[_Iterable[_Union[SumKeys, _Mapping]]] = ...) -> None: ...
+
+class SlotBytes(_message.Message):
+    __slots__ = ("slot", "data")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    slot: int
+    data: bytes
+    def __init__(self, slot: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class SumShares(_message.Message):
+    __slots__ = ("attempt", "sealed")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    sealed: _containers.RepeatedCompositeFieldContainer[SlotBytes]
+    def __init__(self, attempt: _Optional[int] = ..., sealed: _Optional[_Iterable[_Union[SlotBytes, _Mapping]]] = ...) -> None: ...
+
+class SumSurvivors(_message.Message):
+    __slots__ = ("attempt", "slots")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    slots: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, attempt: _Optional[int] = ..., slots: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class SumReveal(_message.Message):
+    __slots__ = ("attempt", "seeds", "keys")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    SEEDS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    attempt: int
+    seeds: _containers.RepeatedCompositeFieldContainer[SlotBytes]
+    keys: _containers.RepeatedCompositeFieldContainer[SlotBytes]
+    def __init__(self, attempt: _Optional[int] = ..., seeds: _Optional[_Iterable[_Union[SlotBytes, _Mapping]]] = ..., keys: _Optional[_Iterable[_Union[SlotBytes, _Mapping]]] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("learning_rate", "payloads")
@@ -134,20 +202,22 @@ class Step(_message.Message):
     def __init__(self, learning_rate: _Optional[float] = ..., payloads: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class AssignmentBody(_message.Message):
-    __slots__ = ("round", "step", "base", "slot", "roster_hash", "deadline_s")
+    __slots__ = ("round", "step", "base", "slot", "roster_hash", "deadline_s", "attempt")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     SLOT_FIELD_NUMBER: _ClassVar[int]
     ROSTER_HASH_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     round: int
     step: int
     base: bytes
     slot: int
     roster_hash: bytes
     deadline_s: float
-    def __init__(self, round: _Optional[int] = ..., step: _Optional[int] = ..., base: _Optional[bytes] = ..., slot: _Optional[int] = ..., roster_hash: _Optional[bytes] = ..., deadline_s: _Optional[float] = ...) -> None: ...
+    attempt: int
+    def __init__(self, round: _Optional[int] = ..., step: _Optional[int] = ..., base: _Optional[bytes] = ..., slot: _Optional[int] = ..., roster_hash: _Optional[bytes] = ..., deadline_s: _Optional[float] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("signed", "steps", "resync")
@@ -192,16 +262,22 @@ class Finish(_message.Message):
     def __init__(self, step: _Optional[int] = ..., digest: _Optional[bytes] = ..., steps: _Optional[_Iterable[_Union[Step, _Mapping]]] = ..., resync: _Optional[bool] = ...) -> None: ...
 
 class Downlink(_message.Message):
-    __slots__ = ("assignment", "receipt", "finish", "heartbeat")
+    __slots__ = ("assignment", "receipt", "finish", "heartbeat", "sum_roster", "sum_shares", "sum_survivors")
     ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    SUM_ROSTER_FIELD_NUMBER: _ClassVar[int]
+    SUM_SHARES_FIELD_NUMBER: _ClassVar[int]
+    SUM_SURVIVORS_FIELD_NUMBER: _ClassVar[int]
     assignment: Assignment
     receipt: Receipt
     finish: Finish
     heartbeat: bool
-    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ..., heartbeat: _Optional[bool] = ...) -> None: ...
+    sum_roster: SumRoster
+    sum_shares: SumShares
+    sum_survivors: SumSurvivors
+    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ..., heartbeat: _Optional[bool] = ..., sum_roster: _Optional[_Union[SumRoster, _Mapping]] = ..., sum_shares: _Optional[_Union[SumShares, _Mapping]] = ..., sum_survivors: _Optional[_Union[SumSurvivors, _Mapping]] = ...) -> None: ...
 
 class OpenedRound(_message.Message):
     __slots__ = ("round", "base", "devices")
@@ -243,15 +319,29 @@ class AppliedStep(_message.Message):
     round: int
     def __init__(self, step_before: _Optional[int] = ..., step_after: _Optional[int] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., contributors: _Optional[_Iterable[int]] = ..., members: _Optional[int] = ..., base: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., standing: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
 
+class Summed(_message.Message):
+    __slots__ = ("round", "base", "mean", "devices")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    base: bytes
+    mean: bytes
+    devices: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, round: _Optional[int] = ..., base: _Optional[bytes] = ..., mean: _Optional[bytes] = ..., devices: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
 class JournalEntry(_message.Message):
-    __slots__ = ("opened", "accepted", "applied")
+    __slots__ = ("opened", "accepted", "applied", "summed")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
+    SUMMED_FIELD_NUMBER: _ClassVar[int]
     opened: OpenedRound
     accepted: Accepted
     applied: AppliedStep
-    def __init__(self, opened: _Optional[_Union[OpenedRound, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., applied: _Optional[_Union[AppliedStep, _Mapping]] = ...) -> None: ...
+    summed: Summed
+    def __init__(self, opened: _Optional[_Union[OpenedRound, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., applied: _Optional[_Union[AppliedStep, _Mapping]] = ..., summed: _Optional[_Union[Summed, _Mapping]] = ...) -> None: ...
 
 class Outbox(_message.Message):
     __slots__ = ("submissions",)

@@ -56,6 +56,20 @@ class BaffleOptions:
     """Decay of the averaged weights that are evaluated. 0: the weights themselves."""
     ema_every: int = 1
     """Rounds between two steps of the average, e.g. those of an epoch."""
+    secure: bool = False
+    """The gateway learns the sum of the devices' differences and nothing of any single device's. Needs shared."""
+    secure_devices: int = 3
+    """A device reveals nothing of a sum over a roster of fewer."""
+    secure_fraction: float = 0.67
+    """Share of the roster without which nothing is revealed; always more than half."""
+    secure_bound: float = 20.0
+    """A secure sum's differences are cut at this slope: the only clipping of single devices there can be."""
+    dp_clip: float = 0.0
+    """Differential privacy: a device's K slopes are scaled down to this L2 norm. 0: no differential privacy."""
+    dp_noise: float = 0.0
+    """Standard deviation of the noise in what the gateway sees, in units of `dp_clip`."""
+    dp_delta: float = 1e-5
+    """The delta at which the privacy that was spent is told."""
 
     def __post_init__(self) -> None:
         require(1 <= self.K <= PERTURBATIONS_MAX, "K", f"between 1 and {PERTURBATIONS_MAX}", self.K)
@@ -72,6 +86,26 @@ class BaffleOptions:
         require(0 <= self.weight_decay <= 1, "weight_decay", "between 0 and 1", self.weight_decay)
         require(0 <= self.ema < 1, "ema", "at least 0 and below 1", self.ema)
         require(1 <= self.ema_every <= 2**20, "ema_every", "between 1 and 2^20", self.ema_every)
+        self._check_privacy()
+
+    def _check_privacy(self) -> None:
+        shared = self.perturbations == "shared"
+        require(shared or not self.secure, "perturbations", "shared in a secure sum", self.perturbations)
+        require(2 <= self.secure_devices <= 512, "secure_devices", "between 2 and 512", self.secure_devices)
+        require(0.5 <= self.secure_fraction <= 1, "secure_fraction", "between .5 and 1", self.secure_fraction)
+        require(1e-3 <= self.secure_bound <= 1e6, "secure_bound", "between .001 and 1e6", self.secure_bound)
+        require(self.dp_clip == 0 or 1e-3 <= self.dp_clip <= 1e6, "dp_clip", "0 or between .001 and 1e6", self.dp_clip)
+        both = (self.dp_clip > 0) == (self.dp_noise > 0)
+        require(both, "dp_noise", "above 0 with dp_clip, and only then", self.dp_noise)
+        require(self.dp_noise == 0 or 0.01 <= self.dp_noise <= 1000, "dp_noise", "between .01 and 1000", self.dp_noise)
+        require(0 < self.dp_delta < 1, "dp_delta", "between 0 and 1", self.dp_delta)
+        plain = not (self.secure or self.dp_clip)
+        require(plain or self.value == "fp32", "value", "fp32 in secure sums and with privacy", self.value)
+
+    @property
+    def in_residues(self) -> bool:
+        """Whether differences travel as integers mod 2^32."""
+        return self.secure or self.dp_clip > 0
 
     @property
     def n_forwards(self) -> int:

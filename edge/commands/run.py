@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import signal
 import sys
@@ -51,6 +52,7 @@ async def _run(folder: DeviceFolder, data: DeviceData, lifeline: bool) -> dict[s
         rules=load_rules(folder.rules),
         sensors=LinuxSensors(_minute_of_day),
         entropy=random.Random(),
+        secret=lambda: os.urandom(32),
         on_idle=_Rest(),
     )
     work = asyncio.create_task(device.run())

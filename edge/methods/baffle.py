@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...algorithms.errors import BadPayload
-from ...algorithms.forward import BaffleOptions, Network, PerturbationStream, Replica, encode_scalars
+from ...algorithms.forward import BaffleOptions, Measured, Network, PerturbationStream, Replica, encode_scalars
 from ...algorithms.forward.exchange import combined_gradient
 from ...algorithms.forward.replica import weights_digest
+from ...algorithms.forward.residues import encode, to_bytes
 from ...algorithms.options import read_options
 from ...protocol.devices import Task, stream_run_id
 from ...protocol.edge_pb2 import RunCard, Step
@@ -20,7 +21,7 @@ from ..data import DeviceData
 from ..engines import Engines
 from ..measuring import Measuring
 from ..pacing import Pace
-from .work import Answer, Arrays, DeviceWork
+from .work import F32, Answer, Arrays, DeviceWork
 
 LEARNING_RATE_MAX = 100.0
 
@@ -30,9 +31,13 @@ class BaffleWork(DeviceWork):
 
     scalars_per_byte = 0.25
 
-    def __init__(self, card: RunCard, pace: Pace, engines: Engines) -> None:
+    def __init__(self, card: RunCard, pace: Pace, engines: Engines, secret: Callable[[], bytes] | None = None) -> None:
         self.network = Network.from_dict(json.loads(card.network))
         self.options = read_options(BaffleOptions, json.loads(card.options), owner="a run's card")
+        if self.options.in_residues and secret is None:
+            raise ValueError("a run with secure sums or privacy needs the system's randomness")
+        self._secret = secret
+        self.sums = self.options if self.options.secure else None
         self._run_id = stream_run_id(card.run_id)
         self._replica = Replica(np.zeros(self.network.n_parameters, np.float32), self.options, self._run_id)
         engine = engines.engine(self.network, self.options.batch_size)
@@ -64,9 +69,20 @@ class BaffleWork(DeviceWork):
 
     async def answer(self, seed: bytes, task: Task, data: DeviceData) -> Answer:
         options = self.options
+        measured = await self._measure(seed, task, data)
+        if self._secret is not None and options.in_residues:
+            # The loss itself is not told: it has no noise.
+            residues = encode(measured.differences, options, 1, self._secret())
+            return Answer(loss=0.0, scalars=to_bytes(residues))
+        return Answer(loss=measured.loss, scalars=encode_scalars(measured.differences, options.value))
+
+    async def differences(self, seed: bytes, task: Task, data: DeviceData) -> F32:
+        return (await self._measure(seed, task, data)).differences
+
+    async def _measure(self, seed: bytes, task: Task, data: DeviceData) -> Measured:
+        options = self.options
         directions = PerturbationStream(seed, self._run_id).at(
             round_index=task.round_index, slot=options.slot(task.slot), n=self.n_weights
         )
         batch = data.batch(options.batch_size, seed=seed)
-        measured = await self._measuring.measure(self._replica.weights, batch, directions)
-        return Answer(loss=measured.loss, scalars=encode_scalars(measured.differences, options.value))
+        return await self._measuring.measure(self._replica.weights, batch, directions)

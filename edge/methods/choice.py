@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...algorithms.options import OptionError
 from ...protocol.edge_pb2 import RunCard
 from ...protocol.errors import InvalidMessage
@@ -10,14 +12,15 @@ from ..pacing import Pace
 from .work import DeviceWork
 
 
-def open_work(card: RunCard, pace: Pace, engines: Engines) -> DeviceWork:
-    """Raises InvalidMessage for a card that this version cannot work with."""
+def open_work(card: RunCard, pace: Pace, engines: Engines, secret: Callable[[], bytes] | None = None) -> DeviceWork:
+    """Args: secret: 32 fresh bytes; only runs with privacy need them.
+    Raises: InvalidMessage for a card that this version cannot work with."""
     try:
         match card.method or "baffle":
             case "baffle":
                 from .baffle import BaffleWork
 
-                return BaffleWork(card, pace, engines)
+                return BaffleWork(card, pace, engines, secret)
             case "fixedpoint":
                 from .fixedpoint import FixedPointWork
 

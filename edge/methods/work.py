@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from ...algorithms.forward import Network
+from ...algorithms.forward import BaffleOptions, Network
 from ...protocol.devices import Task
 from ...protocol.edge_pb2 import Step
+from ...protocol.errors import InvalidMessage
 from ..data import DeviceData
 
+F32 = npt.NDArray[np.float32]
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -36,6 +39,8 @@ class DeviceWork(ABC):
     network: Network
     engine_name: str
     """Of what evaluates the network."""
+    sums: BaffleOptions | None = None
+    """Of a run whose answers are summed under masks: `differences` is asked then, and not `answer`."""
     scalars_per_byte: float
     """Perturbations behind a byte of payload, about: for the simulator's cost model."""
 
@@ -67,6 +72,10 @@ class DeviceWork(ABC):
     @abstractmethod
     async def answer(self, seed: bytes, task: Task, data: DeviceData) -> Answer:
         """A round's work; the weights are unchanged. Raises ValueError, GossamerError."""
+
+    async def differences(self, seed: bytes, task: Task, data: DeviceData) -> F32:
+        """What a round's work has measured, float32 [K], for a secure sum. Raises as `answer` does."""
+        raise InvalidMessage("this run's answers are not summed")
 
     def check_fits(self, data: DeviceData) -> None:
         """Raise UsageError unless these samples are what the run takes."""

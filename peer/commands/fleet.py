@@ -183,6 +183,7 @@ def summarise_devices(fleet: Fleet, rounds_ok: int) -> dict[str, Any]:
         "snapshots_fetched": sum(status.get("resyncs", 0) for status in statuses),
         "device_peak_rss_mb": max((status.get("peak_rss_bytes", 0) / 2**20 for status in statuses), default=0.0),
         "shares": _shares(fleet),
+        "privacy": next((one["privacy"] for one in gateways if "privacy" in one), None),
         "submissions_audited": sum(one.get("audited", 0) for one in gateways),
     }
 

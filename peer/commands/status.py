@@ -34,6 +34,18 @@ def status(folder: Path, *, json_output: bool) -> None:
     for row in rows:
         if row["message"]:
             print(f"{row['folder']}: {row['message']}")
+        if row.get("privacy"):
+            print(f"{row['folder']}: {privacy_words(row['privacy'])}")
+
+
+def privacy_words(told: dict[str, Any]) -> str:
+    """What devices have spent, in a line."""
+    spent = "unknown: pip install gossamer[privacy]" if told["epsilon"] is None else f"{told['epsilon']:.2f}"
+    where = "in the sums alone" if told["sums_only"] else "in every answer"
+    return (
+        f"a device in all {told['rounds']} rounds has spent epsilon {spent} at delta {told['delta']:g} "
+        f"(noise {told['noise_multiplier']:g} times the clipping norm, {where})"
+    )
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from ..folder import PeerFolder
 from ..report import write_report
 from . import order as orders
 from .fleet import Fleet, settle_devices, summarise_devices
+from .status import privacy_words
 from .summary import summarise
 from .swarm import Child, Kill, Place, Swarm, parse_kill
 
@@ -318,6 +319,8 @@ def tell(summary: dict[str, Any]) -> None:
             f"{summary['uplink_bytes_per_device_per_round']:,.0f} bytes up and "
             f"{summary['downlink_bytes_per_device_per_round']:,.0f} down, {summary['device_peak_rss_mb']:.0f} MB"
         )
+        if summary["privacy"]:
+            lines["privacy"] = privacy_words(summary["privacy"])
         lines["accuracy"] = f"{summary['eval_accuracy']:.1%}"
     lines["report"] = summary["report"]
     for name, text in lines.items():

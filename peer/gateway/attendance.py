@@ -86,6 +86,8 @@ class Hall:
         self._on_submission = on_submission
         self._on_abandonment = on_abandonment
         self._on_change = on_change
+        self.on_sum: Callable[[Attendance, Uplink], Awaitable[None]] | None = None
+        """Takes words about secure sums, where there are any."""
         self._emptied = asyncio.Event()
         self._emptied.set()
 
@@ -136,6 +138,9 @@ class Hall:
                 await self._on_submission(attendance, message.submission)
             case "abandonment" if self.present.get(attendance.device) is attendance:
                 self._on_abandonment(attendance, message.abandonment)
+            case "sum_keys" | "sum_shares" | "sum_reveal" if self.on_sum is not None:
+                if self.present.get(attendance.device) is attendance:
+                    await self.on_sum(attendance, message)
             case _:
                 raise InvalidMessage(f"{attendance.device} says nothing known here: does it run our version?")
 

@@ -176,6 +176,11 @@ class Collector:
             if kept is not None and body.slot < len(kept.roster) and body.slot not in kept.counted:
                 self._count(kept, body, self._method.read(kept.key, body.slot, body.scalars))
 
+    @property
+    def n_answers(self) -> int:
+        """Devices behind what is pending."""
+        return len(self.pending)
+
     def roster_of(self, index: int) -> bytes:
         """The DeviceRoster of a recent round. Raises InvalidMessage."""
         for round_ in reversed(self._rounds.values()):
@@ -211,8 +216,10 @@ class Collector:
     def _candidates(self, round_: DeviceRound) -> list[PeerId]:
         """Devices that are here and were not asked, in an order that differs from round to round."""
         free = [device for device in self.hall.devices() if not self._is_busy(self.hall.present[device], round_)]
-        fresh = [device for device in free if device not in round_.roster]
-        return sorted(fresh, key=lambda device: hashlib.sha256(round_.seed + device.encode()).digest())
+        return self._shuffled(round_, [device for device in free if device not in round_.roster])
+
+    def _shuffled(self, round_: DeviceRound, devices: Sequence[PeerId]) -> list[PeerId]:
+        return sorted(devices, key=lambda device: hashlib.sha256(round_.seed + device.encode()).digest())
 
     def _is_busy(self, attendance: Attendance, round_: DeviceRound) -> bool:
         """A slow device finishes what it was asked before, as long as that can still count."""
@@ -327,8 +334,12 @@ class Collector:
     def _wake(self) -> None:
         self._changed.set()
 
+    def devices_needed(self) -> int:
+        """A round waits until so many are here."""
+        return self._options.devices_min
+
     async def _enough_devices(self) -> None:
-        while len(self.hall.present) < self._options.devices_min and not self.pending:
+        while len(self.hall.present) < self.devices_needed() and not self.pending:
             self._changed.clear()
             await self._change(None)
 

@@ -11,8 +11,10 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ...algorithms import Slots
+from ...algorithms.baffle import Baffle
 from ...algorithms.device_method import Answer
 from ...protocol import devices
 from ...protocol.atomic import write_atomically
@@ -34,6 +36,8 @@ from .history import History, Kept
 from .journal import COMPACT_ABOVE_BYTES, Journal
 from .options import GatewayOptions
 from .replica import GatewayReplica
+from .spending import privacy_spent
+from .summing import SummingCollector
 
 HISTORY_BYTES_MAX = 64 << 20
 FAREWELL_S = 4.0
@@ -74,16 +78,10 @@ class Gateway:
         self._weights = {"devices": 0.0, "peers": 0.0}
         """What each kind's contributions counted for so far, each update as one."""
         self._folder, self._refused = folder, refused
+        self.privacy = privacy_spent(replica.method, 0)
+        """As of the last checkpoint: what a device that took part in every round has spent."""
         self.auditor = self._open_auditor(identity, manifest) if options.audit_rate else None
-        self.collector = Collector(
-            identity=identity,
-            run_id=manifest.run_id,
-            method=replica.of_devices,
-            options=options,
-            write=self._write,
-            tell=refused,
-            audit=self._audit if self.auditor is not None else None,
-        )
+        self.collector = self._open_collector(identity, manifest)
         card = devices.sign_card(identity, self._card(manifest))
         Desk(
             front,
@@ -94,6 +92,15 @@ class Gateway:
             roster=self.collector.roster_of,
         )
         front.serve_stream(devices.ATTEND, self.collector.hall.attend)
+
+    def _open_collector(self, identity: Identity, manifest: SignedManifest) -> Collector:
+        method, options = self.replica.of_devices, self.options
+        arguments: dict[str, Any] = {"identity": identity, "run_id": manifest.run_id, "options": options}
+        arguments |= {"write": self._write, "tell": self._refused}
+        if isinstance(method, Baffle) and method.options.secure:
+            return SummingCollector(method=method, network=self._network, warn=self._warned, **arguments)
+        audit = self._audit if self.auditor is not None else None
+        return Collector(method=method, audit=audit, **arguments)
 
     # -- for the daemon --------------------------------------------------------------------------
 
@@ -138,7 +145,7 @@ class Gateway:
         losses = self.collector.losses
         return Work(
             loss=math.fsum(losses) / len(losses) if losses else math.nan,
-            samples=len(contributions) * self.replica.of_devices.samples_per_answer,
+            samples=self.collector.n_answers * self.replica.of_devices.samples_per_answer,
             floats=self.replica.method.agree(),
         )
 
@@ -171,6 +178,7 @@ class Gateway:
 
     async def checkpointed(self, step: int) -> None:
         """A checkpoint is on disk: what came before the oldest that is kept need not be journalled any more."""
+        self.privacy = await self._network.compute(lambda: privacy_spent(self.replica.method, step), Cost())
         self._checkpoint_steps = [*self._checkpoint_steps, step][-CHECKPOINTS_KEPT:]
         if self._journal.size_bytes <= COMPACT_ABOVE_BYTES or len(self._checkpoint_steps) < CHECKPOINTS_KEPT:
             return
@@ -182,6 +190,8 @@ class Gateway:
                 return entry.applied.step_after > oldest
             if entry.HasField("opened"):
                 return entry.opened.round >= rounds_after
+            if entry.HasField("summed"):
+                return entry.summed.round >= rounds_after
             body = devices.read_submission_body(entry.accepted.body, PeerId(""))
             return body.round_index >= rounds_after
 
@@ -193,6 +203,7 @@ class Gateway:
     async def finish(self) -> None:
         """The run is over: give every device the final state, and wait a little until they have it."""
         standing = await self._network.compute(self.replica.device_standing, self.replica.apply_cost())
+        self.privacy = await self._network.compute(lambda: privacy_spent(self.replica.method, standing[0]), Cost())
         self._keep_final(standing[0])
         self.collector.hall.send_all(lambda attendance: self._farewell(attendance, standing))
         try:
@@ -231,7 +242,9 @@ class Gateway:
     def _keep_final(self, step: int) -> None:
         total = sum(self._weights.values())
         shares = {kind: weight / total for kind, weight in self._weights.items()} if total else {}
-        final = {"step": step, "weights": self.replica.weights_digest(), "shares": shares}
+        final: dict[str, Any] = {"step": step, "weights": self.replica.weights_digest(), "shares": shares}
+        if self.privacy is not None:
+            final["privacy"] = self.privacy
         if self.auditor is not None:
             final["audited"] = self.auditor.n_audited
         write_atomically(self._folder / "final.json", json.dumps(final).encode())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TypeVar
 
-from ..events import Evaluated, Joined, RoundEnded
+from ..events import Evaluated, Joined, PrivacySpent, RoundEnded
 from . import wording
 from .learning import sent_by_purpose
 from .participation import RoundView, final_digests
@@ -84,7 +84,8 @@ def facts_of(run: Run, rounds: list[RoundView]) -> Facts:
 
 def headlines_of(run: Run, facts: Facts) -> list[Headline]:
     """What stands in large type at the head of the page."""
-    return [_loss(facts), _bytes(facts), _rounds(facts), _time(facts), _replicas(run), _model(facts)]
+    figures = [_loss(facts), _bytes(facts), _rounds(facts), _time(facts), _replicas(run), _model(facts)]
+    return [*figures, *_privacy(run)]
 
 
 def _loss(facts: Facts) -> Headline:
@@ -134,6 +135,18 @@ def _model(facts: Facts) -> Headline:
     if facts.n_params:
         remark += f", {facts.payload_bytes / facts.n_params:.3g} B per parameter"
     return Headline(name="Parameters", value=wording.count(facts.n_params), remark=remark)
+
+
+def _privacy(run: Run) -> list[Headline]:
+    """What devices have spent at most, where a run has differential privacy."""
+    told = [event for _, _, event in run.told(PrivacySpent)]
+    if not told:
+        return []
+    last = max(told, key=lambda event: event.rounds)
+    spent = "unknown" if last.epsilon is None else f"ε = {last.epsilon:.3g}"
+    where = "the sums alone" if last.sums_only else "every answer"
+    remark = f"δ = {last.delta:g}, for a device in all {last.rounds:,} rounds; the noise is in {where}"
+    return [Headline(name="Privacy spent", value=spent, remark=remark)]
 
 
 def _n_peers(run: Run) -> int:

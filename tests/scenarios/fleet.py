@@ -203,6 +203,7 @@ class Fleet:
             rules=self.rules,
             sensors=self._sensors(number),
             entropy=host.random,
+            secret=lambda: host.random.randbytes(32),
         )
         self.by_number[number] = device
         await device.run()

@@ -1,0 +1,305 @@
+"""Rounds whose answers are summed under masks: the gateway relays keys and shares and learns the sum alone.
+
+A round is made in attempts. Each has keys of its own: a device that leaves in mid-attempt has dropped out of it, and
+one that comes back takes part in the next. An attempt that falls below the threshold reveals nothing and is made anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...algorithms.baffle import Baffle
+from ...algorithms.device_method import Answer
+from ...algorithms.errors import BadPayload
+from ...algorithms.forward import Contribution, RoundKey
+from ...algorithms.forward.errors import TooFewContributions
+from ...algorithms.forward.residues import decode_mean, from_bytes, threshold
+from ...algorithms.forward.secure_sum import PublicKeys, Reveal, SumRound, unmask
+from ...protocol import sums
+from ...protocol.devices import Submission, Task, read_submission, roster_hash, sign_task, stream_run_id
+from ...protocol.edge_pb2 import (
+    Downlink,
+    JournalEntry,
+    OpenedRound,
+    Receipt,
+    Signed,
+    SumKeys,
+    Summed,
+    SumShares,
+    SumSurvivors,
+    Uplink,
+)
+from ...protocol.errors import InvalidMessage
+from ...protocol.identity import PeerId, public_key_of
+from ...protocol.network import Cost, Network
+from .attendance import Attendance
+from .collecting import Collector, DeviceRound, Way
+
+U32 = npt.NDArray[np.uint32]
+F32 = npt.NDArray[np.float32]
+HANDSHAKE_S = 15.0
+"""Longest wait for what a device only has to compute a moment for."""
+FLOPS_PER_KEY = 3e5
+
+
+@dataclass(kw_only=True)
+class Attempt:
+    """One try at a round's sum. By slot."""
+
+    number: int
+    round_: DeviceRound
+    devices: dict[int, PeerId]
+    keys: dict[int, SumKeys] = field(default_factory=dict)
+    shares: dict[int, Mapping[int, bytes]] = field(default_factory=dict)
+    uploads: dict[int, U32] = field(default_factory=dict)
+    reveals: dict[int, Reveal] = field(default_factory=dict)
+    gone: set[int] = field(default_factory=set)
+    """Those who gave up or left."""
+
+    def slot_of(self, device: PeerId) -> int | None:
+        return next((slot for slot, one in self.devices.items() if one == device), None)
+
+
+class SummingCollector(Collector):
+    """Collects one sum a round in place of single answers.
+
+    Args:
+        network: for heavy maths and the wall clock, which makes attempts of one life differ from another's.
+        warn: hears of attempts that were given up.
+        others: of `Collector`.
+    """
+
+    def __init__(self, *, method: Baffle, network: Network, warn: Callable[[str], None], **others: Any) -> None:
+        super().__init__(method=method, **others)
+        self._warn = warn
+        self._baffle, self._network = method, network
+        self._attempt: Attempt | None = None
+        self._last_number = 0
+        self.n_summed = 0
+        """Devices behind the last sum."""
+        self.hall.on_sum = self._heard
+
+    async def collect(self, index: int, standing: tuple[int, bytes], way: Way) -> tuple[Answer, ...]:
+        round_ = self._opened(index, standing[1])
+        while (round_.seed, 0) not in self.pending:
+            await self._enough_devices()
+            try:
+                await self._sum(round_, standing, way)
+            except (TooFewContributions, BadPayload) as error:
+                self._attempt = None
+                self._warn(f"a secure sum of round {index} was given up, nothing was revealed: {error}")
+                await asyncio.sleep(self._options.patience_floor_s)
+            finally:
+                self._attempt = None
+        return (self.pending[round_.seed, 0],)
+
+    def restore(self, entry: JournalEntry) -> None:
+        if not entry.HasField("summed"):
+            super().restore(entry)
+            return
+        kept, summed = self._rounds.get((entry.summed.round, entry.summed.base)), entry.summed
+        if kept is not None and len(summed.mean) == 4 * self._baffle.options.K:
+            self._keep(kept, np.frombuffer(summed.mean, "<f4").astype(np.float32), len(summed.devices))
+
+    @property
+    def n_answers(self) -> int:
+        return self.n_summed if self.pending else 0
+
+    def devices_needed(self) -> int:
+        return max(super().devices_needed(), self._baffle.options.secure_devices)
+
+    # -- an attempt ------------------------------------------------------------------------------
+
+    async def _sum(self, round_: DeviceRound, standing: tuple[int, bytes], way: Way) -> None:
+        attempt = await self._open_attempt(round_, standing, way)
+        options, needed = self._baffle.options, self._baffle.options.secure_devices
+        await self._wait(attempt.keys, attempt.devices, HANDSHAKE_S)
+        roster = tuple(sorted(attempt.keys))
+        if len(roster) < needed:
+            raise TooFewContributions(f"{len(roster)} devices published keys, {needed} are needed")
+        least = threshold(options, len(roster))
+        members = [(attempt.devices[slot], attempt.keys[slot]) for slot in roster]
+        self._tell_all(attempt, roster, Downlink(sum_roster=sums.roster_message(attempt.number, members)))
+        await self._wait(attempt.shares, roster, HANDSHAKE_S)
+        participants = tuple(sorted(attempt.shares))
+        _refuse_below(len(participants), least, "sealed shares")
+        self._hand_on_shares(attempt, participants)
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        await self._wait(attempt.uploads, participants, self._patience.deadline_s(1))
+        self._patience.record(loop.time() - started_s, 1)
+        survivors = tuple(sorted(attempt.uploads))
+        _refuse_below(len(survivors), least, "uploaded")
+        word = SumSurvivors(attempt=attempt.number, slots=survivors)
+        self._tell_all(attempt, survivors, Downlink(sum_survivors=word))
+        await self._wait(attempt.reveals, survivors, HANDSHAKE_S)
+        _refuse_below(len(attempt.reveals), least, "answered in the end")
+        await self._conclude(attempt, roster, participants, survivors, least)
+
+    async def _open_attempt(self, round_: DeviceRound, standing: tuple[int, bytes], way: Way) -> Attempt:
+        self._last_number = max(self._last_number + 1, int(1000 * self._network.unix_time_s()))
+        wanted = self._options.devices_per_round + self._options.backups if self._options.devices_per_round else None
+        chosen = self._shuffled(round_, self.hall.devices())[: min(wanted or sums.DEVICES_MAX, sums.DEVICES_MAX)]
+        attempt = Attempt(number=self._last_number, round_=round_, devices=dict(enumerate(chosen)))
+        round_.roster = chosen
+        keys = [public_key_of(device) for device in chosen]
+        await self._write([JournalEntry(opened=OpenedRound(round=round_.index, base=round_.base, devices=keys))])
+        self._attempt = attempt
+        for slot, device in attempt.devices.items():
+            attendance = self.hall.present.get(device)
+            if attendance is None:
+                attempt.gone.add(slot)
+                continue
+            task = Task(
+                round_index=round_.index,
+                step=standing[0],
+                base=round_.base,
+                slot=slot,
+                roster_hash=roster_hash(round_.index, chosen),
+                deadline_s=self._patience.deadline_s(1) + 2 * HANDSHAKE_S,
+                attempt=attempt.number,
+            )
+            assignment = way(attendance)
+            assignment.signed.CopyFrom(sign_task(self._identity, self._run_id, device, task))
+            attendance.known = standing
+            attendance.send(Downlink(assignment=assignment))
+        return attempt
+
+    def _hand_on_shares(self, attempt: Attempt, participants: Sequence[int]) -> None:
+        for slot in participants:
+            sealed = {sender: attempt.shares[sender][slot] for sender in participants if sender != slot}
+            word = SumShares(attempt=attempt.number, sealed=sums.slots_to_wire(sealed))
+            self._tell_all(attempt, [slot], Downlink(sum_shares=word))
+
+    async def _conclude(
+        self,
+        attempt: Attempt,
+        roster: tuple[int, ...],
+        participants: tuple[int, ...],
+        survivors: tuple[int, ...],
+        least: int,
+    ) -> None:
+        """Unmask the sum, put it on disk, and let those behind it know that they count."""
+        round_ = attempt.round_
+        terms = SumRound(run_id=stream_run_id(self._run_id), round_index=round_.index, roster=roster, threshold=least)
+        peers = {
+            slot: PublicKeys(channel=keys.channel, mask=keys.mask, seed_digest=keys.seed_digest)
+            for slot, keys in attempt.keys.items()
+        }
+
+        def work() -> F32:
+            total = unmask(attempt.uploads, participants, peers, attempt.reveals, terms)
+            return decode_mean(total, self._baffle.options, n_roster=len(roster), n=len(survivors))
+
+        mean = await self._network.compute(work, Cost(flops=FLOPS_PER_KEY * len(roster) ** 2))
+        behind = [attempt.devices[slot] for slot in survivors]
+        summed = Summed(
+            round=round_.index,
+            base=round_.base,
+            mean=mean.astype("<f4").tobytes(),
+            devices=[public_key_of(device) for device in behind],
+        )
+        await self._write([JournalEntry(summed=summed)])
+        self._keep(round_, mean, len(survivors))
+        for slot in survivors:
+            receipt = Receipt(round=round_.index, slot=slot, verdict=Receipt.COUNTED)
+            self._tell_all(attempt, [slot], Downlink(receipt=receipt))
+
+    def _keep(self, round_: DeviceRound, mean: F32, n: int) -> None:
+        key = RoundKey(round_index=round_.index, round_seed=round_.seed, n_slots=1)
+        self.pending[round_.seed, 0] = Contribution(key=key, slot=0, differences=mean)
+        self.n_summed = n
+
+    def _tell_all(self, attempt: Attempt, slots: Sequence[int], word: Downlink) -> None:
+        for slot in slots:
+            attendance = self.hall.present.get(attempt.devices[slot])
+            if attendance is not None and slot not in attempt.gone:
+                attendance.send(word)
+
+    async def _wait(self, got: Mapping[int, object], wanted: Iterable[int], patience_s: float) -> None:
+        """Until all who are wanted and still here have answered, or time is up."""
+        attempt = self._attempt
+        assert attempt is not None
+        until_s = asyncio.get_running_loop().time() + patience_s
+        while asyncio.get_running_loop().time() < until_s:
+            self._changed.clear()
+            for slot, device in attempt.devices.items():
+                if device not in self.hall.present:
+                    attempt.gone.add(slot)  # its keys are lost with the stream
+            if all(slot in got or slot in attempt.gone for slot in wanted):
+                return
+            await self._change(until_s)
+
+    # -- what devices say ------------------------------------------------------------------------
+
+    async def _heard(self, attendance: Attendance, word: Uplink) -> None:
+        """Keys, shares and reveals. Raises InvalidMessage, BadSignature for what no honest device sends."""
+        kind = word.WhichOneof("kind")
+        said = word.sum_keys if kind == "sum_keys" else word.sum_shares if kind == "sum_shares" else word.sum_reveal
+        found = self._place(attendance.device, said.attempt)
+        if found is None:
+            return
+        attempt, slot = found
+        match kind:
+            case "sum_keys" if slot not in attempt.keys:
+                sums.check_keys(
+                    word.sum_keys,
+                    run_id=self._run_id,
+                    base=attempt.round_.base,
+                    device=attendance.device,
+                    attempt=attempt.number,
+                )
+                if word.sum_keys.slot != slot:
+                    raise InvalidMessage(f"{attendance.device} publishes keys for another's slot")
+                attempt.keys[slot] = word.sum_keys
+            case "sum_shares" if slot in attempt.keys and slot not in attempt.shares:
+                sealed = sums.slots_from_wire(word.sum_shares.sealed)
+                if set(sealed) != set(attempt.keys) - {slot}:
+                    raise InvalidMessage(f"{attendance.device} does not seal a share for each of the roster")
+                attempt.shares[slot] = sealed
+            case "sum_reveal" if slot in attempt.uploads and slot not in attempt.reveals:
+                attempt.reveals[slot] = Reveal(
+                    seeds=sums.slots_from_wire(word.sum_reveal.seeds), keys=sums.slots_from_wire(word.sum_reveal.keys)
+                )
+        self._wake()
+
+    async def _submitted(self, attendance: Attendance, signed: Signed) -> None:
+        submission: Submission = read_submission(signed, run_id=self._run_id, device=attendance.device)
+        found = self._place(attendance.device, submission.attempt)
+        if found is None:
+            receipt = Receipt(round=submission.round_index, slot=submission.slot, verdict=Receipt.STALE)
+            attendance.send(Downlink(receipt=receipt))
+            return
+        attempt, slot = found
+        if submission.slot != slot or submission.base != attempt.round_.base or slot not in attempt.shares:
+            raise InvalidMessage(f"{attendance.device} uploads for another slot or state: discard it")
+        try:
+            upload = from_bytes(submission.scalars, self._baffle.options.K)
+        except BadPayload as error:
+            raise InvalidMessage(f"{attendance.device} uploads what is no sum: {error}") from None
+        attempt.uploads.setdefault(slot, upload)
+        self._wake()
+
+    def _place(self, device: PeerId, number: int) -> tuple[Attempt, int] | None:
+        """The present attempt and the device's slot, if that is what it speaks of."""
+        attempt = self._attempt
+        slot = attempt.slot_of(device) if attempt is not None and attempt.number == number else None
+        return None if attempt is None or slot is None else (attempt, slot)
+
+    def _abandoned(self, attendance: Attendance, message: object) -> None:
+        attempt = self._attempt
+        slot = attempt.slot_of(attendance.device) if attempt is not None else None
+        if attempt is not None and slot is not None:
+            attempt.gone.add(slot)
+        self._wake()
+
+
+def _refuse_below(n: int, least: int, what: str) -> None:
+    if n < least:
+        raise TooFewContributions(f"{n} devices {what}, {least} are needed")
