@@ -64,6 +64,10 @@ def up(
     strict: Annotated[
         bool, typer.Option(help="Wait for every living peer in every round: exactly repeatable.")
     ] = False,
+    stages: Annotated[
+        int, typer.Option(help="Cut the model into so many stages, each served by some peers.", min=1, max=64)
+    ] = 1,
+    activations: Annotated[Activations, typer.Option(help="How they travel between stages.")] = Activations.INT8,
     data: Data = None,
     out: Annotated[Path | None, typer.Option(help="Folder for logs, checkpoints and report.")] = None,
     options: Options = None,
@@ -87,6 +91,8 @@ def up(
             kills=tuple(kill or ()),
             stop_at=stop_at,
             strict=strict,
+            stages=stages,
+            activations=activations.value,
             data=data,
             options=(
                 *([f"method.n_devices={devices}"] if method == "fixedpoint" and devices else []),
@@ -125,6 +131,10 @@ def peer(
     undialable: Annotated[bool, typer.Option(help="Behind NAT: only open connections, never listen.")] = False,
     stop_at: Annotated[int | None, typer.Option(help="Stop the run after so many updates.", min=1)] = None,
     lifeline: Annotated[bool, typer.Option("--lifeline", help="Leave when standard input (a pipe) ends.")] = False,
+    stage: Annotated[str | None, typer.Option(help="Of a pipeline: auto (default), or the stage to serve.")] = None,
+    replica_only: Annotated[
+        bool, typer.Option("--replica-only", help="Serve a stage, but pass no microbatches.")
+    ] = False,
     gateway: Annotated[str | None, typer.Option(help="HOST:PORT to serve devices on.")] = None,
     devices_min: Annotated[int, typer.Option(help="A round waits for so many devices.", min=1)] = 1,
     devices_per_round: Annotated[int, typer.Option(help="So many answers end a round; 0: all's.", min=0)] = 0,
@@ -158,6 +168,8 @@ def peer(
             dialable=not undialable,
             stop_at=stop_at,
             lifeline=lifeline,
+            stage=stage,
+            trains=not replica_only,
             gateway=gateway,
             devices=GatewayOptions(
                 devices_min=devices_min,
@@ -248,6 +260,8 @@ def run_new(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     start_peers: Annotated[int, typer.Option(help="Peers that must be there before the first step.", min=1)] = 2,
     open_to_all: Annotated[bool, typer.Option("--open", help="Admit everybody, without tickets.")] = False,
+    stages: Annotated[int, typer.Option(help="Cut the model into so many stages.", min=1, max=64)] = 1,
+    activations: Annotated[Activations, typer.Option(help="How they travel between stages.")] = Activations.INT8,
     data: Data = None,
     options: Options = None,
 ) -> None:
@@ -255,7 +269,16 @@ def run_new(
     from . import run as command
 
     order = command.Order(
-        task=task, method=method, steps=steps, batch=batch, lr=lr, seed=seed, data=data, options=tuple(options or ())
+        task=task,
+        method=method,
+        steps=steps,
+        batch=batch,
+        lr=lr,
+        seed=seed,
+        stages=stages,
+        activations=activations.value,
+        data=data,
+        options=tuple(options or ()),
     )
     command.new(out, order, start_peers=start_peers, open_to_all=open_to_all)
 

@@ -30,6 +30,10 @@ class Order:
     lr: float | None = None
     data: Path | None = None
     strict: bool = False
+    stages: int = 1
+    """That the model is cut into."""
+    activations: str = "int8"
+    """How tensors travel between stages."""
     options: tuple[str, ...] = ()
     """TABLE.KEY=VALUE."""
 
@@ -75,10 +79,16 @@ def manifest_for(order: Order, *, created: str, start_peers: int, policy: str) -
         "data": {"batch_size": order.batch},
         "group": {"start_peers": start_peers, "strict": order.strict},
         "admission": {"policy": policy},
+        "pipeline": {"stages": order.stages, "microbatches": start_peers, "activations": order.activations},
     }
     for name, table in tables.items():
         defaults.setdefault(name, {}).update(table)
-    return manifest_of(defaults), task
+    manifest = manifest_of(defaults)
+    if manifest.pipeline.stages > 1:
+        from .stages import check_pipeline  # needs torch's weight, which other runs are ordered without
+
+        check_pipeline(manifest, task)
+    return manifest, task
 
 
 def _calibrated(task: Task, options: dict[str, Any], *, seed: int, n_rounds: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ...protocol.admission import Admission
 from ...protocol.atomic import write_atomically
@@ -24,9 +25,11 @@ from ..membership import redeem
 from ..network.config import NetworkConfig
 from ..network.front import Front, parse_listen
 from ..network.real import RealNetwork
+from ..pipeline.daemon import StageDaemon
 from .departure import Departure
 from .gateway import HOME, gateway_identity
 from .order import build
+from .stages import parse_stage
 from .telling import tell, tell_waiting
 
 MANIFEST_KEY = "manifest"
@@ -51,6 +54,10 @@ class Call:
     dialable: bool
     stop_at: int | None
     lifeline: bool
+    stage: str | None = None
+    """auto, or a number: what to serve of a pipeline."""
+    trains: bool = True
+    """Whether to pass microbatches, besides serving a stage."""
     gateway: str | None = None
     """HOST:PORT to serve devices on."""
     devices: GatewayOptions = field(default_factory=GatewayOptions)
@@ -100,16 +107,21 @@ async def _run(call: Call) -> Result:
         _check_ticket(manifest, folder, identity, network.unix_time_s())
         task = build(manifest.manifest.task.name, dict(manifest.manifest.task.options), call.data)
         front = await _open_front(call, folder, manifest)
-        daemon = Daemon(
-            network=network,
-            identity=identity,
-            manifest=manifest,
-            task=task,
-            folder=folder,
-            owner=owner,
-            stop_at=call.stop_at,
-            devices=_devices(call, folder, front),
-        )
+        options: dict[str, Any] = {
+            "network": network,
+            "identity": identity,
+            "manifest": manifest,
+            "task": task,
+            "folder": folder,
+            "owner": owner,
+            "stop_at": call.stop_at,
+            "devices": _devices(call, folder, front),
+        }
+        stage = parse_stage(call.stage, manifest.manifest)
+        if manifest.manifest.pipeline.stages > 1:
+            daemon: Daemon = StageDaemon(stage=stage, trains=call.trains, **options)
+        else:
+            daemon = Daemon(**options)
         daemon.log.listen(tell)
         network.on_lost = lambda what: None if departure.asked else daemon.trainer.warned(what)
         write_atomically(folder.path / "addresses.json", json.dumps(network.addresses()).encode())

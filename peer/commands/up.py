@@ -29,6 +29,7 @@ from ..folder import PeerFolder
 from ..report import write_report
 from . import order as orders
 from .fleet import Fleet, settle_devices, summarise_devices
+from .stages import summarise_stages
 from .status import privacy_words
 from .summary import summarise
 from .swarm import Child, Kill, Place, Swarm, parse_kill
@@ -280,7 +281,7 @@ def _finish(swarm: Swarm, folder: Path, wall_s: float, json_output: bool) -> dic
         log = failed[0].folder / "daemon.log"
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         raise GossamerError(f"daemon {failed[0].number} failed: {lines[-1] if lines else 'no word'} (all of it: {log})")
-    summary = summarise(swarm.children, wall_s=wall_s)
+    summary = summarise(swarm.children, wall_s=wall_s) | summarise_stages(swarm.children)
     if isinstance(swarm, Fleet):
         summary |= summarise_devices(swarm, summary["rounds_ok"])
     summary["command"] = " ".join(["gossamer", *sys.argv[1:]])
@@ -310,8 +311,11 @@ def tell(summary: dict[str, Any]) -> None:
     if summary["killed"]:
         cost_s, names = summary["kill_cost_s"] or 0.0, ", ".join(summary["killed"])
         lines["killed with -9"] = f"daemon {names}; the slowest of the next rounds took {cost_s:.2f} s longer than most"
-    agreed = "all hold the same state" if len(digests) == 1 else "THE DAEMONS DISAGREE"
-    lines["agreement"] = f"{agreed} ({', '.join(digest[:12] for digest in digests)})"
+    if "stages" in summary:
+        lines |= _tell_stages(summary)
+    else:
+        agreed = "all hold the same state" if len(digests) == 1 else "THE DAEMONS DISAGREE"
+        lines["agreement"] = f"{agreed} ({', '.join(digest[:12] for digest in digests)})"
     if "n_devices" in summary:
         hashes = "all hold the same weights" if len(summary["model_hashes"]) == 1 else "THE DEVICES DISAGREE"
         lines["devices"] = (
@@ -325,3 +329,15 @@ def tell(summary: dict[str, Any]) -> None:
     lines["report"] = summary["report"]
     for name, text in lines.items():
         print(f"  {name:<16}{text}")
+
+
+def _tell_stages(summary: dict[str, Any]) -> dict[str, str]:
+    agree = all(len(digests) == 1 for digests in summary["state_digests_by_stage"].values())
+    idle = list(summary["idle_fraction_per_peer"].values()) or [0.0]
+    return {
+        "stages": f"{summary['stages']}, with {', '.join(map(str, summary['replicas_per_stage']))} replicas",
+        "microbatches": f"{summary['microbatches_counted']} of {summary['microbatches_expected']} counted once each, "
+        f"{summary['rerouted']} passes rerouted, {summary['duplicates_refused']} duplicates refused; peers were idle "
+        f"{min(idle):.0%} to {max(idle):.0%} of the time",
+        "agreement": "the replicas of each stage hold the same state" if agree else "REPLICAS OF A STAGE DISAGREE",
+    }
