@@ -13,7 +13,16 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from ...protocol.errors import Busy, GossamerError, NetworkClosed, NoReplica, PeerTimeout
+from ...protocol.errors import (
+    Busy,
+    GossamerError,
+    NetworkClosed,
+    NoReplica,
+    NotAdmitted,
+    PeerTimeout,
+    StaleStage,
+    UnknownMethod,
+)
 from ...protocol.identity import PeerId
 from ...tasks import Evaluation
 from .backlog import Phase
@@ -22,6 +31,8 @@ from .passing import Request, StageClient
 from .wiring import Announcement, Attempts, StageWiring
 
 T = TypeVar("T")
+NOT_READY = (Busy, NotAdmitted, StaleStage, UnknownMethod)
+"""No reason to leave a replica alone for long: it has no room, or has only just come, or is about to step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +68,7 @@ class Courier:
 
     Args:
         wirings, boundaries: of each stage.
+        unadmitted: told of a replica that does not know this peer's ticket.
     """
 
     def __init__(
@@ -65,7 +77,9 @@ class Courier:
         wirings: Sequence[StageWiring],
         boundaries: Sequence[Boundaries],
         options: CourierOptions,
+        unadmitted: Callable[[PeerId], None] = lambda peer: None,
     ) -> None:
+        self._unadmitted = unadmitted
         self._client = client
         self._wirings = wirings
         self._boundaries = boundaries
@@ -166,7 +180,9 @@ class Courier:
             except PeerTimeout:
                 seconds = loop.time() - started_s
                 wiring.timed_out(peer, request.phase, request.n_samples, seconds, attempts)
-            except Busy as error:
+            except NOT_READY as error:
+                if isinstance(error, NotAdmitted):
+                    self._unadmitted(peer)
                 wiring.refused(peer, str(error), attempts)
                 await asyncio.sleep(self._options.busy_pause_s * 2.0 ** min(attempts.n_retries, 6))
             except GossamerError as error:

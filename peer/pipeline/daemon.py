@@ -107,7 +107,7 @@ class StageDaemon(Daemon):
             n_samples_max=self.manifest.data.batch_size,
             local=lambda peer, chunks: self._own_server().answer(peer, chunks),
         )
-        return Courier(client, wirings, self.replica.kinds, CourierOptions())
+        return Courier(client, wirings, self.replica.kinds, CourierOptions(), self.trainer.unadmitted)
 
     def _own_server(self) -> StageServer:
         assert self.server is not None
