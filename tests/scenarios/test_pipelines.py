@@ -64,12 +64,12 @@ def stage_of(swarm: SimulatedSwarm, number: int) -> int:
     return daemon.replica.stage
 
 
-def check_stages_agree(swarm: SimulatedSwarm, results: dict[int, Result]) -> None:
+def check_stages_agree(swarm: SimulatedSwarm, results: dict[int, Result], n_stages: int = N_STAGES) -> None:
     """Replicas of one stage end with one state."""
     digests: dict[int, bytes] = {}
     for number, result in results.items():
         assert digests.setdefault(stage_of(swarm, number), result.digest) == result.digest
-    assert len(digests) == N_STAGES
+    assert len(digests) == n_stages
 
 
 def whole_model(swarm: SimulatedSwarm) -> dict[str, torch.Tensor]:
@@ -105,7 +105,7 @@ def single_process(swarm: SimulatedSwarm, n_steps: int) -> dict[str, torch.Tenso
 
 def test_three_stages_on_six_peers_make_the_steps_of_one_process(tmp_path: Path) -> None:
     sim = Simulation(seed=1)
-    swarm = chars(tmp_path, sim=sim)
+    swarm = chars(tmp_path, sim=sim, run={"steps": 8})
 
     async def main() -> dict[int, Result]:
         swarm.start(6)
@@ -114,20 +114,20 @@ def test_three_stages_on_six_peers_make_the_steps_of_one_process(tmp_path: Path)
     results = swarm.run(main())
 
     check_stages_agree(swarm, results)
-    assert counted(swarm) == dict.fromkeys(range(1, 13), N_MICROBATCHES)
-    found, expected = whole_model(swarm), single_process(swarm, 12)
+    assert counted(swarm) == dict.fromkeys(range(1, 9), N_MICROBATCHES)
+    found, expected = whole_model(swarm), single_process(swarm, 8)
     assert sorted(found) == sorted(expected)
     assert max(float((found[name] - expected[name]).abs().max()) for name in expected) < 1e-5
     losses = sorted((e.step, e.loss) for number in range(6) for e in events(swarm, number, Evaluated))
-    assert [step for step, _ in losses] == [0, 12]
+    assert [step for step, _ in losses] == [0, 8]
     assert losses[1][1] < losses[0][1]
     assert not any(events(swarm, number, Warned) for number in range(6))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_peer_killed_at_any_instant_costs_no_microbatch_and_comes_back(tmp_path: Path, seed: int) -> None:
     sim = Simulation(seed=seed)
-    swarm = chars(tmp_path, sim=sim, seed=seed, run={"steps": 24})
+    swarm = chars(tmp_path, sim=sim, seed=seed, run={"steps": 16})
     victim = 1 + sim.random.randrange(5)
     wait_s = sim.random.uniform(0.0, 1.0)
 
@@ -143,9 +143,9 @@ def test_a_peer_killed_at_any_instant_costs_no_microbatch_and_comes_back(tmp_pat
     results = swarm.run(main())
 
     check_stages_agree(swarm, results)
-    assert {result.step for result in results.values()} == {24}
-    assert counted(swarm) == dict.fromkeys(range(1, 25), N_MICROBATCHES)
-    found, expected = whole_model(swarm), single_process(swarm, 24)
+    assert {result.step for result in results.values()} == {16}
+    assert counted(swarm) == dict.fromkeys(range(1, 17), N_MICROBATCHES)
+    found, expected = whole_model(swarm), single_process(swarm, 16)
     assert max(float((found[name] - expected[name]).abs().max()) for name in expected) < 1e-4
     assert events(swarm, victim, Resynced)
 
@@ -154,7 +154,7 @@ def test_a_stage_without_replicas_stops_the_step_and_nothing_is_half_applied(tmp
     sim = Simulation(seed=3)
     swarm = chars(tmp_path, sim=sim, run={"steps": 400})
 
-    async def main() -> tuple[list[int], list[int]]:
+    async def main() -> tuple[list[int], list[int], dict[int, Result]]:
         swarm.start(6)
         await swarm.reach(4)
         lost = [number for number in range(6) if stage_of(swarm, number) == 1]
@@ -167,11 +167,11 @@ def test_a_stage_without_replicas_stops_the_step_and_nothing_is_half_applied(tmp
         after = [swarm.daemons[number].replica.step for number in others]
         for number in others:
             swarm.daemons[number].leave()
-        await swarm.finish(others)
-        return before, after
+        return before, after, dict(zip(others, await swarm.finish(others), strict=True))
 
-    before, after = swarm.run(main())
+    before, after, results = swarm.run(main())
 
+    check_stages_agree(swarm, results, n_stages=2)
     assert len({*before, *after}) == 1
     assert before[0] < 100
 
@@ -181,7 +181,7 @@ def test_a_newcomer_takes_the_state_of_the_neediest_stage_and_serves_it(tmp_path
     swarm = chars(
         tmp_path,
         sim=sim,
-        run={"steps": 40},
+        run={"steps": 16},
         group={"start_peers": 5},
         method={"name": "demo", "options": {"beta": 0.9}},
         schedule={"lr": 2e-3},
@@ -190,7 +190,7 @@ def test_a_newcomer_takes_the_state_of_the_neediest_stage_and_serves_it(tmp_path
 
     async def main() -> dict[int, Result]:
         swarm.start(5)
-        await swarm.reach(5)
+        await swarm.reach(2)
         swarm.start(1)
         return dict(enumerate(await swarm.finish(range(6))))
 
@@ -198,7 +198,7 @@ def test_a_newcomer_takes_the_state_of_the_neediest_stage_and_serves_it(tmp_path
 
     check_stages_agree(swarm, results)
     assert sorted(stage_of(swarm, number) for number in range(6)) == [0, 0, 1, 1, 2, 2]
-    assert counted(swarm) == dict.fromkeys(range(1, 41), N_MICROBATCHES)
+    assert counted(swarm) == dict.fromkeys(range(1, 17), N_MICROBATCHES)
     (taken,) = events(swarm, 5, Resynced)
     assert taken.bytes > 0
     served = [event for event in events(swarm, 5, StepPassed) if event.backward_passes]
