@@ -203,3 +203,23 @@ def test_a_newcomer_takes_the_state_of_the_neediest_stage_and_serves_it(tmp_path
     assert taken.bytes > 0
     served = [event for event in events(swarm, 5, StepPassed) if event.backward_passes]
     assert served
+
+
+def test_a_committed_stop_is_resumed_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    sim = Simulation(seed=5)
+    swarm = chars(tmp_path, sim=sim, run={"steps": 6})
+    swarm.stop_at = 3
+
+    async def main() -> dict[int, Result]:
+        swarm.start(6)
+        await swarm.finish(range(6))
+        swarm.stop_at = None
+        for number in range(6):
+            swarm.restart(number)
+        return dict(enumerate(await swarm.finish(range(6))))
+
+    results = swarm.run(main())
+
+    check_stages_agree(swarm, results)
+    found, expected = whole_model(swarm), single_process(swarm, 6)
+    assert max(float((found[name] - expected[name]).abs().max()) for name in expected) < 1e-5
