@@ -168,6 +168,8 @@ class Device:
             card = devices.read_card(data, gateway=self._gateway, run_id=self._run_id)
             work = open_work(card, Pace(self._client, cpu_share=self._rules.cpu_share), self._engines, self._secret)
             work.check_fits(self._data)
+            with contextlib.suppress(OSError, StateError):
+                self._folder.keep_network(card.network)
             self._work, self._model = work, DeviceModel(work)
             self._card = card
         return self._card
@@ -408,6 +410,7 @@ class Device:
             "weights": self._model.weights_digest() if standing is not None else "",
             "outbox": len(self._outbox),
             "samples": len(self._data),
+            "engine": self._work.engine_name if self._card is not None else "",
             **self.counts,
             "sent_bytes": dict(traffic.sent),
             "received_bytes": dict(traffic.received),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..algorithms.forward.network import Network
 from ..protocol.atomic import write_atomically
 from ..protocol.errors import InvalidMessage, StateError, UsageError
 from ..protocol.identity import Identity, parse_peer_id
+from .engines import Choice
 from .network.pinning import Gateway
 
 
@@ -68,6 +71,41 @@ class DeviceFolder:
             )
         except (ValueError, KeyError, TypeError, binascii.Error, InvalidMessage) as error:
             raise StateError(f"{path} is damaged ({error}): enrol this device again") from None
+
+    def keep_choice(self, choice: Choice) -> None:
+        """What was the quickest here."""
+        write_atomically(self.path / "engine.json", json.dumps(asdict(choice), indent=1).encode(), mode=0o600)
+
+    def choice(self) -> Choice:
+        """What was measured, or numpy if nothing was. Raises StateError if the file is damaged."""
+        path = self.path / "engine.json"
+        if not path.exists():
+            return Choice()
+        try:
+            fields = json.loads(path.read_text())
+            return Choice(
+                floats=str(fields["floats"]),
+                budget_bytes=int(fields["budget_bytes"]),
+                integers=str(fields["integers"]),
+            )
+        except (ValueError, KeyError, TypeError, UsageError) as error:
+            raise StateError(f"{path} is damaged ({error}): measure again with gossamer edge bench --keep") from None
+
+    def keep_network(self, network: str) -> None:
+        """The run's network, for `gossamer edge bench`."""
+        path = self.path / "network.json"
+        if not path.exists() or path.read_text() != network:
+            write_atomically(path, network.encode(), mode=0o600)
+
+    def network(self) -> Network | None:
+        """The network of the run, if a daemon has seen it. Raises StateError if the file is damaged."""
+        path = self.path / "network.json"
+        if not path.exists():
+            return None
+        try:
+            return Network.from_dict(json.loads(path.read_text()))
+        except ValueError as error:
+            raise StateError(f"{path} is damaged ({error}): remove it and run the daemon") from None
 
     def write_status(self, status: dict[str, Any]) -> None:
         """For `gossamer edge status`."""

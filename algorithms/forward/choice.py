@@ -28,14 +28,16 @@ class Measurement:
 
 
 def available_engines(network: Network, *, memory_bytes: int) -> list[Engine]:
-    """Every engine that can run here: numpy one at a time, numpy within the budget, onnxruntime if it is installed."""
+    """Every engine that can run here: numpy one at a time and within the budget, and onnxruntime, if it is installed,
+    with weights as inputs and as constants of a graph that is rebuilt."""
     engines: list[Engine] = [NumpyEngine(network)]
     if memory_bytes > 0:
         engines.append(NumpyEngine(network, memory_bytes=memory_bytes))
     if is_available():
         from .onnx_engine import OnnxEngine
+        from .onnx_rebuilt import RebuiltOnnxEngine
 
-        engines.append(OnnxEngine(network))
+        engines += [OnnxEngine(network), RebuiltOnnxEngine(network)]
     return engines
 
 

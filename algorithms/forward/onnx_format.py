@@ -46,9 +46,22 @@ class Node:
     """Empty for ONNX's own operators; others are taken in version 1."""
 
 
-def model_bytes(nodes: Sequence[Node], inputs: Sequence[Value], outputs: Sequence[Value]) -> bytes:
+@dataclass(frozen=True, kw_only=True)
+class Constant:
+    """A float32 tensor that is part of the graph (an initialiser)."""
+
+    name: str
+    shape: tuple[int, ...]
+    data: bytes
+    """Little-endian, C order."""
+
+
+def model_bytes(
+    nodes: Sequence[Node], inputs: Sequence[Value], outputs: Sequence[Value], constants: Sequence[Constant] = ()
+) -> bytes:
     """A ModelProto of opset 17: nodes in an order in which they can run."""
     graph = b"".join(_message(1, _node(node)) for node in nodes) + _text(2, "gossamer")
+    graph += b"".join(_message(5, _constant(constant)) for constant in constants)
     graph += b"".join(_message(11, _value(value)) for value in inputs)
     graph += b"".join(_message(12, _value(value)) for value in outputs)
     versions = {"": _OPSET} | {node.domain: 1 for node in nodes if node.domain}
@@ -68,6 +81,11 @@ def _attribute(name: str, value: Attribute) -> bytes:
     if isinstance(value, str):
         return _text(1, name) + _text(4, value) + _integer(20, _ATTRIBUTE_STRING)
     return _text(1, name) + b"".join(_integer(8, item) for item in value) + _integer(20, _ATTRIBUTE_INTS)
+
+
+def _constant(constant: Constant) -> bytes:
+    dims = b"".join(_integer(1, size) for size in constant.shape)
+    return dims + _integer(2, FLOAT) + _text(8, constant.name) + _message(9, constant.data)
 
 
 def _value(value: Value) -> bytes:

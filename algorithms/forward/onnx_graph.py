@@ -26,7 +26,7 @@ from .network import (
     ReLU,
     Shape,
 )
-from .onnx_format import FLOAT, Attribute, Node, Value, model_bytes
+from .onnx_format import FLOAT, Attribute, Constant, Node, Value, model_bytes
 
 F32 = npt.NDArray[np.float32]
 
@@ -70,6 +70,21 @@ class Graph:
 def plain_graph(network: Network) -> Graph:
     """ONNX's own operators only."""
     return _graph(network, list(_nodes(network)), 0, frozenset())
+
+
+def constant_model(network: Network, weights: F32) -> bytes:
+    """A model with these weights built in: the library may rearrange them for its kernels, blocks of channels included.
+
+    Args:
+        weights: float32 [network.n_parameters].
+    """
+    samples = Value(name="x", element=FLOAT, shape=("n", *network.input_shape))
+    logits = Value(name="logits", element=FLOAT, shape=("n", network.n_classes))
+    constants = [
+        Constant(name=p.name, shape=p.shape, data=weights[p.start : p.stop].astype("<f4").tobytes())
+        for p in network.parameters()
+    ]
+    return model_bytes(list(_nodes(network)), [samples], [logits], constants)
 
 
 def blocked_graph(network: Network, block: int) -> Graph | None:

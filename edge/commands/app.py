@@ -19,7 +19,13 @@ def main(arguments: Sequence[str]) -> None:
         case "run":
             from .run import run
 
-            run(chosen.folder, data=chosen.data, json_output=chosen.json, lifeline=chosen.lifeline)
+            run(
+                chosen.folder,
+                data=chosen.data,
+                engine=chosen.engine,
+                json_output=chosen.json,
+                lifeline=chosen.lifeline,
+            )
         case "status":
             from .status import status
 
@@ -31,7 +37,14 @@ def main(arguments: Sequence[str]) -> None:
         case "bench":
             from .bench import bench
 
-            bench(chosen.network, batch=chosen.batch, seconds=chosen.seconds, json_output=chosen.json)
+            bench(
+                chosen.folder,
+                chosen.network,
+                batch=chosen.batch,
+                seconds=chosen.seconds,
+                keep=chosen.keep,
+                json_output=chosen.json,
+            )
         case "install":
             from .install import install
 
@@ -56,11 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     enroll.add_argument("--token", required=True, metavar="LINE", help="the line that starts with gossamer-edge1:")
     run = _command(commands, "run", "take part until the run ends, within the rules of rules.toml")
     run.add_argument("--data", metavar="FOLDER|FILE.npz|MODULE:FUNCTION", help="else data or data.npz in FOLDER")
+    run.add_argument("--engine", choices=("numpy", "onnx-inputs", "onnx-constants"), help="default: what bench kept")
     run.add_argument("--lifeline", action="store_true", help=argparse.SUPPRESS)
     _command(commands, "status", "say what the daemon of this device is doing")
     _command(commands, "rotate", "replace this device's key by a new one (while the daemon is stopped)")
     bench = _command(commands, "bench", "measure this device's forward passes")
-    bench.add_argument("--network", default="lenet", help="lenet, or widths of an MLP such as 64-32-10")
+    bench.add_argument("--network", help="lenet, or widths of an MLP such as 64-32-10; default: that of the run")
+    bench.add_argument("--keep", action="store_true", help="let the daemon use the quickest engine from now on")
     bench.add_argument("--batch", type=int, default=32)
     bench.add_argument("--seconds", type=float, default=1.0, help="for each engine")
     install = _command(commands, "install", "write a systemd unit that runs this device's daemon")

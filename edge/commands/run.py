@@ -16,6 +16,7 @@ from typing import Any
 from ...protocol.errors import UsageError
 from ..daemon import Device
 from ..data import DeviceData, load_data
+from ..engines import NUMPY, ONNX, Choice, Engines, usable
 from ..folder import DeviceFolder
 from ..memory import give_back
 from ..network.client import EdgeNetwork
@@ -25,21 +26,22 @@ from ..sensors import LinuxSensors
 REST_S = 1.0
 
 
-def run(folder: Path, *, data: str | None, json_output: bool, lifeline: bool) -> None:
+def run(folder: Path, *, data: str | None, engine: str | None, json_output: bool, lifeline: bool) -> None:
     """Until the run is finished, or a signal asks to stop. Raises GossamerError.
 
     Args:
+        engine: None: what `gossamer edge bench --keep` found, or numpy.
         lifeline: stop when standard input ends, as it does when whoever started this is gone.
     """
     home = DeviceFolder(folder)
-    status = asyncio.run(_run(home, _data(home, data), lifeline))
+    status = asyncio.run(_run(home, _data(home, data), _engines(home, engine), lifeline))
     if json_output:
         print(json.dumps(status))
     else:
         print(f"{status['state']}: {status['rounds_counted']} rounds counted, step {status['step']}", file=sys.stderr)
 
 
-async def _run(folder: DeviceFolder, data: DeviceData, lifeline: bool) -> dict[str, Any]:
+async def _run(folder: DeviceFolder, data: DeviceData, engines: Engines, lifeline: bool) -> dict[str, Any]:
     gateway, identity = folder.gateway(), folder.identity()
     client = EdgeNetwork(identity, gateway, on_rotated=folder.keep_gateway)
     device = Device(
@@ -52,6 +54,7 @@ async def _run(folder: DeviceFolder, data: DeviceData, lifeline: bool) -> dict[s
         rules=load_rules(folder.rules),
         sensors=LinuxSensors(_minute_of_day),
         entropy=random.Random(),
+        engines=engines,
         secret=lambda: os.urandom(32),
         on_idle=_Rest(),
     )
@@ -67,6 +70,19 @@ async def _run(folder: DeviceFolder, data: DeviceData, lifeline: bool) -> dict[s
         return device.status()
     finally:
         await client.close()
+
+
+def _engines(folder: DeviceFolder, name: str | None) -> Engines:
+    """What the owner says, or what was the quickest when it was measured. Raises UsageError."""
+    if name is not None:
+        choice = Choice(floats=name, integers=NUMPY if name == NUMPY else ONNX)
+        if usable(choice) != choice:
+            raise UsageError(f"--engine {name} needs onnxruntime: pip install gossamer[edge]")
+        return Engines(choice)
+    choice = folder.choice()
+    if usable(choice) != choice:
+        print("onnxruntime is not installed any more: using numpy", file=sys.stderr)
+    return Engines(usable(choice))
 
 
 def _data(folder: DeviceFolder, source: str | None) -> DeviceData:

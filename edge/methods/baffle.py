@@ -40,7 +40,7 @@ class BaffleWork(DeviceWork):
         self.sums = self.options if self.options.secure else None
         self._run_id = stream_run_id(card.run_id)
         self._replica = Replica(np.zeros(self.network.n_parameters, np.float32), self.options, self._run_id)
-        engine = engines.engine(self.network, self.options.batch_size)
+        engine = engines.engine(self.network)
         self.engine_name = engine.name
         self._measuring = Measuring(pace, engine, self.options)
 

@@ -17,6 +17,7 @@ from gossamer.algorithms.forward.exchange import decode
 from gossamer.algorithms.forward.fixedpoint import VotePart, VoteReplay, VotingOptions
 from gossamer.edge.daemon import Device
 from gossamer.edge.data import DeviceData
+from gossamer.edge.engines import Engines
 from gossamer.edge.enrolment import enrol
 from gossamer.edge.folder import DeviceFolder
 from gossamer.edge.rules import Rules
@@ -83,6 +84,8 @@ class Fleet:
     rules: Rules = field(default_factory=Rules)
     liars: frozenset[int] = frozenset()
     """Devices that do not measure on the samples that they were dealt."""
+    engines: dict[int, Engines] = field(default_factory=dict)
+    """Where it is not numpy."""
     readings: dict[int, Reading] = field(default_factory=dict)
     """What a device's sensors say, where it is not the default."""
     by_number: dict[int, Device] = field(default_factory=dict)
@@ -203,6 +206,7 @@ class Fleet:
             rules=self.rules,
             sensors=self._sensors(number),
             entropy=host.random,
+            engines=self.engines.get(number),
             secret=lambda: host.random.randbytes(32),
         )
         self.by_number[number] = device

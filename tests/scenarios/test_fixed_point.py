@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gossamer.algorithms.forward.fixedpoint import votes_bytes
+from gossamer.edge.engines import Choice, Engines
 from gossamer.peer.event_kinds import PeerRefused
 from gossamer.peer.events import read_events
 from gossamer.peer.gateway.options import GatewayOptions
@@ -39,6 +40,31 @@ def test_gateway_and_devices_end_with_the_same_integers(tmp_path: Path) -> None:
     assert [device.counts["resyncs"] for device in fleet.devices] == [1] * 4
     assert {len(submission.scalars) for _, submission in fleet.accepted()} == {votes_bytes(3)} == {1}
     fleet.check_exactly_once()
+
+
+def test_votes_of_onnxruntime_pass_the_audit_of_numpy(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    fleet = Fleet(
+        tmp_path,
+        Simulation(seed=28),
+        manifest=fixed_point_manifest(),
+        options=GatewayOptions(devices_min=2, audit_rate=1.0),
+        engines={1: Engines(Choice(integers="onnx"))},
+    )
+    for number in range(2):
+        fleet.show_samples(number)
+
+    async def main() -> None:
+        fleet.start_gateway()
+        fleet.start_devices(2)
+        await fleet.work
+        await asyncio.gather(*fleet.lives)
+
+    fleet.run(main())
+
+    assert fleet.weights() == [fleet.final_weights()] * 2
+    assert fleet.final()["audited"] == 12
+    assert [device.status()["engine"] for device in fleet.devices] == ["numpy int64", "onnxruntime MatMulInteger"]
 
 
 def test_a_round_takes_a_device_few_bytes_whatever_the_model(tmp_path: Path) -> None:

@@ -81,6 +81,30 @@ def test_onnxruntime_computes_what_numpy_computes(network: Network, blocked: boo
     np.testing.assert_allclose(losses[0], losses[1], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("network", [*NETWORKS, WIDE])
+def test_weights_as_constants_give_what_they_give_as_inputs(network: Network) -> None:
+    pytest.importorskip("onnxruntime")
+    from gossamer.algorithms.forward.onnx_rebuilt import RebuiltOnnxEngine
+
+    weights, batch = initial_weights(network, np.random.default_rng(0)), random_batch(network, 5)
+    directions = PerturbationStream(seed_of(0), RUN_ID).at(round_index=0, slot=0, n=len(weights))
+    engines = [RebuiltOnnxEngine(network), NumpyEngine(network)]
+
+    losses = [engine.perturbed_losses(weights, batch, directions, ks=range(4), step=1e-3) for engine in engines]
+
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0, atol=1e-6)
+    assert [engine.n_forwards for engine in engines] == [4, 4]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_models_with_constants_pass_the_checker(network: Network) -> None:
+    onnx = pytest.importorskip("onnx")
+    from gossamer.algorithms.forward.onnx_graph import constant_model
+
+    model = constant_model(network, initial_weights(network, np.random.default_rng(0)))
+    onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_models_written_without_the_onnx_package_pass_its_checker(network: Network) -> None:
     onnx = pytest.importorskip("onnx")
