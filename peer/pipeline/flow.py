@@ -17,9 +17,10 @@ from .microbatches import MicrobatchId
 
 RETRY_S = 0.2
 RETRY_S_MAX = 5.0
-TAKE_BITS = 14
-SLOT_BITS = 6
+TAKE_BITS = 10
+SLOT_BITS = 10
 ROUND_BITS = 12
+"""32 bits in all; a roster has 1,024 slots at most."""
 
 
 def take_of(round_index: int, slot: int, attempt: int) -> int:

@@ -45,12 +45,12 @@ def test_a_plan_survives_the_wire_and_a_malformed_one_does_not() -> None:
 
 
 def test_takes_of_trainers_and_rounds_never_meet() -> None:
-    takes = {take_of(index, slot, attempt) for index in (7, 8) for slot in (0, 63) for attempt in (0, 1)}
+    takes = {take_of(index, slot, attempt) for index in (7, 8) for slot in (0, 1023) for attempt in (0, 1)}
 
     assert len(takes) == 8
     assert max(takes) < 1 << 32
-    assert is_of_round(MicrobatchId(step=3, index=0, take=take_of(7, 63, 1)), 7)
-    assert not is_of_round(MicrobatchId(step=3, index=0, take=take_of(7, 63, 1)), 8)
+    assert is_of_round(MicrobatchId(step=3, index=0, take=take_of(7, 1023, 1)), 7)
+    assert not is_of_round(MicrobatchId(step=3, index=0, take=take_of(7, 1023, 1)), 8)
 
 
 def test_wishes_are_kept_and_the_rest_fill_the_neediest_stages() -> None:
