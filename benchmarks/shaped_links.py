@@ -56,6 +56,12 @@ def shaped_hosts(n_hosts: int, *, bits_per_s: float) -> Iterator[list[ShapedHost
         yield [_host(number, tag, switch, bits_per_s, undo) for number in range(1, n_hosts + 1)]
 
 
+def sent_bytes(host: ShapedHost) -> int:
+    """What a host has put on its link so far, as the kernel counts it: Ethernet frames."""
+    command = [*host.prefix, "cat", "/sys/class/net/eth0/statistics/tx_bytes"]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout)
+
+
 def _host(number: int, tag: str, switch: str, bits_per_s: float, undo: ExitStack) -> ShapedHost:
     host, port = ShapedHost(namespace=f"{tag}-{number}", address=f"10.77.0.{number}"), f"port{number}"
     _namespace(host.namespace, undo)

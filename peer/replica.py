@@ -150,13 +150,13 @@ class Replica:
         n_steps, n_shares = self.steps, len(self.method.shares(slot, n_members))
         n_samples = n_shares * self.manifest.data.batch_size
         flops = self.task.flops_per_sample() * n_samples
-        return Cost(flops=n_steps * flops, memory_bytes=n_steps * 16.0 * self.n_params)
+        return Cost(flops=n_steps * flops, memory_bytes=n_steps * 16.0 * self.n_params, what="work")
 
     def encode_cost(self) -> Cost:
-        return Cost(flops=10.0 * self.n_params, memory_bytes=8.0 * self.n_params)
+        return Cost(flops=10.0 * self.n_params, memory_bytes=8.0 * self.n_params, what="encode")
 
     def apply_cost(self) -> Cost:
-        return Cost(flops=50.0 * self.n_params, memory_bytes=32.0 * self.n_params)
+        return Cost(flops=50.0 * self.n_params, memory_bytes=32.0 * self.n_params, what="apply")
 
     def evaluate(self) -> Evaluation:
         """Loss of the agreed model on held-out samples."""
@@ -168,7 +168,7 @@ class Replica:
             self.model.train()
 
     def evaluate_cost(self) -> Cost:
-        return Cost(flops=self.task.flops_per_sample() * self.manifest.data.batch_size)
+        return Cost(flops=self.task.flops_per_sample() * self.manifest.data.batch_size, what="evaluate")
 
     # -- payloads of others ----------------------------------------------------------------------
 

@@ -57,6 +57,8 @@ class Cost:
     flops: float = 0.0
     memory_bytes: float = 0.0
     """Bytes read and written."""
+    what: str = ""
+    """Name of the work, by which a cost model may know better than these estimates."""
 
 
 @dataclass

@@ -44,14 +44,17 @@ class Flows:
         self._counts = np.zeros(sharing.N_COUNTS, np.int64)
         loop.fluid = self
 
-    def add_link(self, bytes_per_s: float) -> int:
-        """A link's number."""
+    def add_link(self, bytes_per_s: float, *, contention: float = 0.0) -> int:
+        """A link's number.
+
+        Args: contention: n flows at once get bytes_per_s / (1 + contention * (n - 1)) of it together.
+        """
         if self._n_links == len(self._links):
             self._links = np.concatenate([self._links, np.zeros_like(self._links)])
         number = self._n_links
         self._n_links += 1
         row = self._links[number]
-        row["bytes_per_s"], row["first"] = bytes_per_s, -1
+        row["bytes_per_s"], row["contention"], row["first"] = bytes_per_s, contention, -1
         return number
 
     def set_speed(self, link: int, bytes_per_s: float) -> None:

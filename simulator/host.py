@@ -10,6 +10,7 @@ from contextvars import Context, ContextVar
 from typing import Any, TypeVar
 
 from ..protocol.identity import Identity, PeerId
+from .cores import Cores, Thread
 from .network import Machine, SimulatedNetwork
 from .processor import Processor
 from .session import Tamper
@@ -54,6 +55,7 @@ class Host:
         identity: Identity,
         seed: int,
         processor: Processor,
+        cores: Cores | None,
         clock: Callable[[], float],
         connect: Callable[[Machine], SimulatedNetwork],
         loop: asyncio.AbstractEventLoop,
@@ -66,6 +68,7 @@ class Host:
         self.network: SimulatedNetwork
         self._seed = seed
         self._processor = processor
+        self._cores = cores
         self.tamper: Tamper | None = None
         """What its messages go through before they leave, in this and later lives; see `set_tamper`."""
         self.clock_skew_s = 0.0
@@ -117,6 +120,9 @@ class Host:
                 resets the connections, which others see one latency later.
         """
         self.network.sever(silent=silent)
+        self._processor.end()
+        if self.network.thread is not None:
+            self.network.thread.end()
         self._life.end()
 
     def set_tamper(self, tamper: Tamper | None) -> None:
@@ -152,6 +158,7 @@ class Host:
                 name=self.name,
                 identity=self.identity,
                 processor=self._processor,
+                thread=None if self._cores is None else Thread(self._cores),
                 unix_time_s=lambda: self._clock() + self.clock_skew_s,
                 context=self._life.context,
             )

@@ -12,6 +12,7 @@ from ..protocol.errors import GossamerError, NetworkClosed, PeerTimeout, PeerUnr
 from ..protocol.identity import Identity, PeerId
 from ..protocol.network import MAX_MESSAGE_BYTES, Cost, Gate, Handler, Network, Record, StreamHandler, Traffic
 from ..protocol.records import sign_record
+from .cores import Thread
 from .directory import Directory
 from .loop import VirtualLoop
 from .processor import Processor
@@ -33,6 +34,7 @@ class Machine:
     identity: Identity
     processor: Processor
     unix_time_s: Callable[[], float]
+    thread: Thread | None
     context: Context
     """Tasks that serve requests run in copies of it, so that they belong to the host."""
 
@@ -47,6 +49,7 @@ class SimulatedNetwork(Network):
         self.ports: dict[Port, None] = {}
         self.closed = False
         self.silent = False
+        self.thread = machine.thread
         self.tamper: Tamper | None = None
         """Makes this a faulty or lying machine: what it sends goes through here."""
         self._fabric = fabric

@@ -22,6 +22,8 @@ from ..peer.event_kinds import Evaluated, Event, Resynced, RoundEnded, Started
 from ..peer.events import Entry
 from ..protocol.errors import GossamerError
 from . import striking
+from .costs import CostModel, load_costs
+from .faults import Fault
 from .fleets import Fleet, Machine, build_fleet, read_trace
 from .fleets.fleet import MBIT
 from .invariants import read_logs, violations
@@ -44,6 +46,8 @@ class Played:
 
     summary: dict[str, Any]
     violations: tuple[str, ...]
+    struck: tuple[Fault, ...] = ()
+    """Every fault as it was done: at a time, to peers that are named."""
 
     @property
     def trace_hash(self) -> str:
@@ -57,13 +61,19 @@ def fleet_of(population: Population, *, seed: int, duration_s: float) -> Fleet:
         return read_trace(population.trace)
     if population.kind != "equal":
         return build_fleet(population.kind, population.peers, seed=seed, duration_s=duration_s)
+    maths = costs_of(population).maths
     machine = Machine(
-        flops_per_s=population.flops_per_s,
-        memory_bytes_per_s=population.memory_bytes_per_s,
+        flops_per_s=maths.flops_per_s or population.flops_per_s,
+        memory_bytes_per_s=maths.memory_bytes_per_s or population.memory_bytes_per_s,
         up_bytes_per_s=population.up_mbit_s * MBIT,
         down_bytes_per_s=population.down_mbit_s * MBIT,
     )
     return Fleet(machines=(machine,) * population.peers, default_round_trip_s=population.round_trip_s)
+
+
+def costs_of(population: Population) -> CostModel:
+    """What messages and work cost there. Raises UsageError."""
+    return CostModel() if population.costs is None else load_costs(population.costs)
 
 
 def play(
@@ -110,7 +120,7 @@ def play(
         **_figures(logs, swarm),
     }
     _write(out, summary, notes)
-    return Played(summary=summary, violations=tuple(broken))
+    return Played(summary=summary, violations=tuple(broken), struck=tuple(swarm.struck))
 
 
 async def _main(scenario: Scenario, swarm: Swarm, progress: Progress) -> None:
@@ -171,7 +181,11 @@ def _simulation(scenario: Scenario, fleet: Fleet, phones: Fleet | None, shuffle_
 
     if shuffle_seed is None and scenario.shuffle:
         shuffle_seed = scenario.seed
+    costs = costs_of(scenario.fleet)
     return Simulation(
+        costs=costs,
+        n_cores=(costs.cores or 1) if scenario.fleet.one_machine else None,
+        n_others=scenario.fleet.other_threads,
         seed=scenario.seed,
         spread_s=scenario.network.spread_s,
         stale=scenario.network.stale,
@@ -217,6 +231,7 @@ def _figures(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
         "round_overhead_s_p50": statistics.median(event.overhead_s for event in rounds) if rounds else None,
         "resyncs": sum(isinstance(event, Resynced) for event in events),
         "bytes_sent": sum(sent.values()),
+        "wire_bytes": round(swarm.sim.wire_bytes),
         "bytes_sent_by_purpose": dict(sorted(sent.items())),
         "bytes_sent_per_peer_per_step": sum(sent.values()) / len(swarm.hosts) / max(1, steps),
         "finished": len(finished),

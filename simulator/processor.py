@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from ..protocol.network import Cost
+from .cores import Cores
+from .costs import NOTHING, CostModel
+from .flows import Flow
 
 T = TypeVar("T")
 
@@ -20,7 +23,15 @@ class Processor:
     Speeds may be changed at any time, for the work that begins afterwards.
     """
 
-    def __init__(self, *, flops_per_s: float, memory_bytes_per_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        flops_per_s: float,
+        memory_bytes_per_s: float,
+        costs: CostModel = NOTHING,
+        cores: Cores | None = None,
+    ) -> None:
+        """Args: cores: shared with others; None: the work has a core of its own."""
         if not (flops_per_s > 0 and memory_bytes_per_s > 0):
             raise ValueError(
                 f"a host cannot have {flops_per_s} flops and {memory_bytes_per_s} bytes a second: both > 0"
@@ -33,6 +44,9 @@ class Processor:
         """Time that was computed so far, by all processes of the machine."""
         self._turn = asyncio.Lock()
         self._busy_until_s = 0.0
+        self._costs = costs
+        self._cores = cores
+        self._flow: Flow | None = None
 
     async def run(self, work: Callable[[], T], cost: Cost) -> T:
         """In order of arrival. Work that began runs to its end even if nobody waits for it any more."""
@@ -40,22 +54,42 @@ class Processor:
         async with self._turn:
             if self._busy_until_s > loop.time():
                 await asyncio.sleep(self._busy_until_s - loop.time())
+            elif self._flow is not None and not self._flow.done():
+                await asyncio.shield(self._flow)
             with _full_disk() if self.disk_is_full else contextlib.nullcontext():
                 result = work()
             took_s = self._seconds(cost)
             self.busy_s += took_s
-            self._busy_until_s = loop.time() + took_s
-            await asyncio.sleep(self._busy_until_s - loop.time())
+            await self._spend(took_s)
         return result
+
+    async def _spend(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._cores is None:
+            self._busy_until_s = loop.time() + seconds
+            await asyncio.sleep(self._busy_until_s - loop.time())
+        elif seconds > 0:
+            self._flow = self._cores.start(seconds)
+            await asyncio.shield(self._flow)
+
+    def end(self) -> None:
+        """The process is gone, and with it what it computed."""
+        if self._cores is not None and self._flow is not None:
+            self._cores.stop(self._flow)
 
     def successor(self) -> Processor:
         """The same machine, with nothing to do."""
-        made = Processor(flops_per_s=self.flops_per_s, memory_bytes_per_s=self.memory_bytes_per_s)
+        made = Processor(
+            flops_per_s=self.flops_per_s,
+            memory_bytes_per_s=self.memory_bytes_per_s,
+            costs=self._costs,
+            cores=self._cores,
+        )
         made.disk_is_full, made.busy_s = self.disk_is_full, self.busy_s
         return made
 
     def _seconds(self, cost: Cost) -> float:
-        return cost.flops / self.flops_per_s + cost.memory_bytes / self.memory_bytes_per_s
+        return self._costs.maths_s(cost, flops_per_s=self.flops_per_s, memory_bytes_per_s=self.memory_bytes_per_s)
 
 
 @contextlib.contextmanager

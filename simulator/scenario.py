@@ -37,6 +37,9 @@ class Training(Table):
 
     compute: Literal["real", "analytic"] = "real"
     """real: torch, true losses. analytic: sizes and costs only; task and method are those of `sizes`."""
+    like: Path | None = None
+    """A folder of `gossamer up`: its manifest, names and keys, in place of the rest of this table. Relative to the
+    scenario's file."""
     task: str = "digits"
     method: str = "demo"
     task_options: dict[str, Option] = Field(default_factory=dict)
@@ -67,6 +70,13 @@ class Population(Table):
     up_mbit_s: float = Field(default=100.0, gt=0)
     down_mbit_s: float = Field(default=100.0, gt=0)
     round_trip_s: float = Field(default=0.04, ge=0, le=60)
+    costs: Path | None = None
+    """What `gossamer calibrate` wrote, relative to the scenario's file: costs of messages, and of heavy maths on equal
+    machines. Default: messages weigh on the wire what they do in truth, and cost no processor time."""
+    one_machine: bool = False
+    """All peers are processes on one machine and share its cores; how many, say the costs."""
+    other_threads: float = Field(default=0.0, ge=0, le=1000)
+    """Mean number of threads of other programs that want a core of that one machine."""
 
 
 class DeviceCrowd(Table):
@@ -140,6 +150,8 @@ class Scenario(Table):
             raise ValueError('fleet.kind = "trace" needs fleet.trace = FILE')
         if self.devices.n and self.fleet.kind != "trace" and self.devices.gateways > self.fleet.peers:
             raise ValueError(f"devices.gateways = {self.devices.gateways}: there are {self.fleet.peers} machines")
+        if self.fleet.one_machine and self.fleet.costs is None:
+            raise ValueError("fleet.one_machine needs fleet.costs = FILE, which says how many cores there are")
         named = [number for fault in self.faults for number in fault.peers]
         if self.fleet.kind != "trace" and any(not 0 <= number < self.fleet.peers for number in named):
             raise ValueError(f"a fault names peer {max(named)}: peers are 0 to {self.fleet.peers - 1}")
@@ -161,10 +173,16 @@ def load_scenario(path: Path, settings: Iterable[str] = ()) -> Scenario:
     for setting in settings:
         _set(tables, setting)
     scenario = scenario_of(tables)
-    trace = scenario.fleet.trace
-    if trace is None or trace.is_absolute():
-        return scenario
-    return scenario.model_copy(update={"fleet": scenario.fleet.model_copy(update={"trace": path.parent / trace})})
+    fleet, run = scenario.fleet, scenario.run
+    fleet = fleet.model_copy(
+        update={"trace": _beside(path, fleet.trace), "costs": _beside(path, fleet.costs)},
+    )
+    run = run.model_copy(update={"like": _beside(path, run.like)})
+    return scenario.model_copy(update={"fleet": fleet, "run": run})
+
+
+def _beside(scenario: Path, named: Path | None) -> Path | None:
+    return None if named is None else scenario.parent / named
 
 
 def scenario_of(tables: Mapping[str, Any]) -> Scenario:

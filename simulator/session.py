@@ -11,11 +11,14 @@ import enum
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from ..protocol.errors import NetworkClosed, PeerUnreachable
 from ..protocol.identity import PeerId
 from ..protocol.network import Traffic
+from .cores import Thread
+from .costs import NOTHING, CostModel
 from .flows import Flow
 from .loop import RESOLUTION_S, VirtualLoop
 from .paths import Route
@@ -75,6 +78,8 @@ class Endpoint(Protocol):
     silent: bool
     """Closed without telling anybody."""
     tamper: Tamper | None
+    thread: Thread | None
+    """That of its event loop; None: what it does takes no time."""
 
     def accept(self, port: Port, opening: Message) -> None:
         """A request has arrived."""
@@ -87,6 +92,7 @@ class Fabric:
     loop: VirtualLoop
     wires: Wires
     trace: Trace
+    costs: CostModel = NOTHING
     endpoints: dict[PeerId, Endpoint] = field(default_factory=dict)
     """The latest network of every peer, open or not."""
 
@@ -168,6 +174,8 @@ class Port:
             message.payload = owner.tamper(self.method, message.payload)
         owner.traffic.sent[self.method] += n_bytes
         self._unread_bytes += n_bytes
+        if owner.thread is not None:
+            await self._handled(owner.thread, n_bytes)
         if self._route is not None:
             flow = self._flow = self._fabric.wires.start(self._route, n_bytes)
             try:
@@ -257,12 +265,27 @@ class Port:
         self._last_arrival_s = arrival_s
         return arrival_s
 
+    async def _handled(self, thread: Thread, n_bytes: int) -> None:
+        """Let the loop do what it takes to send; raises what the session failed with meanwhile."""
+        done = self._fabric.loop.create_future()
+        thread.do(self._fabric.costs.handling_s(n_bytes), partial(_wake, done))
+        await done
+        if self._error is not None:
+            raise self._error
+
     def _arrive(self, message: Message) -> None:
         if self._vanishes():
             return
-        opens, far = message.kind in _OPENING, self.far
-        if opens and not self._connect():
+        if message.kind in _OPENING and not self._connect():
             return
+        owner = self.far._owner
+        if owner is None or owner.thread is None:
+            self._deliver(message)
+        else:
+            owner.thread.do(self._fabric.costs.handling_s(message.n_bytes), partial(self._deliver, message))
+
+    def _deliver(self, message: Message) -> None:
+        opens, far = message.kind in _OPENING, self.far
         owner = far._owner
         if owner is None or owner.closed or far._closed:
             return
@@ -309,6 +332,13 @@ class Port:
         self._fail_far()
 
     def _fail_far(self) -> None:
+        owner = self.far._owner
+        if owner is None or owner.thread is None:
+            self._failed_far()
+        else:  # what arrived before comes first
+            owner.thread.do(0.0, self._failed_far)
+
+    def _failed_far(self) -> None:
         if self.far._closed:
             return
         own = self.far.peer

@@ -29,6 +29,7 @@ LINKS_MAX: Final = 5
 LINK: Final = np.dtype(
     [
         ("bytes_per_s", "f8"),  # 0: stalled; inf: never a bottleneck
+        ("contention", "f8"),  # what n flows get together: bytes_per_s / (1 + contention * (n - 1))
         ("first", "i8"),  # entry, or -1
         ("touched", "i8"),
         ("used", "i8"),
@@ -221,16 +222,17 @@ def _add_flows_of(links: Rows, flows: Rows, entries: Rows, link: int, stamp: int
 @_compiled
 def _unfair(links: Rows, flows: Rows, entries: Rows, link: int) -> bool:
     """Whether a flow that this link is said to hold back could be faster, or the link carries more than it can."""
-    total, slowest_held, fastest = 0.0, math.inf, 0.0
+    total, slowest_held, fastest, n_flows = 0.0, math.inf, 0.0, 0
     entry = links[link].first
     while entry >= 0:
         flow = flows[entry // LINKS_MAX]
         total += flow.rate
+        n_flows += 1
         fastest = max(fastest, flow.rate)
         if flow.bottleneck == link:
             slowest_held = min(slowest_held, flow.rate)
         entry = entries[entry].next
-    capacity = links[link].bytes_per_s
+    capacity = _capacity(links, link, n_flows)
     if capacity == math.inf:
         return slowest_held < math.inf
     slack = capacity * _TOLERANCE
@@ -272,14 +274,22 @@ def _measure(links: Rows, flows: Rows, entries: Rows, link: int, stamp: int) -> 
     row.waiting, row.spare = 0, row.bytes_per_s
     if row.bytes_per_s == math.inf:
         return
-    entry = row.first
+    entry, taken, n_flows = row.first, 0.0, 0
     while entry >= 0:
         flow = flows[entry // LINKS_MAX]
         if flow.filled == stamp:
             row.waiting += 1
         else:
-            row.spare -= flow.rate
+            taken += flow.rate
+        n_flows += 1
         entry = entries[entry].next
+    row.spare = _capacity(links, link, n_flows) - taken
+
+
+@_compiled
+def _capacity(links: Rows, link: int, n_flows: int) -> float:
+    """What so many flows get of a link together."""
+    return float(links[link].bytes_per_s / (1.0 + links[link].contention * max(0, n_flows - 1)))
 
 
 @_compiled

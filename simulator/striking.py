@@ -40,7 +40,16 @@ async def strike(swarm: Swarm, fault: faults.Fault, choose: random.Random) -> No
     victims = _victims(swarm, fault, choose)
     for number in victims:
         swarm.note(fault.kind, swarm.hosts[number])
+    if victims and not isinstance(fault, faults.Storm):
+        swarm.struck.append(_as_done(swarm, fault, victims))
     await _STRIKES[type(fault)](swarm, fault, victims, choose)
+
+
+def _as_done(swarm: Swarm, fault: faults.Fault, victims: list[int]) -> faults.Fault:
+    """The same fault once, with its time and its victims written out."""
+    at_s = round(swarm.sim.now_s, 6)
+    plain = {"after_step": None, "every_s": None, "times": 1_000_000, "n": 1, "share": None, "region": None}
+    return fault.model_copy(update={**plain, "at_s": at_s, "peers": tuple(victims)})
 
 
 def _victims(swarm: Swarm, fault: faults.Fault, choose: random.Random) -> list[int]:

@@ -15,14 +15,16 @@ from ..algorithms import method_class
 from ..peer.daemon import Daemon, Devices, Result
 from ..peer.folder import PeerFolder
 from ..peer.gateway.options import GatewayOptions
-from ..protocol.errors import GossamerError
+from ..protocol.errors import GossamerError, UsageError
 from ..protocol.identity import Identity
 from ..protocol.manifest import SignedManifest, compose, manifest_of, parse
 from ..tasks import TASKS, Task, build_task
 from . import analytic
 from .devices import Crowd, gateway_identity
+from .faults import Fault
 from .fleets import Fleet, Machine
 from .host import Host
+from .likeness import Likeness, likeness_of
 from .scenario import DeviceCrowd, Scenario, Training
 from .world import Simulation
 
@@ -67,12 +69,19 @@ class Swarm:
         """
         self.scenario, self.fleet, self.sim, self.root = scenario, fleet, sim, root
         self.tell = tell
-        self.task, self.manifest = _training(scenario.run, fleet, seed=scenario.seed)
+        self._like = likeness_of(scenario.run.like) if scenario.run.like is not None else None
+        if self._like is None:
+            self.task, self.manifest = _training(scenario.run, fleet, seed=scenario.seed)
+        else:
+            self.task, self.manifest = self._like.task(), self._like.manifest
+            _check_alike(self._like, fleet)
         self.hosts: list[Host] = []
         self.daemons: list[Daemon | None] = [None] * len(fleet.machines)
         self.everyone: list[Daemon] = []
         """Of every life."""
         self.ends: list[End] = []
+        self.struck: list[Fault] = []
+        """Faults as they were done so far."""
         self.is_over = False
         """Nobody is switched on any more."""
         self._folders = [root / str(number) for number in range(len(fleet.machines))]
@@ -124,13 +133,18 @@ class Swarm:
         if front is not None:
             front.restart()
         try:
+            folder = PeerFolder(self._folders[number])
+            owner = host.identity
+            if self._like is not None:
+                folder.keep_ticket(self._like.tickets[number])
+                owner = self._like.owner
             daemon = Daemon(
                 network=host.network,
                 identity=host.identity,
                 manifest=self.manifest,
                 task=self.task,
-                folder=PeerFolder(self._folders[number]),
-                owner=host.identity if number == 0 else None,
+                folder=folder,
+                owner=owner if number == 0 else None,
                 devices=self._devices(front) if front is not None else None,
             )
             self.daemons[number] = daemon
@@ -214,10 +228,13 @@ class Swarm:
 
     # ---------------------------------------------------------------------------------------------------------- making
 
+    def _identity(self, number: int) -> Identity:
+        return _identity(self.sim.seed, number, 0) if self._like is None else self._like.identities[number]
+
     def _host(self, number: int, machine: Machine, *, name: str = "", identity: Identity | None = None) -> Host:
         return self.sim.host(
             name or f"p{number}",
-            identity=identity or _identity(self.sim.seed, number, 0),
+            identity=identity or self._identity(number),
             flops_per_s=machine.flops_per_s,
             memory_bytes_per_s=machine.memory_bytes_per_s,
             up_bytes_per_s=machine.up_bytes_per_s,
@@ -241,6 +258,14 @@ def _gateway_options(crowd: DeviceCrowd) -> GatewayOptions:
         heartbeat_s=crowd.heartbeat_s,
         patience_initial_s=crowd.patience_s,
     )
+
+
+def _check_alike(like: Likeness, fleet: Fleet) -> None:
+    if len(like.identities) != len(fleet.machines):
+        raise UsageError(
+            f"run.like has {len(like.identities)} peers and the fleet {len(fleet.machines)} machines: "
+            f"set fleet.peers={len(like.identities)}"
+        )
 
 
 def _training(run: Training, fleet: Fleet, *, seed: int) -> tuple[Task, SignedManifest]:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from .costs import NOTHING, CostModel
 from .draws import Draws, seed_of
 from .flows import Flow, Flows
 from .loop import VirtualLoop
@@ -25,12 +26,19 @@ PathRule = Callable[[str, str], Path]
 class Wires:
     """Moves bytes between hosts, which it knows by name."""
 
-    def __init__(self, loop: VirtualLoop, *, seed: int, path: Path | PathRule) -> None:
-        """Args: path: between hosts for which nothing else was set."""
+    def __init__(self, loop: VirtualLoop, *, seed: int, path: Path | PathRule, costs: CostModel = NOTHING) -> None:
+        """Args:
+        path: between hosts for which nothing else was set.
+        costs: what a message occupies on a line.
+        """
+        self._costs = costs
+        self.n_bytes = 0.0
+        """Put on lines so far."""
         self._loop = loop
         self._seed = seed
         self._rule: PathRule = path if callable(path) else lambda source, target: path
-        self._flows = Flows(loop)
+        self.flows = Flows(loop)
+        """All that is transferred or computed at its time."""
         self._hosts: list[str] = []
         self._up: dict[str, int] = {}
         self._down: dict[str, int] = {}
@@ -49,8 +57,9 @@ class Wires:
     def attach(self, host: str, line: Line, *, nat: Nat = Nat.OPEN, relay: bool = False) -> None:
         """Args: relay: carries the bytes of pairs that cannot connect otherwise. The first relays serve."""
         self._hosts.append(host)
-        self._up[host] = self._flows.add_link(line.up_bytes_per_s)
-        self._down[host] = self._flows.add_link(line.down_bytes_per_s)
+        contention = self._costs.wire.contention
+        self._up[host] = self.flows.add_link(line.up_bytes_per_s, contention=contention)
+        self._down[host] = self.flows.add_link(line.down_bytes_per_s, contention=contention)
         self._nat[host] = nat
         if relay:
             self._relays.append(host)
@@ -58,13 +67,13 @@ class Wires:
 
     def line(self, host: str) -> Line:
         return Line(
-            up_bytes_per_s=self._flows.speed(self._up[host]), down_bytes_per_s=self._flows.speed(self._down[host])
+            up_bytes_per_s=self.flows.speed(self._up[host]), down_bytes_per_s=self.flows.speed(self._down[host])
         )
 
     def set_line(self, host: str, line: Line) -> None:
         """Change a host's speed; transfers under way go on at the new one."""
-        self._flows.set_speed(self._up[host], line.up_bytes_per_s)
-        self._flows.set_speed(self._down[host], line.down_bytes_per_s)
+        self.flows.set_speed(self._up[host], line.up_bytes_per_s)
+        self.flows.set_speed(self._down[host], line.down_bytes_per_s)
 
     def route(self, source: str, target: str) -> Route:
         """What messages from one host to another meet."""
@@ -106,13 +115,16 @@ class Wires:
     def start(self, route: Route, n_bytes: int) -> Flow:
         """Begin to send."""
         path = route.path
-        sent = n_bytes / (1 - path.loss) if path.loss else n_bytes
+        sent = self._costs.wire_bytes(n_bytes)
+        if path.loss:
+            sent /= 1 - path.loss
+        self.n_bytes += sent
         if path.bytes_per_s == math.inf:
-            return self._flows.start(route.links, sent)
-        return self._flows.start(route.links, sent, bytes_per_s_max=path.bytes_per_s)
+            return self.flows.start(route.links, sent)
+        return self.flows.start(route.links, sent, bytes_per_s_max=path.bytes_per_s)
 
     def stop(self, flow: Flow) -> None:
-        self._flows.stop(flow)
+        self.flows.stop(flow)
 
     def round_trip_s(self, a: str, b: str) -> float:
         """Latency there and back, without jitter."""

@@ -23,6 +23,8 @@ from typing import Any, TextIO, TypeVar
 
 from ..protocol.errors import unknown_name
 from ..protocol.identity import Identity
+from .cores import Cores
+from .costs import NOTHING, CostModel
 from .directory import Directory
 from .guard import forbid_wall_clock
 from .host import Host, owner_of
@@ -51,6 +53,9 @@ class Simulation:
         stale: probability that a search of the DHT finds the record before the newest.
         paths: (source, target) -> their path, instead of one for all.
         shuffle_seed: permute what is ready at the same instant, to find code that relies on its order.
+        costs: of messages and heavy maths, as measured; default: messages weigh what daemons count, and no more.
+        n_cores: of the one machine that all hosts are processes on; None: each is a machine of its own.
+        n_others: threads of other programs that want that machine's cores all the time.
     """
 
     def __init__(
@@ -66,6 +71,9 @@ class Simulation:
         stale: float = 0.0,
         shuffle_seed: int | None = None,
         paths: PathRule | None = None,
+        costs: CostModel = NOTHING,
+        n_cores: int | None = None,
+        n_others: float = 0.0,
     ) -> None:
         self.seed = seed
         self.random = random.Random(f"simulation {seed}")
@@ -75,9 +83,11 @@ class Simulation:
         self._loop = VirtualLoop(shuffle_seed=shuffle_seed)
         self._loop.owner_of = owner_of
         path = Path(latency_s=latency_s, jitter_s=jitter_s, loss=loss)
-        self._wires = Wires(self._loop, seed=seed, path=paths or path)
+        self._wires = Wires(self._loop, seed=seed, path=paths or path, costs=costs)
         self._trace = Trace()
-        self._fabric = Fabric(loop=self._loop, wires=self._wires, trace=self._trace)
+        self._fabric = Fabric(loop=self._loop, wires=self._wires, trace=self._trace, costs=costs)
+        self._costs = costs
+        self._cores = Cores(self._wires.flows, n_cores, n_others=n_others) if n_cores is not None else None
         self._directory = Directory(
             self._loop, self._wires, seed=seed, spread_s=spread_s, stale=stale, lives=self._incarnation
         )
@@ -109,11 +119,18 @@ class Simulation:
         if name in self.hosts:
             raise ValueError(f"there is a host {name!r} already: names are unique")
         self._wires.attach(name, _changed(self._line, up_bytes_per_s, down_bytes_per_s), nat=nat, relay=relay)
+        cores = self._cores or self._own_cores()
         host = self.hosts[name] = Host(
             name=name,
             identity=identity or Identity(hashlib.sha256(f"identity {self.seed} {name}".encode()).digest()),
             seed=self.seed,
-            processor=Processor(flops_per_s=flops_per_s, memory_bytes_per_s=memory_bytes_per_s),
+            processor=Processor(
+                flops_per_s=flops_per_s,
+                memory_bytes_per_s=memory_bytes_per_s,
+                costs=self._costs,
+                cores=cores,
+            ),
+            cores=cores,
             clock=lambda: EPOCH_UNIX_S + self._loop.time(),
             connect=lambda machine: SimulatedNetwork(self._fabric, self._directory, machine),
             loop=self._loop,
@@ -203,6 +220,11 @@ class Simulation:
         """Messages and chunks that arrived so far."""
         return self._trace.n_deliveries
 
+    @property
+    def wire_bytes(self) -> float:
+        """What all hosts have put on their lines so far, headers and what was sent again included."""
+        return self._wires.n_bytes
+
     def trace_hash(self) -> str:
         """SHA-256 over all deliveries so far: time, sender, receiver, method, size, content."""
         return self._trace.hexdigest()
@@ -213,6 +235,12 @@ class Simulation:
         finally:
             for host in self.hosts.values():
                 host.kill(silent=True)
+
+    def _own_cores(self) -> Cores | None:
+        """Of a machine of its own; None if messages cost it nothing, so that nothing is shared on it."""
+        if not self._costs.handling_s(1):
+            return None
+        return Cores(self._wires.flows, self._costs.cores or 2)
 
     def _incarnation(self, host: str) -> int | None:
         found = self.hosts.get(host)

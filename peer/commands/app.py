@@ -115,6 +115,18 @@ def demo(json: Json = False) -> None:
 
 
 @app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs, real or simulated.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("compare.html"),
+    json: Json = False,
+) -> None:
+    """Put several runs on one page: loss against time, steps and bytes, throughput, a table."""
+    from . import compare as command
+
+    command.compare(folders, out=out, json_output=json)
+
+
+@app.command()
 def peer(
     invite: Annotated[str | None, typer.Argument(help="The line that the run's owner sent you.")] = None,
     run: Annotated[Path | None, typer.Option(help="The run's manifest, if you have it.")] = None,

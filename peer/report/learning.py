@@ -22,8 +22,8 @@ _PURPOSES_MAX = 6
 def loss_by_step(run: Run) -> go.Figure:
     """Held-out loss, and the mean of the peers' losses on their own samples."""
     made = figure(height=340, x_title="step", y_title="loss")
-    trained = _mean_by_step([(event.step, event.loss) for _, _, event in run.told(Trained)])
-    tried = _mean_by_step([(event.step, event.loss) for _, _, event in run.told(Evaluated)])
+    trained = mean_by_step([(event.step, event.loss) for _, _, event in run.told(Trained)])
+    tried = mean_by_step([(event.step, event.loss) for _, _, event in run.told(Evaluated)])
     if trained:
         steps = _thinned(list(trained))
         losses = [trained[step] for step in steps]
@@ -44,9 +44,9 @@ def loss_by_bytes(run: Run, *, dense_bytes_per_step: float) -> go.Figure:
     """Held-out loss against what a peer had sent by then; beside it, where dense all-reduce would stand."""
     made = figure(height=340, x_title="bytes sent per peer (logarithmic)", y_title="held-out loss")
     # Of all peers, not of whoever evaluated: a donor has sent more than others, and a newcomer less.
-    points = [(event.step, _mean_sent(run, at_s), event.loss) for at_s, _, event in run.told(Evaluated)]
-    losses = _mean_by_step([(step, loss) for step, _, loss in points])
-    sent = _mean_by_step([(step, n_bytes) for step, n_bytes, _ in points])
+    points = [(event.step, mean_sent(run, at_s), event.loss) for at_s, _, event in run.told(Evaluated)]
+    losses = mean_by_step([(step, loss) for step, _, loss in points])
+    sent = mean_by_step([(step, n_bytes) for step, n_bytes, _ in points])
     steps = [step for step in losses if step > 0 and sent.get(step, 0) > 0]
     _loss_line(made, [sent[step] for step in steps], [losses[step] for step in steps], "this run", BLUE)
     if dense_bytes_per_step:
@@ -145,7 +145,8 @@ def _loss_line(made: go.Figure, n_bytes: list[float], losses: list[float], name:
     )
 
 
-def _mean_sent(run: Run, at_s: float) -> float:
+def mean_sent(run: Run, at_s: float) -> float:
+    """Bytes that a peer had sent by a moment, on average over all peers."""
     return fmean(_sent_by(log, at_s) for log in run.peers)
 
 
@@ -158,7 +159,8 @@ def _sent_by(log: PeerLog, at_s: float) -> float:
     return total
 
 
-def _mean_by_step(pairs: list[tuple[int, float | None]]) -> dict[int, float]:
+def mean_by_step(pairs: list[tuple[int, float | None]]) -> dict[int, float]:
+    """Step -> the mean of what was told of it, by step; what is None was not finite."""
     found: dict[int, list[float]] = defaultdict(list)
     for step, value in pairs:
         if value is not None:

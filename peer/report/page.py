@@ -1,25 +1,14 @@
-"""The page: figures and tables put into one self-contained HTML file.
-
-Texts in the logs may come from other peers, so nothing of them is trusted: the template escapes everything, figures go
-in as JSON that cannot close its script element, and a content security policy lets only the page's own scripts run and
-nothing load.
-"""
+"""The report of one run: figures and tables put into one self-contained HTML file."""
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
-import json
 import shlex
 from pathlib import Path
 
-import jinja2
 import plotly.graph_objects as go
 import plotly.offline
 from markupsafe import Markup
 
-from ...protocol.errors import StateError
 from ..events import Ended, Memory, Sampled
 from . import wording
 from .attendance import PART_COLORS, PART_NAMES, heat_map, notables_of, resync_text, timeline
@@ -28,8 +17,8 @@ from .kills import Kill, kills_of
 from .learning import bytes_by_purpose, loss_by_bytes, loss_by_step, round_times
 from .participation import RoundView, rounds_of
 from .run import Run, load_run
+from .shell import figure_json, policy, read, script, template, write_page
 
-_HERE = Path(__file__).parent
 _NOTABLES_MAX = 500
 
 
@@ -40,15 +29,7 @@ def write_report(folder: Path) -> Path:
     Raises: StateError when there is no log, or one cannot be read, or the report cannot be written.
     """
     html = render(load_run(folder))
-    path = folder / "report.html"
-    temporary = path.with_name(".report.html")
-    try:
-        temporary.write_text(html, encoding="utf-8", errors="replace")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StateError(f"cannot write {path}: {error.strerror}; make room there, or check its permissions") from None
-    return path
+    return write_page(html, folder / "report.html")
 
 
 def render(run: Run) -> str:
@@ -56,8 +37,8 @@ def render(run: Run) -> str:
     rounds = rounds_of(run)
     kills = kills_of(run, rounds)
     facts = facts_of(run, rounds)
-    scripts = {"plotly": _script(plotly.offline.get_plotlyjs()), "page": _script(_read("page.js"))}
-    return _template().render(
+    scripts = {"plotly": script(plotly.offline.get_plotlyjs()), "page": script(read("page.js"))}
+    return template("page.html.j2").render(
         facts=facts,
         wording=wording,
         headlines=headlines_of(run, facts),
@@ -70,9 +51,9 @@ def render(run: Run) -> str:
         samples=_samples(run),
         memory=_memory(run),
         command=_command(run),
-        style=Markup(_read("page.css")),
+        style=Markup(read("page.css")),
         scripts=scripts,
-        policy=Markup(_policy(list(scripts.values()))),
+        policy=Markup(policy(list(scripts.values()))),
     )
 
 
@@ -86,14 +67,7 @@ def _figures(run: Run, rounds: list[RoundView], kills: list[Kill], facts: Facts)
         made["round-times"] = round_times(rounds, kills)
         made["heat-map"] = heat_map(run, rounds)
     made["timeline"] = timeline(run, notables_of(run, kills))
-    return {name: _json(figure) for name, figure in made.items()}
-
-
-def _json(figure: go.Figure) -> Markup:
-    text = json.dumps(json.loads(figure.to_json()), separators=(",", ":"))
-    for char in "<>&":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return Markup(text)
+    return {name: figure_json(figure) for name, figure in made.items()}
 
 
 def _samples(run: Run) -> tuple[Sampled, Sampled] | None:
@@ -122,26 +96,3 @@ def _failures(run: Run) -> list[tuple[str, str]]:
 def _command(run: Run) -> str | None:
     told = run.summary.command
     return shlex.join(told) if isinstance(told, list) else told
-
-
-def _script(text: str) -> Markup:
-    return Markup(text.replace("\r\n", "\n"))
-
-
-def _policy(scripts: list[Markup]) -> str:
-    """Only these scripts run, nothing is loaded; plotly styles its elements itself."""
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts)
-    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:"
-
-
-def _read(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
-
-
-@functools.cache
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(_HERE)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("page.html.j2")

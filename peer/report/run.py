@@ -41,6 +41,12 @@ class Summary(BaseModel):
     rounds_ok: int | None = None
     rounds_failed: int | None = None
     round_overhead_s_p50: float | None = None
+    trace_hash: str | None = None
+    """Of a simulated run."""
+
+    @property
+    def is_simulated(self) -> bool:
+        return self.trace_hash is not None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,8 +94,7 @@ class Reducing:
 
     def cost(self, stop: int) -> Cost:
         """Of `advance`."""
-        n_bytes = (stop - self._n_reduced) * self._unit * len(self._slices)
-        return Cost(flops=n_bytes // 4, memory_bytes=n_bytes)
+        return reducing_cost((stop - self._n_reduced) * self._unit * len(self._slices))
 
     def advance(self, stop: int) -> None:
         """Check, reduce and hash up to a unit; for a worker thread. Raises BadPart."""
@@ -137,6 +136,11 @@ class Reducing:
         except TimeoutError:
             return False
         return True
+
+
+def reducing_cost(n_bytes: int) -> Cost:
+    """Of reducing so many bytes of contributions, all contributors' together."""
+    return Cost(flops=n_bytes // 4, memory_bytes=n_bytes, what="reduce")
 
 
 def chunk_bytes(part_bytes: int) -> int:

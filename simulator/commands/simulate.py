@@ -17,9 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ...peer.report import write_report
+from ...protocol.atomic import write_atomically
 from ...protocol.errors import GossamerError, UsageError
 from ..playing import play
 from ..scenario import Scenario, load_scenario
+from ..shrinking import PLAYS_MAX, shrink, toml_of
 from ..sweep import Verdict, sweep
 
 SEEDS_MAX = 1_000_000
@@ -38,6 +40,8 @@ class Order:
     shuffle: bool = False
     seeds: str | None = None
     jobs: int = 1
+    shrink: bool = False
+    plays: int = PLAYS_MAX
 
 
 class Violated(GossamerError):
@@ -59,6 +63,8 @@ def simulate(order: Order, *, json_output: bool) -> dict[str, Any]:
         scenario = scenario.model_copy(update={"seed": order.seed})
     if order.shuffle:
         scenario = scenario.model_copy(update={"shuffle": True})
+    if order.shrink:
+        return _least(order, scenario, json_output)
     if order.seeds is not None:
         return _many(order, scenario, json_output)
     return _one(order, scenario, json_output)
@@ -104,6 +110,32 @@ def _tell(scenario: Scenario, summary: dict[str, Any]) -> None:
     print(f"  {summary['finished']} of {summary['n_peers']} peers finished, {len(summary['state_digests'])} state(s)")
     print(f"  trace {summary['trace_hash'][:16]}, {summary['cpu_s']:.1f} s of computing")
     print(f"  {summary['report'] or summary['out']}")
+
+
+def _least(order: Order, scenario: Scenario, json_output: bool) -> dict[str, Any]:
+    """Cut a failing scenario down, write the least that fails, and say how to replay it."""
+    if order.verify or order.seeds is not None:
+        raise UsageError("--shrink goes with neither --verify nor --seeds: name the one seed that fails")
+    folder = order.out or Path()
+    if not folder.is_dir():
+        raise UsageError(f"--out {folder}: there is no such folder to write the least scenario into")
+    with _bar(f"{scenario.name}: plays", order.plays) as (progress, task):
+
+        def show(plays: int, least: Scenario) -> None:
+            size = f"{len(least.faults)} faults, {least.fleet.peers} peers, {least.run.steps} steps"
+            progress.update(task, completed=plays, note=size)
+
+        shrunk = shrink(scenario, plays_max=order.plays, tell=show)
+    text = toml_of(shrunk.scenario)
+    path = folder / f"{order.scenario.stem}.least.toml"
+    write_atomically(path, text.encode())
+    replay = shlex.join(["gossamer", "simulate", str(path)])
+    summary = {"violation": shrunk.violation, "plays": shrunk.plays, "written": str(path), "replay": replay}
+    if json_output:
+        print(json.dumps({**summary, "scenario": text}))
+    else:
+        print(f"{text}\n{shrunk.violation}\nfound in {shrunk.plays} plays; replay: {replay}")
+    return summary
 
 
 # ---------------------------------------------------------------------------------------------------------- many seeds

@@ -19,7 +19,9 @@ SPEEDS = st.sampled_from([0, 1, 2, 3, 5, 8, 13, 100, math.inf])
 N_LINKS = 10
 
 
-def water_level(speeds: list[float], ways: list[tuple[int, ...]]) -> list[Fraction | float]:
+def water_level(
+    speeds: list[float], ways: list[tuple[int, ...]], contention: Fraction = Fraction(0)
+) -> list[Fraction | float]:
     """Raise every flow's rate at the same pace; a flow stops when a link on its way is full, or never."""
     rates: list[Fraction | float] = [Fraction(0)] * len(ways)
     rising = list(range(len(ways)))
@@ -29,7 +31,8 @@ def water_level(speeds: list[float], ways: list[tuple[int, ...]]) -> list[Fracti
             n_rising = sum(link in ways[index] for index in rising)
             if n_rising and speed < math.inf:
                 used = sum((rate for rate, way in zip(rates, ways, strict=True) if link in way), Fraction(0))
-                headroom[link] = (Fraction(int(speed)) - used) / n_rising
+                n_flows = sum(link in way for way in ways)
+                headroom[link] = (Fraction(int(speed)) / (1 + contention * (n_flows - 1)) - used) / n_rising
         limited = [index for index in rising if any(link in headroom for link in ways[index])]
         for index in set(rising) - set(limited):
             rates[index] = math.inf
@@ -48,13 +51,14 @@ class Lines:
     """Links and flows under test, changed as a simulation would change them."""
 
     speeds: list[float]
+    contention: Fraction = Fraction(0)
     flows: list[Flow] = field(default_factory=list)
     ways: list[tuple[int, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.loop = VirtualLoop()
         self.world = Flows(self.loop)
-        self.links = [self.world.add_link(speed) for speed in self.speeds]
+        self.links = [self.world.add_link(speed, contention=float(self.contention)) for speed in self.speeds]
 
     def begin(self, way: tuple[int, ...]) -> None:
         self.flows.append(self.world.start(way, 1.0))
@@ -69,14 +73,15 @@ class Lines:
         self.world.set_speed(link, speed)
 
     def check(self) -> None:
-        for flow, rate in zip(self.flows, water_level(self.speeds, self.ways), strict=True):
+        for flow, rate in zip(self.flows, water_level(self.speeds, self.ways, self.contention), strict=True):
             assert math.isclose(self.world.rate(flow), rate, rel_tol=1e-6, abs_tol=1e-9)
 
 
 @given(st.data())
 @settings(max_examples=150, deadline=None)
 def test_incremental_rates_equal_a_full_recomputation(data: st.DataObject) -> None:
-    lines = Lines([data.draw(SPEEDS) for _ in range(N_LINKS)])
+    contention = data.draw(st.sampled_from([Fraction(0), Fraction(1, 8)]))
+    lines = Lines([data.draw(SPEEDS) for _ in range(N_LINKS)], contention)
     longest = data.draw(st.sampled_from([2, 2, LINKS_MAX]))
     ways = st.lists(st.integers(0, N_LINKS - 1), min_size=1, max_size=longest, unique=True)
 

@@ -1,0 +1,176 @@
+"""What transfers that share a line lose to each other: everybody sends to everybody, real and simulated.
+
+Real: networks of our own (gRPC over TLS) in the namespaces of `shaped_links`, no daemons. The simulated counterpart
+makes the same calls; the contention with which it takes as long is what TCP costs on such lines (`costs.Wire`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.shaped_links import ShapedHost, shaped_hosts
+from gossamer.peer.network import NetworkConfig, RealNetwork
+from gossamer.protocol.atomic import write_atomically
+from gossamer.protocol.identity import Identity, PeerId
+from gossamer.simulator.costs import CostModel
+from gossamer.simulator.world import Simulation
+
+N_HOSTS = 4
+N_TURNS = 12
+WARM_UPS = 2
+CONTENTION_MAX = 1.0
+ROUND_TRIP_S = 0.0003
+
+
+def contention_of(real_s: float, mbit: float, costs: CostModel, *, n_others: float = 0.0) -> tuple[float, float]:
+    """(contention, seconds without any) that explain what four hosts' exchange took.
+
+    Args: n_others: threads of other programs that wanted a core meanwhile.
+    """
+
+    def simulated(contention: float) -> float:
+        wire = costs.wire.model_copy(update={"contention": contention})
+        return simulated_exchange_s(mbit, costs.model_copy(update={"wire": wire}), n_others)
+
+    low, high = 0.0, CONTENTION_MAX
+    while high - low > 0.002:
+        middle = (low + high) / 2
+        low, high = (middle, high) if simulated(middle) < real_s else (low, middle)
+    return round(low, 3), simulated(0.0)
+
+
+def size_at(mbit: float) -> int:
+    """Of each message: 0.1 s of the line, as far as a message may be long."""
+    return min(500_000, int(mbit * 1e6 / 8 * 0.1))
+
+
+# ------------------------------------------------------------------------------------------------------------ simulated
+
+
+def simulated_exchange_s(mbit: float, costs: CostModel, n_others: float) -> float:
+    speed, n_bytes = mbit * 1e6 / 8, size_at(mbit)
+    sim = Simulation(
+        seed=0,
+        latency_s=ROUND_TRIP_S / 2,
+        jitter_s=0.0,
+        up_bytes_per_s=speed,
+        down_bytes_per_s=speed,
+        costs=costs,
+        n_cores=costs.cores,
+        n_others=n_others,
+    )
+    hosts = [sim.host(f"h{number}") for number in range(N_HOSTS)]
+    for host in hosts:
+        host.network.set_gate(lambda peer: True)
+        host.network.serve("take", _take)
+
+    async def exchange() -> float:
+        begun_s = sim.now_s
+        calls = [
+            a.spawn(a.network.call(b.peer_id, "take", bytes(n_bytes), timeout_s=60))
+            for a in hosts
+            for b in hosts
+            if a is not b
+        ]
+        await asyncio.gather(*calls)
+        return sim.now_s - begun_s
+
+    return sim.run(exchange())
+
+
+async def _take(peer: PeerId, request: bytes) -> bytes:
+    return b""
+
+
+# ----------------------------------------------------------------------------------------------------------------- real
+
+
+def real_exchange_s(mbit: float) -> float:
+    """Median over turns of when the last call of anybody is answered."""
+    with tempfile.TemporaryDirectory() as folder, shaped_hosts(N_HOSTS, bits_per_s=mbit * 1e6) as hosts:
+        processes = [_start(host, number, Path(folder), mbit, size_at(mbit)) for number, host in enumerate(hosts)]
+        try:
+            told: list[list[float]] = [json.loads(process.communicate(timeout=180)[0]) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait(timeout=10)
+    turns = [max(turn) for turn in zip(*told, strict=True)]
+    return float(statistics.median(turns[WARM_UPS:]))
+
+
+def _start(host: ShapedHost, number: int, folder: Path, mbit: float, n_bytes: int) -> subprocess.Popen[str]:
+    words = [*host.prefix, sys.executable, "-m", "benchmarks.line_contention"]
+    words += [str(number), host.address, str(folder), str(mbit), str(n_bytes)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+async def node(number: int, address: str, folder: Path, mbit: float, n_bytes: int) -> list[float]:
+    """One host: finds the others through files, then sends to all at appointed times."""
+    identity = Identity.generate()
+    identity.save(folder / f"key{number}")
+    first = json.loads(await _read(folder / "node0"))["addresses"] if number else []
+    network = await RealNetwork.open(
+        identity,
+        NetworkConfig(
+            run_id="contention", identity_path=folder / f"key{number}", bootstrap=tuple(first), listen_host=address
+        ),
+    )
+    try:
+        network.set_gate(lambda peer: True)
+        network.serve("take", _take)
+        _write(folder / f"node{number}", json.dumps({"peer": identity.peer_id, "addresses": network.addresses()}))
+        peers = [PeerId(json.loads(await _read(folder / f"node{other}"))["peer"]) for other in range(N_HOSTS)]
+        others = [peer for peer in peers if peer != identity.peer_id]
+        for peer in others:
+            await network.call(peer, "take", b"", timeout_s=30)
+        _write(folder / f"ready{number}", str(time.time()))
+        ready = [float(await _read(folder / f"ready{other}")) for other in range(N_HOSTS)]
+        every_s = 0.2 + 4 * (N_HOSTS - 1) * n_bytes / (mbit * 1e6 / 8)
+        taken = [await _turn(network, others, n_bytes, max(ready) + 1.0 + turn * every_s) for turn in range(N_TURNS)]
+        _write(folder / f"done{number}", "")
+        for other in range(N_HOSTS):
+            await _read(folder / f"done{other}")  # others may still send to us
+        return taken
+    finally:
+        await network.close()
+
+
+async def _turn(network: RealNetwork, others: Sequence[PeerId], n_bytes: int, at_unix_s: float) -> float:
+    await asyncio.sleep(max(0.0, at_unix_s - time.time()))
+    await asyncio.gather(*(network.call(peer, "take", bytes(n_bytes), timeout_s=60) for peer in others))
+    return time.time() - at_unix_s
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, text.encode(), durable=False)
+
+
+async def _read(path: Path) -> str:
+    async with asyncio.timeout(60):
+        while not _there(path):  # noqa: ASYNC110 - processes that know each other by files only
+            await asyncio.sleep(0.05)
+    return _text(path)
+
+
+def _there(path: Path) -> bool:
+    return path.exists()
+
+
+def _text(path: Path) -> str:
+    return path.read_text()
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", DeprecationWarning)  # hivemind's use of importlib.resources
+    number, address, folder, mbit, n_bytes = sys.argv[1:]
+    print(json.dumps(asyncio.run(node(int(number), address, Path(folder), float(mbit), int(n_bytes)))))

@@ -1,0 +1,223 @@
+"""Measures this machine: what the task's mathematics, messages and the rounds' bookkeeping take of a core.
+
+Everything is processor time, not wall time, so that others who use the machine meanwhile disturb little.
+
+    maths        a replica's local steps, encoding, applying and evaluating, as a daemon does them, on one thread
+    transport    calls of two sizes between two real networks (gRPC over TLS on loopback): half of it for each end
+    bookkeeping  the daemons' rounds in the simulated world, whose own share is measured apart and taken off
+
+What a message weighs on the wire follows from the protocols and not from the machine: `costs.Wire`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import statistics
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from ..algorithms import Exchange, Slots
+from ..peer.network import NetworkConfig, RealNetwork
+from ..peer.replica import Replica
+from ..peer.rounds.reducing import reducing_cost
+from ..protocol.identity import Identity, PeerId
+from ..protocol.manifest import Manifest
+from ..tasks import Task
+from .costs import CostModel, Handling, Maths
+from .playing import play
+from .scenario import scenario_of
+from .world import Simulation
+
+T = TypeVar("T")
+Tell = Callable[[str], None]
+
+_MEMORY_BYTES_PER_S = 1e10
+"""Taken as given: what maths takes is told by factors on estimates that use it."""
+_WARM_UPS = 3
+_REPEATS = 12
+_ROUNDS = 120
+_CALLS = 400
+_LARGE_BYTES = 512 << 10
+
+
+def calibrate(task: Task, manifest: Manifest, *, n_members: int, tell: Tell = lambda what: None) -> CostModel:
+    """Measure for a run of this task and method with so many members. Takes about half a minute."""
+    tell("mathematics")
+    maths = measure_maths(task, manifest, n_members=n_members)
+    tell("transport")
+    transport = measure_transport()
+    tell("bookkeeping")
+    bookkeeping_s = measure_bookkeeping()
+    return CostModel(
+        machine=f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}; "
+        f"{manifest.task.name} by {manifest.method.name}, {n_members} members",
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        handling=Handling(message_s=transport.message_s + bookkeeping_s, byte_s=transport.byte_s),
+        maths=maths,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- mathematics
+
+
+def measure_maths(task: Task, manifest: Manifest, *, n_members: int) -> Maths:
+    """A core's speed at the local steps, and how far the estimates of all other work are off."""
+    torch.set_num_threads(1)
+    replica = Replica(task, manifest)
+    taken = _seconds_of_rounds(replica, n_members)
+    taken["evaluate"] = [_cpu_s(replica.evaluate)[0] for _ in range(3)]
+    seconds = {name: statistics.median(values[-_REPEATS:]) for name, values in taken.items()}
+    work = replica.work_cost(n_members, 0)
+    # Memory's part of the estimate is small beside the rest; where it is not, the speed stands for both.
+    memory_s = work.memory_bytes / _MEMORY_BYTES_PER_S
+    flops_per_s = work.flops / max(seconds["work"] - memory_s, seconds["work"] / 2)
+    estimates = {
+        "work": work,
+        "encode": replica.encode_cost(),
+        "apply": replica.apply_cost(),
+        "evaluate": replica.evaluate_cost(),
+        "reduce": reducing_cost(n_members * replica.vector_length * replica.unit_bytes),
+    }
+
+    def factor(name: str) -> float:
+        estimated_s = CostModel().maths_s(
+            estimates[name], flops_per_s=flops_per_s, memory_bytes_per_s=_MEMORY_BYTES_PER_S
+        )
+        return _rounded(seconds[name] / estimated_s) if estimated_s else 1.0
+
+    return Maths(
+        flops_per_s=_rounded(flops_per_s),
+        memory_bytes_per_s=_MEMORY_BYTES_PER_S,
+        factor={name: factor(name) for name in estimates if name in seconds},
+    )
+
+
+def _seconds_of_rounds(replica: Replica, n_members: int) -> dict[str, list[float]]:
+    """What each part of a round takes a replica, round after round. Its own payload stands for everybody's."""
+    taken: dict[str, list[float]] = defaultdict(list)
+    dense = replica.exchange is Exchange.REDUCE
+    for index in range(_WARM_UPS + _REPEATS):
+        work_s, work = _cpu_s(partial(replica.work, index, n_members, 0))
+        encode_s, payload = _cpu_s(partial(replica.encode, work.floats))
+        payloads: list[bytes | memoryview] = [payload] * n_members
+        if dense:
+            parts = [np.frombuffer(payload, np.uint8)] * n_members
+            reduce_s, reduced = _cpu_s(partial(replica.reduce, parts, 0))
+            taken["reduce"].append(reduce_s)
+            payloads = [reduced.tobytes()]
+        apply_s, _ = _cpu_s(partial(replica.apply, payloads, 0, Slots.everybody(n_members)))
+        for name, seconds in (("work", work_s), ("encode", encode_s), ("apply", apply_s)):
+            taken[name].append(seconds)
+    return taken
+
+
+def _cpu_s(work: Callable[[], T]) -> tuple[float, T]:
+    begun_s = time.thread_time()
+    result = work()
+    return time.thread_time() - begun_s, result
+
+
+# ----------------------------------------------------------------------------------------------------------- transport
+
+
+def measure_transport() -> Handling:
+    """A core's time for a message at one of its ends, without what daemons do with it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # hivemind's use of importlib.resources
+        return asyncio.run(_two_networks())
+
+
+async def _two_networks() -> Handling:
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gossamer-calibrate-")))
+        near = await _network(stack, folder, ())
+        far = await _network(stack, folder, tuple(near.addresses()))
+        far.set_gate(lambda peer: True)
+        far.serve("calibrate", _length)
+        small_s = await _call_s(near, far.peer_id, bytes(200), _CALLS)
+        large_s = await _call_s(near, far.peer_id, bytes(_LARGE_BYTES), _CALLS // 8)
+    # A call is two messages, each handled at two ends; the answer is short.
+    return Handling(message_s=_rounded(small_s / 4), byte_s=_rounded(max(0.0, large_s - small_s) / 2 / _LARGE_BYTES))
+
+
+async def _network(stack: AsyncExitStack, folder: Path, bootstrap: tuple[str, ...]) -> RealNetwork:
+    identity = Identity.generate()
+    path = folder / identity.peer_id
+    identity.save(path)
+    network = await RealNetwork.open(
+        identity, NetworkConfig(run_id="calibrate", identity_path=path, bootstrap=bootstrap)
+    )
+    stack.push_async_callback(network.close)
+    return network
+
+
+async def _call_s(network: RealNetwork, peer: PeerId, request: bytes, n_calls: int) -> float:
+    """This process's processor time for a call, in which both ends are."""
+    for _ in range(n_calls // 8):
+        await network.call(peer, "calibrate", request, timeout_s=20)
+    begun_s = time.process_time()
+    for _ in range(n_calls):
+        await network.call(peer, "calibrate", request, timeout_s=20)
+    return (time.process_time() - begun_s) / n_calls
+
+
+async def _length(peer: PeerId, request: bytes) -> bytes:
+    return len(request).to_bytes(8, "little")
+
+
+# --------------------------------------------------------------------------------------------------------- bookkeeping
+
+
+def measure_bookkeeping() -> float:
+    """A core's time for a message at one of its ends that goes into agreeing on rounds: what the daemons' own code
+    takes to send, check, count and sign it. Rounds of hardly any payload, in the simulated world."""
+    begun_s, sent = _simulated_rounds(_ROUNDS // 8)
+    ended_s, more_sent = _simulated_rounds(_ROUNDS)
+    per_message_s = (ended_s - begun_s) / (more_sent - sent)
+    return _rounded(max(0.0, per_message_s - _simulator_s()) / 2)
+
+
+def _simulated_rounds(n_rounds: int) -> tuple[float, int]:
+    """(processor seconds, messages) of four daemons' rounds, start and end included."""
+    sizes = {"n_params": 1000, "payload_bytes": 1000}
+    tables = {
+        "name": "bookkeeping",
+        "run": {"compute": "analytic", "steps": n_rounds, "sizes": sizes, "evaluate_every": 10**6},
+        "fleet": {"peers": 4},
+    }
+    with tempfile.TemporaryDirectory(prefix="gossamer-calibrate-") as folder:
+        summary = play(scenario_of(tables), Path(folder)).summary
+    return float(summary["cpu_s"]), int(summary["n_deliveries"])
+
+
+def _simulator_s() -> float:
+    """What the simulator itself takes for a message."""
+    sim = Simulation(seed=0)
+    hosts = [sim.host(name) for name in ("a", "b")]
+    hosts[1].network.set_gate(lambda peer: True)
+    hosts[1].network.serve("calibrate", _length)
+
+    async def main() -> None:
+        for _ in range(_CALLS * 4):
+            await hosts[0].network.call(hosts[1].peer_id, "calibrate", bytes(200), timeout_s=20)
+
+    begun_s = time.process_time()
+    sim.run(main())
+    return (time.process_time() - begun_s) / sim.n_deliveries
+
+
+def _rounded(figure: float) -> float:
+    """To four digits: there is no truth in more."""
+    return float(f"{figure:.4g}")

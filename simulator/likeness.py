@@ -1,0 +1,48 @@
+"""A run as `gossamer up` laid it out, to be simulated with its own manifest, names and keys.
+
+The same names make the same roster, the same leaders and the same samples for each member: what comes out of a strict
+run is the same model, bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..peer.folder import PeerFolder
+from ..protocol.errors import UsageError
+from ..protocol.identity import Identity
+from ..protocol.manifest import SignedManifest, parse
+from ..tasks import Task, build_task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """What a simulation takes over from a run."""
+
+    manifest: SignedManifest
+    owner: Identity
+    identities: tuple[Identity, ...]
+    """Of machine 0, 1, ..."""
+    tickets: tuple[bytes, ...]
+
+    def task(self) -> Task:
+        named = self.manifest.manifest.task
+        return build_task(named.name, named.options)
+
+
+def likeness_of(folder: Path) -> Likeness:
+    """Read a run's folder. Raises UsageError if it holds none, StateError for keys that cannot be read."""
+    homes = sorted((home for home in (folder / "peers").glob("*") if home.name.isdecimal()), key=_number)
+    if not (folder / "manifest.toml").exists() or not homes:
+        raise UsageError(f"{folder} holds no run: make one with gossamer up --out {folder}")
+    return Likeness(
+        manifest=parse((folder / "manifest.toml").read_bytes().decode()),
+        owner=Identity.load(folder / "owner.key"),
+        identities=tuple(Identity.load(home / "identity.key") for home in homes),
+        tickets=tuple(PeerFolder(home).ticket() for home in homes),
+    )
+
+
+def _number(home: Path) -> int:
+    return int(home.name)

@@ -1,0 +1,81 @@
+"""A failing scenario is cut down to what makes it fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gossamer.protocol.errors import UsageError
+from gossamer.simulator.commands.simulate import Order, simulate
+from gossamer.simulator.playing import play
+from gossamer.simulator.scenario import load_scenario, scenario_of
+from gossamer.simulator.shrinking import failure_of, shrink, toml_of
+
+pytestmark = pytest.mark.scenario
+
+
+def _tables(**tables: Any) -> dict[str, Any]:
+    """Two of four crash for good, which stops a run whose manifest says pause; the other faults do no harm."""
+    crash = {"kind": "crash", "at_s": 3.0, "peers": [1, 2]}
+    harmless: list[dict[str, Any]] = [
+        {"kind": "slow", "at_s": 1.0, "line_factor": 0.9, "for_s": 1.0},
+        {"kind": "skew", "at_s": 2.0, "by_s": 0.1},
+    ]
+    sizes = {"n_params": 1000, "payload_bytes": 1000, "flops_per_sample": 1e6}
+    run = {"compute": "analytic", "steps": 40, "batch": 1, "on_split": "pause", "sizes": sizes}
+    return {
+        "name": "halved",
+        "duration_s": 60.0,
+        "run": run,
+        "fleet": {"peers": 4, "flops_per_s": 5e6},
+        "faults": [harmless[0], crash, harmless[1]],
+        "expect": {"finished_min": 1},
+        **tables,
+    }
+
+
+def test_what_does_no_harm_is_dropped_and_the_rest_still_fails(tmp_path: Path) -> None:
+    shrunk = shrink(scenario_of(_tables()), plays_max=16)
+
+    (tmp_path / "least.toml").write_text(toml_of(shrunk.scenario))
+    least = load_scenario(tmp_path / "least.toml")
+    assert least == shrunk.scenario
+    assert [fault.kind for fault in least.faults] == ["crash"]
+    assert least.run.steps < 40
+    assert failure_of(play(least, tmp_path / "again").violations[0]) == "liveness"
+
+
+def test_what_was_drawn_is_written_out_as_it_struck(tmp_path: Path) -> None:
+    drawn = {"kind": "crash", "at_s": 3.0, "n": 3}
+
+    shrunk = shrink(scenario_of(_tables(faults=[drawn])), plays_max=4)
+
+    (fault,) = shrunk.scenario.faults
+    assert len(fault.peers) == 3
+    assert fault.at_s == pytest.approx(3.0)
+
+
+def test_the_command_writes_the_least_scenario_and_says_how_to_replay_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "halved.toml").write_text(toml_of(scenario_of(_tables())))
+
+    simulate(Order(scenario=tmp_path / "halved.toml", out=tmp_path, shrink=True, plays=3), json_output=True)
+
+    told = json.loads(capsys.readouterr().out)
+    assert told["replay"] == f"gossamer simulate {tmp_path / 'halved.least.toml'}"
+    assert told["scenario"] == (tmp_path / "halved.least.toml").read_text()
+    assert told["plays"] <= 3
+
+
+def test_a_scenario_that_holds_is_not_shrunk() -> None:
+    with pytest.raises(UsageError, match="nothing to shrink"):
+        shrink(scenario_of(_tables(faults=[], run={**_tables()["run"], "steps": 3})))
+
+
+def test_crashes_are_told_apart_by_their_exception() -> None:
+    assert failure_of("crash: Traceback\n  File x\nValueError: 3 is odd\n") == "crash ValueError"
+    assert failure_of("one result: round 3 ...") == "one result"
