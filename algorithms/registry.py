@@ -15,6 +15,7 @@ from .coded import Coded
 from .demo import DecoupledMomentum
 from .diloco import DiLoCo
 from .errors import NoSuchMethod
+from .federated import Federated
 from .fixedpoint import FixedPoint
 from .local import Local
 from .method import Method, Slots
@@ -29,6 +30,7 @@ METHODS: Final[Mapping[str, type[Method]]] = {
     "coded": Coded,
     "demo": DecoupledMomentum,
     "diloco": DiLoCo,
+    "federated": Federated,
     "fixedpoint": FixedPoint,
     "local": Local,
     "sparseloco": SparseLoCo,

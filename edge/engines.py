@@ -10,6 +10,7 @@ from ..protocol.errors import UsageError
 
 if TYPE_CHECKING:
     from ..algorithms.forward.fixedpoint.kernels import Kernel
+    from .gradients import TorchGradients
 
 NUMPY: Final = "numpy"
 ONNX_INPUTS: Final = "onnx-inputs"
@@ -46,11 +47,12 @@ class Choice:
 class Engines:
     """Builds what was chosen. onnxruntime is imported when a run needs it and not before.
 
+    Args: backpropagates: with torch, in runs that have a use for it.
     Raises ImportError, when an engine is asked for, if onnxruntime was chosen and is not installed.
     """
 
-    def __init__(self, choice: Choice = Choice()) -> None:
-        self.choice = choice
+    def __init__(self, choice: Choice | None = None, *, backpropagates: bool = False) -> None:
+        self.choice, self.backpropagates = choice or Choice(), backpropagates
 
     def engine(self, network: Network) -> Engine:
         """For float32."""
@@ -64,6 +66,14 @@ class Engines:
 
                 return RebuiltOnnxEngine(network)
         return NumpyEngine(network, memory_bytes=self.choice.budget_bytes)
+
+    def gradients(self, network: Network) -> TorchGradients | None:
+        """What backpropagates, where the owner wants it; raises ImportError without torch."""
+        if not self.backpropagates:
+            return None
+        from .gradients import TorchGradients
+
+        return TorchGradients(network)
 
     def kernel(self) -> Kernel:
         """For integers."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from .edge_pb2 import AssignmentBody, DeviceRoster, RunCard, Signed, SubmissionBody
 from .errors import InvalidMessage
 from .identity import Identity, PeerId, peer_id_of, public_key_of, verify
-from .network import MAX_MESSAGE_BYTES, MAX_PUBLIC_BYTES
+from .network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, MAX_PUBLIC_BYTES
 from .wire import parse
 
 ENROL = "edge/enrol"
@@ -29,7 +29,8 @@ DIGEST_BYTES = 32
 ROSTER_HASH_BYTES = 16
 ROUNDS_MAX = 2**32
 SLOTS_MAX = 2**16
-SCALARS_BYTES_MAX = 4 * 2**16
+SCALARS_BYTES_MAX = MAX_CHUNK_BYTES - 4096
+"""Of one submission; with it, a word of a device fits a chunk of its stream."""
 UPLINK_BYTES_MAX = SCALARS_BYTES_MAX + 1024
 DOWNLINK_BYTES_MAX = MAX_MESSAGE_BYTES
 SNAPSHOT_BYTES_MAX = 5 * 2**30

@@ -78,8 +78,10 @@ def test_files_are_named_after_what_is_in_them() -> None:
 
 
 def _device_modules(room: str) -> list[Path]:
-    """All of a room, without generated code and without the manifest, which is for peers (pydantic)."""
-    return [path for path in _modules() if path.is_relative_to(ROOT / room) and path.stem != "manifest"]
+    """All of a room, without generated code, the manifest, which is for peers (pydantic), and a device's optional
+    backpropagation, which is loaded when its owner asks for it (torch)."""
+    optional = {ROOT / "protocol" / "manifest.py", ROOT / "edge" / "gradients.py"}
+    return [path for path in _modules() if path.is_relative_to(ROOT / room) and path not in optional]
 
 
 def _modules() -> list[Path]:

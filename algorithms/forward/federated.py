@@ -72,20 +72,25 @@ class FederatedServer:
 
         Raises: TooFewContributions without updates; ValueError for one that does not fit or is not finite.
         """
-        change = mean_change(updates, len(self.weights))
+        self.descend(mean_change(updates, len(self.weights)), self._options.server_lr)
+
+    def descend(self, change: F32, server_lr: float) -> None:
+        """One step of the rule from a mean change, float32 [n]: separate ufuncs, so the bits are every machine's."""
         options = self._options
         if options.rule in ("fedavg", "fedprox"):
-            self.weights += np.float32(options.server_lr) * change
+            self.weights += np.float32(server_lr) * change
             return
         beta1, beta2 = np.float32(options.beta1), np.float32(options.beta2)
-        self._first = beta1 * self._first + (np.float32(1) - beta1) * change
+        self._first *= beta1
+        self._first += (np.float32(1) - beta1) * change
         square = change * change
         if options.rule == "fedadam":
-            self._second = beta2 * self._second + (np.float32(1) - beta2) * square
+            self._second *= beta2
+            self._second += (np.float32(1) - beta2) * square
         else:
             self._second -= (np.float32(1) - beta2) * square * np.sign(self._second - square)
         step = self._first / (np.sqrt(self._second) + np.float32(options.tau))
-        self.weights += np.float32(options.server_lr) * step
+        self.weights += np.float32(server_lr) * step
 
     def state(self) -> dict[str, F32]:
         """For checkpoints. References, not copies."""

@@ -23,6 +23,7 @@ def main(arguments: Sequence[str]) -> None:
                 chosen.folder,
                 data=chosen.data,
                 engine=chosen.engine,
+                backprop=chosen.backprop,
                 json_output=chosen.json,
                 lifeline=chosen.lifeline,
             )
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     run = _command(commands, "run", "take part until the run ends, within the rules of rules.toml")
     run.add_argument("--data", metavar="FOLDER|FILE.npz|MODULE:FUNCTION", help="else data or data.npz in FOLDER")
     run.add_argument("--engine", choices=("numpy", "onnx-inputs", "onnx-constants"), help="default: what bench kept")
+    run.add_argument("--backprop", action="store_true", help="backpropagate with torch where the run has a use for it")
     run.add_argument("--lifeline", action="store_true", help=argparse.SUPPRESS)
     _command(commands, "status", "say what the daemon of this device is doing")
     _command(commands, "rotate", "replace this device's key by a new one (while the daemon is stopped)")

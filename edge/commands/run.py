@@ -26,15 +26,18 @@ from ..sensors import LinuxSensors
 REST_S = 1.0
 
 
-def run(folder: Path, *, data: str | None, engine: str | None, json_output: bool, lifeline: bool) -> None:
+def run(
+    folder: Path, *, data: str | None, engine: str | None, backprop: bool, json_output: bool, lifeline: bool
+) -> None:
     """Until the run is finished, or a signal asks to stop. Raises GossamerError.
 
     Args:
         engine: None: what `gossamer edge bench --keep` found, or numpy.
+        backprop: with torch, in federated runs.
         lifeline: stop when standard input ends, as it does when whoever started this is gone.
     """
     home = DeviceFolder(folder)
-    status = asyncio.run(_run(home, _data(home, data), _engines(home, engine), lifeline))
+    status = asyncio.run(_run(home, _data(home, data), _engines(home, engine, backprop=backprop), lifeline))
     if json_output:
         print(json.dumps(status))
     else:
@@ -72,17 +75,23 @@ async def _run(folder: DeviceFolder, data: DeviceData, engines: Engines, lifelin
         await client.close()
 
 
-def _engines(folder: DeviceFolder, name: str | None) -> Engines:
+def _engines(folder: DeviceFolder, name: str | None, *, backprop: bool) -> Engines:
     """What the owner says, or what was the quickest when it was measured. Raises UsageError."""
+    if backprop:
+        try:
+            from ..gradients import use_one_thread
+        except ImportError:
+            raise UsageError("--backprop needs torch: pip install torch") from None
+        use_one_thread()
     if name is not None:
         choice = Choice(floats=name, integers=NUMPY if name == NUMPY else ONNX)
         if usable(choice) != choice:
             raise UsageError(f"--engine {name} needs onnxruntime: pip install gossamer[edge]")
-        return Engines(choice)
+        return Engines(choice, backpropagates=backprop)
     choice = folder.choice()
     if usable(choice) != choice:
         print("onnxruntime is not installed any more: using numpy", file=sys.stderr)
-    return Engines(usable(choice))
+    return Engines(usable(choice), backpropagates=backprop)
 
 
 def _data(folder: DeviceFolder, source: str | None) -> DeviceData:

@@ -25,6 +25,10 @@ def open_work(card: RunCard, pace: Pace, engines: Engines, secret: Callable[[], 
                 from .fixedpoint import FixedPointWork
 
                 return FixedPointWork(card, pace, engines)
+            case "federated":
+                from .federated import FederatedWork
+
+                return FederatedWork(card, pace, engines)
     except (ValueError, TypeError, AttributeError, KeyError, OptionError) as error:
         raise InvalidMessage(f"the run's card cannot be used ({error}): do both run the same version?") from None
     raise InvalidMessage(f"this device does not know the run's method {card.method[:40]!r}: install a newer version")

@@ -45,11 +45,12 @@ def up(
     devices: Annotated[int, typer.Option(help="Devices that only do forward passes.", min=0)] = 0,
     gateways: Annotated[int, typer.Option(help="Gateways that the devices are shared among.", min=1, max=16)] = 1,
     task: Annotated[str, typer.Option(help="chars, digits, fashion or module:attribute.")] = "chars",
-    method: Annotated[str, typer.Option(help="demo, allreduce; with devices baffle or fixedpoint.")] = "demo",
+    method: Annotated[str, typer.Option(help="demo, allreduce; for devices baffle, federated, fixedpoint.")] = "demo",
     steps: Annotated[int, typer.Option("--steps", "--rounds", help="Updates of the model.", min=1)] = 200,
     K: Annotated[  # noqa: N803 - the paper's letter
         int | None, typer.Option("--K", help="Perturbations of a device in a round (baffle).", min=1)
     ] = None,
+    backprop: Annotated[int, typer.Option(help="So many of the devices backpropagate (federated).", min=0)] = 0,
     audit: Annotated[
         float, typer.Option(help="Share of the devices' answers that is recomputed (fixedpoint).", min=0, max=1)
     ] = 0.0,
@@ -87,6 +88,7 @@ def up(
             seed=seed,
             batch=batch,
             lr=lr,
+            backprop=backprop,
             audit=audit,
             kills=tuple(kill or ()),
             stop_at=stop_at,

@@ -38,6 +38,7 @@ class DeviceChild:
     folder: Path
     data: Path
     gateway: Child
+    backprop: bool = False
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -83,7 +84,8 @@ class Fleet(Swarm):
             self.start_device(device)
 
     def start_device(self, device: DeviceChild) -> None:
-        self._spawn_device(device, ["run", "--data", str(device.data), "--lifeline"])
+        extra = ["--backprop"] if device.backprop else []
+        self._spawn_device(device, ["run", "--data", str(device.data), "--lifeline", *extra])
 
     def stop(self) -> None:
         """Devices end with their run; those that don't are made to, after the daemons."""
@@ -144,6 +146,7 @@ def settle_devices(
     seed: int,
     in_bytes: bool = False,
     audit: float = 0.0,
+    n_backprop: int = 0,
 ) -> None:
     """Deal out samples, and make the first `n_gateways` daemons gateways with like shares of the devices."""
     deal_out(folder / "data", task, data, n_devices, None, seed, options, in_bytes=in_bytes)
@@ -151,7 +154,9 @@ def settle_devices(
     for number in range(n_devices):
         gateway = fleet.children[number % n_gateways]
         home, samples = folder / "devices" / str(number), folder / "data" / f"{number}.npz"
-        fleet.devices.append(DeviceChild(number=number, folder=home, data=samples, gateway=gateway))
+        fleet.devices.append(
+            DeviceChild(number=number, folder=home, data=samples, gateway=gateway, backprop=number < n_backprop)
+        )
     for child in fleet.children[:n_gateways]:
         n_own = sum(device.gateway is child for device in fleet.devices)
         child.extra += ["--gateway", "127.0.0.1:0", "--devices-min", str(n_own), "--heartbeat", str(HEARTBEAT_S)]

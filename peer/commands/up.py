@@ -50,6 +50,8 @@ class Order(orders.Order):
     """Daemons that backpropagate."""
     gateways: int = 0
     devices: int = 0
+    backprop: int = 0
+    """So many of the devices backpropagate, in a federated run."""
     audit: float = 0.0
     """Share of the devices' submissions that gateways recompute."""
     kills: tuple[str, ...] = ()
@@ -113,6 +115,7 @@ def _swarm(order: Order, plan: Plan, extra: list[str]) -> Swarm:
         seed=order.seed,
         in_bytes=plan.manifest.manifest.method.name == "fixedpoint",
         audit=order.audit,
+        n_backprop=order.backprop,
     )
     return fleet
 
@@ -148,6 +151,8 @@ def _check_devices(order: Order, n_daemons: int) -> None:
     if order.devices and order.method in METHODS and not METHODS[order.method].for_devices:
         fit = ", ".join(name for name, method in METHODS.items() if method.for_devices)
         raise UsageError(f"method {order.method!r} has no use for devices: choose one of {fit}")
+    if order.backprop and order.method != "federated":
+        raise UsageError(f"method {order.method!r} has no use for devices that backpropagate: --method federated")
     if order.audit and order.method != "fixedpoint":
         raise UsageError("only answers of --method fixedpoint can be audited: they are the same bits on every machine")
     if 0 < order.devices < order.gateways:

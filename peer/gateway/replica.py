@@ -10,7 +10,9 @@ import torch
 
 from ...algorithms import Slots
 from ...algorithms.device_method import DeviceMethod
+from ...algorithms.federated import Federated
 from ...algorithms.fixedpoint import FixedPoint
+from ...protocol.devices import SCALARS_BYTES_MAX
 from ...protocol.edge_pb2 import Step
 from ...protocol.errors import UsageError
 from ...protocol.manifest import Manifest
@@ -36,10 +38,15 @@ class GatewayReplica(Replica):
         super().__init__(task, manifest)
         if not isinstance(self.method, DeviceMethod):
             raise UsageError(
-                f"method {manifest.method.name!r} cannot use devices: a gateway needs a run with baffle or fixedpoint"
+                f"method {manifest.method.name!r} cannot use devices: a gateway needs baffle, federated or fixedpoint"
             )
         if self.rounding is not None:
             raise UsageError("devices follow a run update by update: with a gateway, group.snapshot_codec must be fp32")
+        if isinstance(self.method, Federated) and 4 * self.n_params >= SCALARS_BYTES_MAX:
+            raise UsageError(
+                f"a change of {self.n_params} weights does not fit a device's word of {SCALARS_BYTES_MAX} bytes: "
+                "use a smaller model, or baffle"
+            )
         self.of_devices: DeviceMethod = self.method
         self.device_state_bytes = sum(array.nbytes for array in self.of_devices.device_state().values())
         """About the length of a snapshot for devices."""

@@ -15,6 +15,7 @@ import numpy as np
 from gossamer.algorithms.forward import BaffleOptions, Part, Replay
 from gossamer.algorithms.forward.exchange import decode
 from gossamer.algorithms.forward.fixedpoint import VotePart, VoteReplay, VotingOptions
+from gossamer.algorithms.forward.mixed import Mixed, MixedOptions, RosterPart
 from gossamer.edge.daemon import Device
 from gossamer.edge.data import DeviceData
 from gossamer.edge.engines import Engines
@@ -58,6 +59,17 @@ def digits_manifest(*, steps: int = 6, start_peers: int = 1, **options: Any) -> 
         "run": run,
     }
     return signed_manifest(task, identity(0, 0), **tables)
+
+
+def federated_manifest(*, steps: int = 6, start_peers: int = 1, **options: Any) -> SignedManifest:
+    tables: dict[str, dict[str, Any]] = {
+        "method": {"name": "federated", "options": {"K": 8, **options}},
+        "schedule": {"lr": 0.05 if options.get("rule") in ("fedadam", "fedyogi") else 1.0},
+        "limits": {"checkpoint_every_steps": 4, "eval_every_steps": 1000},
+        "group": {"start_peers": start_peers},
+        "run": {"name": "edge", "seed": 1, "steps": steps, "created": "now"},
+    }
+    return signed_manifest(Digits(options={}), identity(0, 0), **tables)
 
 
 def fixed_point_manifest(*, steps: int = 6, **options: Any) -> SignedManifest:
@@ -285,9 +297,13 @@ class Fleet:
                 found.append([(part.round_index, slot) for part in parts for slot in part.slots])
         return found
 
-    def _parts(self, payload: bytes) -> tuple[Part, ...] | tuple[VotePart, ...]:
+    def _parts(self, payload: bytes) -> tuple[Part | VotePart | RosterPart, ...]:
         if self.manifest.manifest.method.name == "fixedpoint":
             return VoteReplay.from_bytes(payload, n_votes=3).parts
+        if self.manifest.manifest.method.name == "federated":
+            mixed = Mixed.from_bytes(payload, MixedOptions(K=8), 2410)
+            forward = mixed.replay.parts if mixed.replay is not None else ()
+            return (*forward, *(mixed.changes.parts if mixed.changes is not None else ()))
         replay = decode(payload, BaffleOptions(K=8), 2410)
         return replay.parts if isinstance(replay, Replay) else ()
 
