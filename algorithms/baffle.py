@@ -43,7 +43,7 @@ class Baffle(DeviceMethod):
     name = "baffle"
     exchange = Exchange.GATHER
     for_devices = True
-    default_lr = 2e-2
+    default_lr = 4e-2
     default_schedule = "cosine"
     options_type = BaffleOptions
 

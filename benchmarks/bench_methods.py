@@ -19,8 +19,8 @@ import multiprocessing
 import os
 import statistics
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +157,7 @@ class Book:
         return float(losses[-1][1]) if losses else math.inf
 
 
-def sweep(
-    book: Book, pool: ProcessPoolExecutor, console: Console, tasks: Sequence[str], size: str, arms: Sequence[str]
-) -> None:
+def sweep(book: Book, pool: Pool, console: Console, tasks: Sequence[str], size: str, arms: Sequence[str]) -> None:
     """Run everything that is missing: rates first, then seeds."""
     places = [(task, arm) for task in tasks for arm in arms]
     for _ in range(RATES_MAX):
@@ -176,8 +174,8 @@ def sweep(
     run_all(book, pool, console, [run for run in finals if run.key not in book.runs])
 
 
-def run_all(book: Book, pool: ProcessPoolExecutor, console: Console, runs: Sequence[Run]) -> None:
-    for number, (run, result) in enumerate(zip(runs, pool.map(execute, runs), strict=True), 1):
+def run_all(book: Book, pool: Pool, console: Console, runs: Sequence[Run]) -> None:
+    for number, (run, result) in enumerate(zip(runs, pool.imap(execute, runs), strict=True), 1):
         book.keep(run, result)
         console.print(f"[{number}/{len(runs)}] {run.key}: {book.loss(run):.4f} ({result['wall_s']:.0f} s)")
 
@@ -285,8 +283,7 @@ def main() -> None:
     chosen = parser.parse_args()
     console, book = Console(), Book.open(chosen.out.with_suffix(".json"))
     # Each simulated swarm leaves some memory behind: processes are renewed now and then.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=chosen.jobs, mp_context=spawn, max_tasks_per_child=8) as pool:
+    with multiprocessing.get_context("spawn").Pool(chosen.jobs, maxtasksperchild=8) as pool:
         sweep(book, pool, console, chosen.task, chosen.size, chosen.arms)
     texts = []
     for task in chosen.task:

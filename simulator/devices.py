@@ -107,6 +107,7 @@ class Crowd:
             rules=RULES,
             sensors=lambda: Reading(on_mains=True, interface="wwan0"),
             entropy=host.random,
+            secret=lambda: host.random.randbytes(32),
         )
         try:
             await device.run()
@@ -151,14 +152,14 @@ class Crowd:
             "n_devices_that_counted": sum(tally.counts["rounds_counted"] > 0 for tally in tallies),
             "n_gateways": len(self._gateways),
             "device_rounds_counted": totals["rounds_counted"],
-            "device_rounds_late": totals["rounds_late"],
-            "device_rounds_abandoned": totals["rounds_abandoned"],
+            "rounds_late": totals["rounds_late"],
+            "rounds_abandoned": totals["rounds_abandoned"],
             "snapshots_fetched": totals["resyncs"],
             "device_on_share": round(statistics.fmean(t.on_s for t in tallies) / max(1e-9, self.sim.now_s), 4),
             "uplink_bytes_per_device": round(statistics.fmean(tally.sent_bytes for tally in tallies)),
             "downlink_bytes_per_device": round(statistics.fmean(tally.received_bytes for tally in tallies)),
-            "uplink_bytes_per_counted_round": round(sum(tally.sent_bytes for tally in tallies) / counted),
-            "downlink_bytes_per_counted_round": round(sum(tally.received_bytes for tally in tallies) / counted),
+            "uplink_bytes_per_device_per_round": round(sum(tally.sent_bytes for tally in tallies) / counted),
+            "downlink_bytes_per_device_per_round": round(sum(tally.received_bytes for tally in tallies) / counted),
             "energy_j_per_device": {
                 name: round(statistics.fmean(one[name] for one in energies), 3) for name in energies[0]
             },

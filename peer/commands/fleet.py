@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,9 +186,11 @@ def summarise_devices(fleet: Fleet, rounds_ok: int) -> dict[str, Any]:
         "rounds_counted_by_device": [status.get("rounds_counted", 0) for status in statuses],
         "rounds_late": sum(status.get("rounds_late", 0) for status in statuses),
         "rounds_abandoned": sum(status.get("rounds_abandoned", 0) for status in statuses),
+        "device_rounds_counted": sum(status.get("rounds_counted", 0) for status in statuses),
         "snapshots_fetched": sum(status.get("resyncs", 0) for status in statuses),
         "device_peak_rss_mb": max((status.get("peak_rss_bytes", 0) / 2**20 for status in statuses), default=0.0),
-        "shares": _shares(fleet),
+        "shares": _shares(gateways),
+        "shares_by_gateway": _shares_by_gateway(fleet, statuses),
         "privacy": next((one["privacy"] for one in gateways if "privacy" in one), None),
         "submissions_audited": sum(one.get("audited", 0) for one in gateways),
     }
@@ -199,14 +202,19 @@ def _mean(statuses: list[dict[str, Any]], key: str, rounds: int) -> float:
     return statistics.fmean(totals) / rounds if totals else 0.0
 
 
-def _shares(fleet: Fleet) -> dict[str, float]:
-    """Each kind's weight in the updates, as the gateways saw them."""
-    for child in fleet.children:
-        path = _final(child)
-        if path.exists():
-            shares: dict[str, float] = json.loads(path.read_text()).get("shares", {})
-            return shares
-    return {}
+def _shares(gateways: list[dict[str, Any]]) -> dict[str, float]:
+    """Each kind's weight in the updates, as the gateway saw them that saw most: one that was killed saw fewer."""
+    seen = max(gateways, key=lambda one: int(one.get("updates_seen", 0)), default={})
+    return dict(seen.get("shares", {}))
+
+
+def _shares_by_gateway(fleet: Fleet, statuses: list[dict[str, Any]]) -> dict[str, float]:
+    """Of the contributions that devices were told to be counted."""
+    counted: Counter[str] = Counter()
+    for device, status in zip(fleet.devices, statuses, strict=True):
+        counted[str(device.gateway.number)] += int(status.get("rounds_counted", 0))
+    total = max(1, counted.total())
+    return {name: n / total for name, n in sorted(counted.items())}
 
 
 def _final(child: Child) -> Path:

@@ -242,7 +242,8 @@ class Gateway:
     def _keep_final(self, step: int) -> None:
         total = sum(self._weights.values())
         shares = {kind: weight / total for kind, weight in self._weights.items()} if total else {}
-        final: dict[str, Any] = {"step": step, "weights": self.replica.weights_digest(), "shares": shares}
+        final: dict[str, Any] = {"step": step, "weights": self.replica.weights_digest()}
+        final |= {"shares": shares, "updates_seen": round(total)}
         if self.privacy is not None:
             final["privacy"] = self.privacy
         if self.auditor is not None:

@@ -23,6 +23,7 @@ class Facts:
     task: str
     method: str
     n_peers: int
+    n_devices: int
     n_params: int
     steps: int
     wall_s: float
@@ -66,6 +67,7 @@ def facts_of(run: Run, rounds: list[RoundView]) -> Facts:
         task=_either(told.task, started.task if started else "?"),
         method=_either(told.method, started.method if started else "?"),
         n_peers=n_peers,
+        n_devices=told.n_devices or 0,
         n_params=n_params,
         steps=steps,
         wall_s=_either(told.wall_s, run.end_s),
@@ -84,7 +86,10 @@ def facts_of(run: Run, rounds: list[RoundView]) -> Facts:
 
 def headlines_of(run: Run, facts: Facts) -> list[Headline]:
     """What stands in large type at the head of the page."""
-    figures = [_loss(facts), _bytes(facts), _rounds(facts), _time(facts), _replicas(run), _model(facts)]
+    if facts.n_devices:  # the head of the page tells the model's size
+        figures = [_loss(facts), _accuracy(run), _device_bytes(run), _rounds(facts), _time(facts), _replicas(run)]
+    else:
+        figures = [_loss(facts), _bytes(facts), _rounds(facts), _time(facts), _replicas(run), _model(facts)]
     return [*figures, *_privacy(run)]
 
 
@@ -102,6 +107,20 @@ def _bytes(facts: Facts) -> Headline:
     if sent and dense:
         remark += f", {wording.ratio(dense / sent)} times as much" if dense >= sent else ""
     return Headline(name="Sent per peer and step", value=wording.size(sent), remark=remark)
+
+
+def _accuracy(run: Run) -> Headline:
+    value = run.summary.eval_accuracy
+    return Headline(
+        name="Accuracy", value=f"{value:.1%}" if value is not None else "unknown", remark="held-out samples"
+    )
+
+
+def _device_bytes(run: Run) -> Headline:
+    told = run.summary
+    up, down = told.uplink_bytes_per_device_per_round, told.downlink_bytes_per_device_per_round
+    value = f"↑ {wording.size(up)}  ↓ {wording.size(down)}" if up is not None and down is not None else "unknown"
+    return Headline(name="A device in a round", value=value, remark="whatever the model's size; snapshots excepted")
 
 
 def _rounds(facts: Facts) -> Headline:

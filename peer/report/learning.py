@@ -13,7 +13,7 @@ from . import wording
 from .kills import Kill
 from .participation import RoundView
 from .run import PeerLog, Run
-from .theme import BLUE, GREY, ORANGE, SERIES, VERMILLION, figure, label
+from .theme import BLUE, GREEN, GREY, ORANGE, SERIES, VERMILLION, figure, label
 
 _POINTS_MAX = 3000
 _PURPOSES_MAX = 6
@@ -37,6 +37,25 @@ def loss_by_step(run: Run) -> go.Figure:
         marker={"size": 6},
         hovertemplate="step %{x}: %{y:.4f}<extra></extra>",
     )
+    return made
+
+
+def accuracy_by_step(run: Run) -> go.Figure | None:
+    """Accuracy on held-out samples, where there is such a thing."""
+    tried = mean_by_step([(event.step, event.accuracy) for _, _, event in run.told(Evaluated)])
+    if not tried:
+        return None
+    made = figure(height=340, x_title="step", y_title="held-out samples classified rightly")
+    made.add_scatter(
+        x=list(tried),
+        y=list(tried.values()),
+        mode="lines+markers",
+        line={"color": GREEN, "width": 2.5},
+        marker={"size": 6},
+        showlegend=False,
+        hovertemplate="step %{x}: %{y:.1%}<extra></extra>",
+    )
+    made.update_yaxes(tickformat=".0%", range=[0, 1.02])
     return made
 
 

@@ -12,9 +12,10 @@ from markupsafe import Markup
 from ..events import Ended, Memory, Sampled
 from . import wording
 from .attendance import PART_COLORS, PART_NAMES, heat_map, notables_of, resync_text, timeline
+from .devices import device_rows, shares
 from .headlines import Facts, facts_of, headlines_of
 from .kills import Kill, kills_of
-from .learning import bytes_by_purpose, loss_by_bytes, loss_by_step, round_times
+from .learning import accuracy_by_step, bytes_by_purpose, loss_by_bytes, loss_by_step, round_times
 from .participation import RoundView, rounds_of
 from .run import Run, load_run
 from .shell import figure_json, policy, read, script, template, write_page
@@ -49,6 +50,7 @@ def render(run: Run) -> str:
         notables=notables_of(run, kills)[:_NOTABLES_MAX],
         failures=_failures(run),
         samples=_samples(run),
+        devices=device_rows(run.summary),
         memory=_memory(run),
         command=_command(run),
         style=Markup(read("page.css")),
@@ -60,8 +62,14 @@ def render(run: Run) -> str:
 def _figures(run: Run, rounds: list[RoundView], kills: list[Kill], facts: Facts) -> dict[str, Markup]:
     """Element id -> the figure's JSON; only the figures that have something to show."""
     made: dict[str, go.Figure] = {"loss-by-step": loss_by_step(run)}
-    if facts.sent_bytes_per_step:
+    accuracy, weights = accuracy_by_step(run), shares(run.summary)
+    if accuracy is not None:
+        made["accuracy-by-step"] = accuracy
+    if weights is not None:
+        made["shares"] = weights
+    if facts.sent_bytes_per_step and not facts.n_devices:  # what devices send is not among a peer's bytes
         made["loss-by-bytes"] = loss_by_bytes(run, dense_bytes_per_step=facts.dense_bytes_per_step)
+    if facts.sent_bytes_per_step:
         made["bytes-by-purpose"] = bytes_by_purpose(run)
     if rounds:
         made["round-times"] = round_times(rounds, kills)

@@ -41,6 +41,29 @@ class Summary(BaseModel):
     rounds_ok: int | None = None
     rounds_failed: int | None = None
     round_overhead_s_p50: float | None = None
+    eval_accuracy: float | None = None
+    n_devices: int | None = None
+    n_devices_seen: int | None = None
+    """That were on at any time (simulated)."""
+    n_gateways: int | None = None
+    uplink_bytes_per_device_per_round: float | None = None
+    downlink_bytes_per_device_per_round: float | None = None
+    uplink_bytes_per_device: float | None = None
+    """In the whole run, like the next one (simulated)."""
+    downlink_bytes_per_device: float | None = None
+    energy_j_per_device: dict[str, float] | None = None
+    """compute_j, bytes_j, wakeups_j, total_j (simulated)."""
+    device_on_share: float | None = None
+    device_peak_rss_mb: float | None = None
+    device_rounds_counted: int | None = None
+    rounds_late: int | None = None
+    rounds_abandoned: int | None = None
+    snapshots_fetched: int | None = None
+    model_hashes: list[str] | None = None
+    n_model_hashes_from: int | None = None
+    shares: dict[str, float] | None = None
+    """devices, peers -> share of the weight in the updates."""
+    shares_by_gateway: dict[str, float] | None = None
     trace_hash: str | None = None
     """Of a simulated run."""
 

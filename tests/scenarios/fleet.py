@@ -45,10 +45,10 @@ T = TypeVar("T")
 NEVER_S = 1e12
 
 
-def digits_manifest(*, steps: int = 6, start_peers: int = 1, **options: Any) -> SignedManifest:
+def digits_manifest(*, steps: int = 6, start_peers: int = 1, lr: float = 1e-2, **options: Any) -> SignedManifest:
     task = Digits(options={})
     method = {"name": "baffle", "options": {"K": 8, **options}}
-    schedule = {"lr": 1e-2, "kind": "cosine"}
+    schedule = {"lr": lr, "kind": "cosine"}
     limits = {"checkpoint_every_steps": 4, "eval_every_steps": 1000}
     run = {"name": "edge", "seed": 1, "steps": steps, "created": "now"}
     tables: dict[str, dict[str, Any]] = {
@@ -127,6 +127,13 @@ class Fleet:
                     daemon.gateway.abandon()
 
     # -- the gateway -----------------------------------------------------------------------------
+
+    def accuracy(self) -> float:
+        """Of the gateway's model, on held-out samples."""
+        replica = self.daemon.replica
+        evaluated = self.task.evaluate(replica.model).accuracy
+        assert evaluated is not None
+        return evaluated
 
     def start_gateway(self) -> None:
         self.work = self.peer_host.spawn(self._serve())

@@ -6,9 +6,14 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
+from gossamer.algorithms.forward import Batch, Directions, Engine, Network, NumpyEngine
+from gossamer.edge.engines import Engines
 from gossamer.edge.enrolment import enrol, hand_over
 from gossamer.edge.rules import Rules
 from gossamer.edge.sensors import Reading
@@ -24,6 +29,8 @@ from .fleet import Fleet, digits_manifest
 from .swarm import identity
 
 pytestmark = pytest.mark.scenario
+
+F32 = npt.NDArray[np.float32]
 
 
 def test_devices_and_gateway_end_with_the_same_weights(tmp_path: Path) -> None:
@@ -42,6 +49,65 @@ def test_devices_and_gateway_end_with_the_same_weights(tmp_path: Path) -> None:
     assert [device.counts["rounds_counted"] for device in fleet.devices] == [6] * 4
     assert [device.counts["resyncs"] for device in fleet.devices] == [1] * 4
     fleet.check_exactly_once()
+
+
+def test_hundred_replayed_rounds_leave_the_same_weights_everywhere(tmp_path: Path) -> None:
+    manifest = digits_manifest(steps=100, K=4)
+    fleet = Fleet(tmp_path, Simulation(seed=15), manifest=manifest, options=GatewayOptions(devices_min=5))
+
+    async def main() -> None:
+        fleet.start_gateway()
+        fleet.start_devices(5)
+        await fleet.work
+        await asyncio.gather(*fleet.lives)
+
+    fleet.run(main())
+
+    assert fleet.weights() == [fleet.final_weights()] * 5
+    assert [device.counts["rounds_counted"] for device in fleet.devices] == [100] * 5
+    assert [device.counts["resyncs"] for device in fleet.devices] == [1] * 5  # the first state; then replays alone
+
+
+class Liar(NumpyEngine):
+    """Says that losses are plus or minus a million."""
+
+    def perturbed_losses(
+        self, weights: F32, batch: Batch, directions: Directions, *, ks: range, step: float
+    ) -> npt.NDArray[np.float64]:
+        honest = super().perturbed_losses(weights, batch, directions, ks=ks, step=step)
+        return np.where(np.arange(ks.start, ks.stop) % 2 == 0, 1e6, -1e6) + honest
+
+
+class Lies(Engines):
+    def engine(self, network: Network) -> Engine:
+        return Liar(network)
+
+
+def trained_accuracy(root: Path, *, liars: int, steps: int = 100, **options: Any) -> float:
+    manifest = digits_manifest(steps=steps, lr=4e-2, K=20, **options)
+    fleet = Fleet(root, Simulation(seed=16), manifest=manifest, options=GatewayOptions(devices_min=5))
+    fleet.engines = dict.fromkeys(range(liars), Lies())
+
+    async def main() -> None:
+        fleet.start_gateway()
+        fleet.start_devices(5)
+        await fleet.work
+        await asyncio.gather(*fleet.lives)
+
+    fleet.run(main())
+    return fleet.accuracy()
+
+
+@pytest.mark.timeout(150)
+def test_a_fifth_that_sends_a_million_costs_two_points_at_most_with_clipping(tmp_path: Path) -> None:
+    honest = trained_accuracy(tmp_path / "honest", liars=0)
+
+    clipped = trained_accuracy(tmp_path / "clipped", liars=1)
+    unclipped = trained_accuracy(tmp_path / "unclipped", liars=1, steps=20, clip_median=0, clip_inf_norm=0)
+
+    assert honest > 0.8
+    assert clipped >= honest - 0.02, f"{clipped:.3f} with a liar, {honest:.3f} without"
+    assert unclipped < 0.5
 
 
 @pytest.mark.parametrize("at_s", [0.31, 0.76])
