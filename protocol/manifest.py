@@ -180,6 +180,8 @@ class Pipeline(_Table):
     """Of a step, in all; each of `data.batch_size` samples, whoever is there."""
     activations: Literal["int8", "fp16", "none"] = "int8"
     """How tensors travel between stages."""
+    schedule: Literal["credit", "gpipe", "1f1b", "zero-bubble"] = "credit"
+    """In which order a trainer asks for the passes of its microbatches."""
 
 
 class AdmissionPolicy(_Table):

@@ -27,6 +27,7 @@ from ...protocol.identity import PeerId
 from ...tasks import Evaluation
 from .backlog import Phase
 from .microbatches import Boundaries, MicrobatchId
+from .pacing import Turns, any_time
 from .passing import Request, StageClient
 from .wiring import Announcement, Attempts, StageWiring
 
@@ -85,8 +86,15 @@ class Courier:
         self._boundaries = boundaries
         self._options = options
 
-    async def carry(self, microbatch: MicrobatchId, version: int, inputs: Tensor, targets: Tensor) -> Carried:
-        """Take a microbatch forward and back through all stages.
+    async def carry(
+        self,
+        microbatch: MicrobatchId,
+        version: int,
+        inputs: Tensor,
+        targets: Tensor,
+        turns: Turns = any_time,
+    ) -> Carried:
+        """Take a microbatch forward and back through all stages, each pass when it is its turn.
 
         Raises: NoReplica when a stage has nobody left, or one pass has failed too often.
         """
@@ -99,10 +107,14 @@ class Courier:
             arrived=[*unknown, targets],
             route=[None] * n_stages,
         )
-        for stage in range(n_stages - 1):  # the last stage does both passes at once
-            carried.inputs.append(await self._forward(carried, stage))
+        for stage in range(n_stages - 1):
+            async with turns(stage, Phase.FORWARD):
+                carried.inputs.append(await self._forward(carried, stage))
+        async with turns(n_stages - 1, Phase.FORWARD):
+            pass  # the last stage does both passes at once
         for stage in reversed(range(n_stages)):
-            await self.pass_back(carried, stage)
+            async with turns(stage, Phase.BACKWARD):
+                await self.pass_back(carried, stage)
         return carried
 
     async def pass_back(self, carried: Carried, stage: int) -> None:

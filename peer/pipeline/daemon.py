@@ -25,6 +25,7 @@ from .courier import Courier, CourierOptions
 from .group import StageGroup
 from .meter import Meter
 from .model import StageModel
+from .pacing import SPLIT
 from .passing import StageClient
 from .seeking import StageSeeker
 from .server import ServerOptions, StageServer
@@ -123,6 +124,7 @@ class StageDaemon(Daemon):
                 Compression(self.manifest.pipeline.activations),
                 ServerOptions(
                     n_samples_max=self.manifest.data.batch_size,
+                    splits=self.manifest.pipeline.schedule in SPLIT,
                     flops_per_sample=FORWARD_SHARE * model.task.flops_per_sample() / model.n_stages,
                 ),
                 judge=model.task.judge,

@@ -67,9 +67,8 @@ class StageExchange(Gather):
     def begin(self) -> None:
         """Pass the microbatches that are mine by turns."""
         place = self._round.place
-        for index in range(self.n_microbatches):
-            if trainer_of(index, place.roster, {}) == place.slot:
-                self.flow.begin(index)
+        turns = [trainer_of(index, place.roster, {}) for index in range(self.n_microbatches)]
+        self.flow.begin_own([index for index, slot in enumerate(turns) if slot == place.slot])
 
     def changed(self) -> None:
         """A microbatch is whole, or no longer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...protocol.errors import NoReplica
@@ -14,6 +14,7 @@ from ..rounds.counts import Route
 from ..rounds.round import Round
 from .courier import Carried, Courier
 from .microbatches import MicrobatchId
+from .pacing import CREDIT, Pacing
 
 RETRY_S = 0.2
 RETRY_S_MAX = 5.0
@@ -50,6 +51,8 @@ class Load:
     step: int
     in_flight_max: int
     """Microbatches of one trainer on their way at once: its credit."""
+    n_stages: int
+    schedule: str = CREDIT
 
 
 class Flow:
@@ -68,7 +71,7 @@ class Flow:
         self._load = load
         self._changed = changed
         self._waiting = waiting
-        self._credit = asyncio.Semaphore(load.in_flight_max)
+        self._pacing = self._paced(())
         self._begun: dict[int, Carried | None] = {}
         """By microbatch; None: on its way."""
         self._mending: dict[int, None] = {}
@@ -76,6 +79,12 @@ class Flow:
         self._told = False
         self.n_rerouted = 0
         self.n_mended = 0
+
+    def begin_own(self, indices: Sequence[int]) -> None:
+        """Pass the microbatches that are this trainer's, in the order of the schedule."""
+        self._pacing = self._paced([index for index in indices if index not in self._begun])
+        for index in indices:
+            self.begin(index)
 
     def begin(self, index: int) -> None:
         """Pass a microbatch, unless that is done already."""
@@ -123,14 +132,15 @@ class Flow:
 
     async def _pass(self, index: int) -> None:
         place, step = self._round.place, self._load.step
-        async with self._credit:
+        pacing = self._pacing
+        async with pacing.way(index):
             samples = self._load.batches[index]
             inputs, targets = self._load.task.inputs(samples), self._load.task.targets(samples)
             attempt = 0
             while True:
                 name = MicrobatchId(step=step, index=index, take=take_of(place.index, place.slot, attempt))
                 try:
-                    carried = await self._courier.carry(name, step, inputs, targets)
+                    carried = await self._courier.carry(name, step, inputs, targets, pacing.turns(index))
                     break
                 except NoReplica as error:
                     self._tell(error)
@@ -142,6 +152,10 @@ class Flow:
         if self._gaps(carried):
             await self._mend(index, carried)
         self._changed()
+
+    def _paced(self, indices: Sequence[int]) -> Pacing:
+        load = self._load
+        return Pacing(load.schedule, n_stages=load.n_stages, credit=load.in_flight_max, indices=indices)
 
     async def _mend(self, index: int, carried: Carried) -> None:
         self._mending[index] = None

@@ -101,7 +101,14 @@ class StageGroup(Group):
             n_microbatches=n_microbatches,
             n_samples=manifest.data.batch_size,
         )
-        return Load(task=self.replica.task, batches=batches, step=step, in_flight_max=2 * self.replica.n_stages)
+        return Load(
+            task=self.replica.task,
+            batches=batches,
+            step=step,
+            in_flight_max=2 * self.replica.n_stages,
+            n_stages=self.replica.n_stages,
+            schedule=manifest.pipeline.schedule,
+        )
 
     async def _contribute(self, round_: Round) -> None:
         exchange = round_.transfer

@@ -40,6 +40,8 @@ class ServerOptions:
     bytes_max: int = 256 << 20
     together_max: int = 32
     """Samples of forward passes that are computed as one."""
+    splits: bool = True
+    """Whether backward passes give the input's gradient first, and the weights' when nothing else waits."""
 
 
 Answer = Passed | Tensor | Evaluation
@@ -209,7 +211,7 @@ class StageServer:
             return [self._evaluate(first)]
         if first.phase is Phase.BACKWARD:
             x, arrived = first.tensors
-            return [self._replica.backward(first.microbatch, first.version, x, arrived, defer_weights=True)]
+            return [self._replica.backward(first.microbatch, first.version, x, arrived, defer_weights=self._options.splits)]
         x = torch.cat([request.tensors[0] for request in requests])
         out = self._replica.forward(first.microbatch, first.version, x)
         ends = list(accumulate(request.n_samples for request in requests))

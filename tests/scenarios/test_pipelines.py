@@ -28,9 +28,11 @@ SMALL = {"d_model": 16, "n_layers": 3, "n_heads": 2, "context": 16}
 N_STAGES, N_MICROBATCHES = 3, 6
 
 
-def chars(root: Path, *, sim: Simulation, seed: int = 0, **tables: Any) -> SimulatedSwarm:
+def chars(
+    root: Path, *, sim: Simulation, seed: int = 0, layers: int = SMALL["n_layers"], **tables: Any
+) -> SimulatedSwarm:
     """A swarm that trains a small language model in three stages; its first and last layers share weights."""
-    task = build_task("chars", SMALL)
+    task = build_task("chars", {**SMALL, "n_layers": layers})
     settings: dict[str, Any] = {
         "method": {"name": "allreduce", "options": {"clip": 0.0, "optimizer": "sgd", "momentum": 0.0}},
         "schedule": {"lr": 0.5},
