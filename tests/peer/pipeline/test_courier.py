@@ -171,7 +171,7 @@ def test_replicas_refuse_what_is_not_for_them() -> None:
     async def ask(**changes: object) -> None:
         fields = {"phase": Phase.FORWARD, "microbatch": NAMES[0], "version": 0, "stage": 0, "tensors": (x,), **changes}
         request = Request(**fields)  # type: ignore[arg-type]
-        await swarm.client.forward(peer, request, swarm.kinds[0].output, timeout_s=5.0)
+        await swarm.client.forward(peer, request, swarm.kinds[0].output, timeout_s=10.0)
 
     async def try_all() -> None:
         await ask()
