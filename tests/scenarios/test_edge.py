@@ -99,14 +99,15 @@ def trained_accuracy(root: Path, *, liars: int, steps: int = 100, **options: Any
 
 
 @pytest.mark.timeout(150)
-def test_a_fifth_that_sends_a_million_costs_two_points_at_most_with_clipping(tmp_path: Path) -> None:
+def test_a_fifth_that_sends_a_million_slows_learning_down_but_does_not_stop_it(tmp_path: Path) -> None:
+    """What it costs in the end, with ten devices and 300 rounds: `bench_forward liars`."""
     honest = trained_accuracy(tmp_path / "honest", liars=0)
 
     clipped = trained_accuracy(tmp_path / "clipped", liars=1)
     unclipped = trained_accuracy(tmp_path / "unclipped", liars=1, steps=20, clip_median=0, clip_inf_norm=0)
 
     assert honest > 0.8
-    assert clipped >= honest - 0.02, f"{clipped:.3f} with a liar, {honest:.3f} without"
+    assert clipped >= honest - 0.08, f"{clipped:.3f} with a liar, {honest:.3f} without"
     assert unclipped < 0.5
 
 
