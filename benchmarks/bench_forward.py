@@ -5,6 +5,7 @@
 
 speed    losses at perturbed weights per second: torch (forward passes alone; whole evaluations) and every engine here
 digits   BAFFLE, MLP 64-32-10, 10 devices, K = 100 distinct perturbations, 300 rounds
+liars    the same with two devices of ten that send plus and minus a million, with and without clipping
 fashion  BAFFLE, MLP 196-32-10 on Fashion-MNIST at 14 x 14, K = 100, --rounds 2000, beside Adam with as many steps
 fixed    fixed point: a network pretrained upright adapts to images turned by 20 degrees, 16 and 8 bits, --rounds 3000
 conv     fixed point with a small convolutional network, --rounds 3000
@@ -113,7 +114,22 @@ def _speed_of(network: Network, n: int) -> dict[str, Any]:
 def learn_digits(seed: int, n_rounds: int) -> dict[str, Any]:
     """BAFFLE on digits, K = 100."""
     train, held_out = digits()
-    return baffle(mlp(64, 32, 10), train, held_out, BaffleOptions(K=100), lr=0.02, n_rounds=n_rounds, seed=seed)
+    return baffle(mlp(64, 32, 10), train, held_out, BaffleOptions(K=100), lr=0.04, n_rounds=n_rounds, seed=seed)
+
+
+def learn_among_liars(seed: int, n_rounds: int) -> dict[str, Any]:
+    """Accuracies on digits, K = 100, two of ten devices lying."""
+    train, held_out = digits()
+    network, found = mlp(64, 32, 10), {}
+    sides = {
+        "nobody lies": (BaffleOptions(K=100), 0),
+        "two of ten lie": (BaffleOptions(K=100), 2),
+        "two of ten lie, no clipping": (BaffleOptions(K=100, clip_median=0, clip_inf_norm=0), 2),
+    }
+    for name, (options, n_liars) in sides.items():
+        run = baffle(network, train, held_out, options, lr=0.04, n_rounds=n_rounds, seed=seed, n_liars=n_liars)
+        found[name] = run["accuracy"]
+    return found
 
 
 def learn_fashion(seed: int, n_rounds: int) -> dict[str, Any]:
@@ -130,9 +146,18 @@ def learn_fashion(seed: int, n_rounds: int) -> dict[str, Any]:
 
 
 def baffle(
-    network: Network, train: Batch, held_out: Batch, options: BaffleOptions, *, lr: float, n_rounds: int, seed: int
+    network: Network,
+    train: Batch,
+    held_out: Batch,
+    options: BaffleOptions,
+    *,
+    lr: float,
+    n_rounds: int,
+    seed: int,
+    n_liars: int = 0,
 ) -> dict[str, Any]:
     """Ten devices with a tenth of the data each; a second replica follows the replays."""
+    lies = np.where(np.arange(options.K) % 2 == 0, 1e6, -1e6).astype(np.float32)
     engine = NumpyEngine(network, memory_bytes=8 << 20)
     start = initial_weights(network, np.random.default_rng(seed))
     gateway, device = Replica(start, options, RUN_ID), Replica(start, options, RUN_ID)
@@ -147,7 +172,10 @@ def baffle(
             chosen = rng.choice(share, options.batch_size, replace=False)
             batch = Batch(inputs=train.inputs[chosen], labels=train.labels[chosen])
             directions = stream.at(round_index=index, slot=options.slot(slot), n=n)
-            payload = encode_scalars(measure(engine, gateway.weights, batch, directions, options).differences, "fp32")
+            measured = (
+                lies if slot < n_liars else measure(engine, gateway.weights, batch, directions, options).differences
+            )
+            payload = encode_scalars(measured, "fp32")
             differences = decode_scalars(payload, options.K, "fp32")
             contributions.append(Contribution(key=key, slot=slot, differences=differences))
             uplink = len(payload)
@@ -245,6 +273,7 @@ def main() -> None:
     known: dict[str, Callable[[], dict[str, Any]]] = {
         "speed": speed,
         "digits": lambda: learn_digits(seed, rounds or 300),
+        "liars": lambda: learn_among_liars(seed, rounds or 300),
         "fashion": lambda: learn_fashion(seed, rounds or 2000),
         "fixed": lambda: adapt(mlp(196, 64, 10), seed, rounds or 3000),
         "conv": lambda: adapt(SMALL_CONV, seed, rounds or 3000),

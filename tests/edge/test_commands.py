@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,18 @@ def test_unit_is_hardened_and_removing_it_leaves_nothing(tmp_path: Path) -> None
         assert line in text
     assert not folder.path.exists()
     assert [path for path in (tmp_path / "root").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_takes_the_unit_as_it_stands(tmp_path: Path) -> None:
+    folder = enrolled(tmp_path / "device")
+    unit = tmp_path / "root" / "etc" / "systemd" / "system" / "gossamer-edge.service"
+    main(["install", "--folder", str(folder.path), "--root", str(tmp_path / "root")])
+
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=50)
+
+    assert done.returncode == 0, done.stderr
+    assert unit.name not in done.stderr
 
 
 def test_bench_says_how_fast_this_machine_is(capsys: pytest.CaptureFixture[str]) -> None:

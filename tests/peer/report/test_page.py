@@ -127,6 +127,28 @@ def test_texts_from_other_peers_become_no_markup_inside_figures(hostile: Page) -
     assert [text for text in texts if re.search(r"<(?!extra>|/extra>|br>)", text)] == []
 
 
+def test_devices_and_what_each_kind_brought_are_told(tmp_path: Path) -> None:
+    write_run(tmp_path, Story(n_steps=4, killed=None))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary |= {
+        "n_devices": 6,
+        "n_gateways": 1,
+        "eval_accuracy": 0.953,
+        "uplink_bytes_per_device_per_round": 534.0,
+        "downlink_bytes_per_device_per_round": 4245.0,
+        "model_hashes": ["d1e52020fc27"],
+        "n_model_hashes_from": 7,
+        "shares": {"devices": 0.7, "peers": 0.3},
+    }
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+
+    page = Page(write_report(tmp_path))
+
+    for text in ("6 devices that only do forward passes", "95.3%", "534 B up, 4.25 kB down", "the same on all 7"):
+        assert text in page.text
+    assert [bar["x"] for bar in page.figures["shares"]["data"]] == [[0.7], [0.3]]
+
+
 def test_a_single_daemons_folder_has_a_report_too(tmp_path: Path) -> None:
     write_run(tmp_path, Story(n_steps=40, killed=None))
 
