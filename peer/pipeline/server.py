@@ -211,7 +211,9 @@ class StageServer:
             return [self._evaluate(first)]
         if first.phase is Phase.BACKWARD:
             x, arrived = first.tensors
-            return [self._replica.backward(first.microbatch, first.version, x, arrived, defer_weights=self._options.splits)]
+            return [
+                self._replica.backward(first.microbatch, first.version, x, arrived, defer_weights=self._options.splits)
+            ]
         x = torch.cat([request.tensors[0] for request in requests])
         out = self._replica.forward(first.microbatch, first.version, x)
         ends = list(accumulate(request.n_samples for request in requests))

@@ -28,6 +28,7 @@ from .kills import Kill, kills_of
 from .learning import bytes_by_purpose, loss_by_bytes, loss_by_step, round_times
 from .participation import RoundView, rounds_of
 from .run import Run, load_run
+from .stages import moves_of, served_by, stage_figures
 
 _HERE = Path(__file__).parent
 _NOTABLES_MAX = 500
@@ -67,6 +68,8 @@ def render(run: Run) -> str:
         legend=[(PART_NAMES[part], Markup(color)) for part, color in PART_COLORS.items()],
         notables=notables_of(run, kills)[:_NOTABLES_MAX],
         failures=_failures(run),
+        served=served_by(run),
+        moves=moves_of(run),
         samples=_samples(run),
         memory=_memory(run),
         command=_command(run),
@@ -86,6 +89,7 @@ def _figures(run: Run, rounds: list[RoundView], kills: list[Kill], facts: Facts)
         made["round-times"] = round_times(rounds, kills)
         made["heat-map"] = heat_map(run, rounds)
     made["timeline"] = timeline(run, notables_of(run, kills))
+    made |= stage_figures(run)
     return {name: _json(figure) for name, figure in made.items()}
 
 
