@@ -75,12 +75,14 @@ def measure_costs(
     return tuple(costs)
 
 
-def cut_by_cost(task: Staged, n_stages: int) -> Cut:
+def cut_by_cost(task: Staged, n_stages: int, costs: tuple[LayerCost, ...] | None = None) -> Cut:
     """Cut a task's model so that the dearest stage is as cheap as can be, by estimated operations.
 
+    Args:
+        costs: the estimate, where it is known already.
     Raises: CannotCut if there are fewer layers than stages.
     """
-    costs = estimate_costs(task)
+    costs = costs or estimate_costs(task)
     n_fewer = min(n_stages, len(costs))  # more stages than layers: the cut says so
     starts = balanced_starts([cost.flops for cost in costs], n_fewer)
     return Cut(starts=(*starts, *[len(costs)] * (n_stages - n_fewer)), n_layers=len(costs))

@@ -18,6 +18,10 @@ MIDDLE_PASSES: Final = 4.0
 """Of a stage, in forward passes: one forward, one recomputed, and a backward pass for two."""
 LAST_PASSES: Final = 3.0
 """The last stage does its forward pass once, together with the backward pass."""
+BYTES_PER_PARAMETER: Final = 20.0
+"""In memory: weights, their accumulated gradient, two moments, and one microbatch's gradient, in float32."""
+OVERHEAD_BYTES: Final = 400e6
+"""In memory: the daemon and its libraries, with one microbatch's activations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +61,10 @@ class Workload:
     batch_samples: int
     """Of all trainers, in one step."""
     microbatch_samples: int
-    bytes_per_parameter: float = 20.0
-    """In memory: weights, their accumulated gradient, two moments, and one microbatch's gradient, in float32."""
-    overhead_bytes: float = 400e6
-    """Of the daemon and its libraries, with one microbatch's activations."""
+    bytes_per_parameter: float = BYTES_PER_PARAMETER
+    """In memory."""
+    overhead_bytes: float = OVERHEAD_BYTES
+    """In memory, of each machine."""
     payload_bytes_per_parameter: float = 4.0
     """Of one replica's contribution."""
     gathers: bool = False

@@ -29,6 +29,11 @@ Options = Annotated[
 ]
 
 
+MaxMemory = Annotated[
+    str | None, typer.Option(help="A daemon takes no more than this, such as 600MB: what does not fit is refused.")
+]
+
+
 class Activations(enum.Enum):
     """How tensors between stages travel."""
 
@@ -69,6 +74,7 @@ def up(
         int, typer.Option(help="Cut the model into so many stages, each served by some peers.", min=1, max=64)
     ] = 1,
     activations: Annotated[Activations, typer.Option(help="How they travel between stages.")] = Activations.INT8,
+    max_memory: MaxMemory = None,
     data: Data = None,
     out: Annotated[Path | None, typer.Option(help="Folder for logs, checkpoints and report.")] = None,
     options: Options = None,
@@ -95,6 +101,7 @@ def up(
             strict=strict,
             stages=stages,
             activations=activations.value,
+            max_memory=max_memory,
             data=data,
             options=(
                 *([f"method.n_devices={devices}"] if method == "fixedpoint" and devices else []),
@@ -145,6 +152,7 @@ def peer(
     undialable: Annotated[bool, typer.Option(help="Behind NAT: only open connections, never listen.")] = False,
     stop_at: Annotated[int | None, typer.Option(help="Stop the run after so many updates.", min=1)] = None,
     lifeline: Annotated[bool, typer.Option("--lifeline", help="Leave when standard input (a pipe) ends.")] = False,
+    max_memory: MaxMemory = None,
     stage: Annotated[str | None, typer.Option(help="Of a pipeline: auto (default), or the stage to serve.")] = None,
     replica_only: Annotated[
         bool, typer.Option("--replica-only", help="Serve a stage, but pass no microbatches.")
@@ -183,6 +191,7 @@ def peer(
             stop_at=stop_at,
             lifeline=lifeline,
             stage=stage,
+            max_memory=max_memory,
             trains=not replica_only,
             gateway=gateway,
             devices=GatewayOptions(

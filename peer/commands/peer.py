@@ -26,8 +26,11 @@ from ..network.config import NetworkConfig
 from ..network.front import Front, parse_listen
 from ..network.real import RealNetwork
 from ..pipeline.daemon import StageDaemon
+from ..pipeline.memory import check_memory, parse_bytes
+from ..rounds.roster import WHOLE
 from .departure import Departure
 from .gateway import HOME, gateway_identity
+from .memory_cap import within
 from .order import build
 from .stages import parse_stage
 from .telling import tell, tell_waiting
@@ -58,6 +61,8 @@ class Call:
     """auto, or a number: what to serve of a pipeline."""
     trains: bool = True
     """Whether to pass microbatches, besides serving a stage."""
+    max_memory: str | None = None
+    """A size such as 600MB: this daemon takes no more."""
     gateway: str | None = None
     """HOST:PORT to serve devices on."""
     devices: GatewayOptions = field(default_factory=GatewayOptions)
@@ -83,6 +88,7 @@ def peer(call: Call, *, json_output: bool) -> None:
 
 async def _run(call: Call) -> Result:
     departure = Departure(lifeline=call.lifeline)
+    cap = parse_bytes(call.max_memory) if call.max_memory is not None else None
     invite = parse_invite(call.invite) if call.invite is not None else None
     known = parse(_read(call.manifest)) if call.manifest is not None else None
     run_id = known.run_id if known is not None else invite.run_id if invite is not None else ""
@@ -118,8 +124,10 @@ async def _run(call: Call) -> Result:
             "devices": _devices(call, folder, front),
         }
         stage = parse_stage(call.stage, manifest.manifest)
+        if cap is not None:
+            check_memory(task, manifest.manifest, cap, None if stage == WHOLE else stage)
         if manifest.manifest.pipeline.stages > 1:
-            daemon: Daemon = StageDaemon(stage=stage, trains=call.trains, **options)
+            daemon: Daemon = StageDaemon(stage=stage, trains=call.trains, memory_max=cap, **options)
         else:
             daemon = Daemon(**options)
         daemon.log.listen(tell)
@@ -127,7 +135,8 @@ async def _run(call: Call) -> Result:
         write_atomically(folder.path / "addresses.json", json.dumps(network.addresses()).encode())
         chores = [asyncio.create_task(_publish_manifest(network, manifest)), asyncio.create_task(tell_waiting(daemon))]
         try:
-            return await _until_done(daemon, network.addresses()[0] if network.addresses() else "", departure)
+            life = _until_done(daemon, network.addresses()[0] if network.addresses() else "", departure)
+            return await within(cap, life)
         finally:
             for chore in chores:
                 chore.cancel()

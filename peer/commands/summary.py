@@ -10,7 +10,7 @@ from typing import Any
 from ..event_kinds import Evaluated, Memory, Resynced, RoundEnded, Started, Traffic, short_id
 from .swarm import Child
 
-ROUND_METHODS = ("round/", "group/")
+ROUND_METHODS = ("round/", "group/", "stage/")
 
 
 def summarise(children: Sequence[Child], *, wall_s: float) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from ...protocol.identity import Identity
 from ...protocol.manifest import SignedManifest, compose, parse
 from ..event_kinds import Evaluated, RoundEnded
 from ..folder import PeerFolder
+from ..pipeline.memory import check_memory, parse_bytes
 from ..report import write_report
 from . import order as orders
 from .fleet import Fleet, settle_devices, summarise_devices
@@ -56,6 +57,8 @@ class Order(orders.Order):
     """Share of the devices' submissions that gateways recompute."""
     kills: tuple[str, ...] = ()
     stop_at: int | None = None
+    max_memory: str | None = None
+    """Of each daemon, such as 600MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,7 @@ def up(
         child.place = place
     extra = ["--data", str(order.data)] if order.data is not None else []
     extra += ["--stop-at", str(order.stop_at)] if order.stop_at is not None else []
+    extra += ["--max-memory", order.max_memory] if order.max_memory is not None else []
     swarm = _swarm(order, plan, extra)
     begun_s = time.monotonic()
     with _interruptible():
@@ -132,7 +136,9 @@ def _prepare(order: Order, out: Path | None) -> Plan:
         _check_new(out)
     n_daemons = order.peers + order.gateways
     _check_devices(order, n_daemons)
-    manifest, _ = orders.manifest_for(order, created=CREATED, start_peers=n_daemons, policy="ticket")
+    manifest, task = orders.manifest_for(order, created=CREATED, start_peers=n_daemons, policy="ticket")
+    if order.max_memory is not None:
+        check_memory(task, manifest, parse_bytes(order.max_memory))
     total = min(order.stop_at or manifest.run.steps, manifest.run.steps)
     kills = [parse_kill(text, n_daemons, total) for text in order.kills]
     owner = _derived(order.seed, 0)

@@ -44,6 +44,7 @@ class StageDaemon(Daemon):
     Args:
         stage: to serve; WHOLE: the neediest.
         trains: whether it also passes microbatches.
+        memory_max: bytes that this peer gives; None: as many as it takes.
     Raises: as `Daemon`, and InvalidManifest for a task or method that does not fit a pipeline, UsageError for a stage
     that there is not.
     """
@@ -53,7 +54,9 @@ class StageDaemon(Daemon):
     trainer: StageTrainer
     seeker: StageSeeker
 
-    def __init__(self, *, stage: int = WHOLE, trains: bool = True, **options: Any) -> None:
+    def __init__(
+        self, *, stage: int = WHOLE, trains: bool = True, memory_max: int | None = None, **options: Any
+    ) -> None:
         n_stages = options["manifest"].manifest.pipeline.stages
         if stage != WHOLE and not 0 <= stage < n_stages:
             raise UsageError(f"--stage {stage}: this run has stages 0 to {n_stages - 1}; give one of them, or auto")
@@ -63,6 +66,7 @@ class StageDaemon(Daemon):
         self._placed = asyncio.Event()
         super().__init__(**options)
         self.seeker.wish = stage
+        self.replica.memory_max = memory_max
         self.meter = Meter(self.network)
         self.server: StageServer | None = None
         self.stages = StageService(self.network, self.service)

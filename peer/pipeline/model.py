@@ -20,6 +20,7 @@ from ...tasks import CannotCut, Staged, build_stage, cut_by_cost, loans, owned_n
 from ..buffers import Buffers
 from ..replica import Replica, schedule_of
 from ..rounds.roster import WHOLE
+from .memory import held_max_within
 from .microbatches import MicrobatchId, boundaries
 from .stage import StageReplica, Summed
 
@@ -65,6 +66,8 @@ class StageModel(Replica):
         self._n_rounds_worked = torch.zeros((), dtype=torch.int64)
         self._kept: dict[str, torch.Tensor] = {}
         self._pending: tuple[MicrobatchId, ...] | None = None
+        self.memory_max: int | None = None
+        """Bytes that this peer gives; bounds the gradients that are held."""
         self.passes: StageReplica
 
     @property
@@ -87,9 +90,13 @@ class StageModel(Replica):
             module,
             self.kinds[stage],
             run_seed=self.manifest.run.seed,
-            held_max=TAKES_PER_MICROBATCH * self.manifest.pipeline.microbatches,
+            held_max=self._held_max(sum(parameter.numel() for parameter in module.parameters())),
         )
         self._progress.zero_()
+
+    def _held_max(self, n_parameters: int) -> int:
+        wanted = TAKES_PER_MICROBATCH * self.manifest.pipeline.microbatches
+        return wanted if self.memory_max is None else held_max_within(self.memory_max, n_parameters, wanted)
 
     @property
     def settled(self) -> bool:

@@ -19,6 +19,7 @@ from .learning import accuracy_by_step, bytes_by_purpose, loss_by_bytes, loss_by
 from .participation import RoundView, rounds_of
 from .run import Run, load_run
 from .shell import figure_json, policy, read, script, template, write_page
+from .stages import moves_of, served_by, stage_figures
 
 _NOTABLES_MAX = 500
 
@@ -49,6 +50,8 @@ def render(run: Run) -> str:
         legend=[(PART_NAMES[part], Markup(color)) for part, color in PART_COLORS.items()],
         notables=notables_of(run, kills)[:_NOTABLES_MAX],
         failures=_failures(run),
+        served=served_by(run),
+        moves=moves_of(run),
         samples=_samples(run),
         devices=device_rows(run.summary),
         memory=_memory(run),
@@ -75,6 +78,7 @@ def _figures(run: Run, rounds: list[RoundView], kills: list[Kill], facts: Facts)
         made["round-times"] = round_times(rounds, kills)
         made["heat-map"] = heat_map(run, rounds)
     made["timeline"] = timeline(run, notables_of(run, kills))
+    made |= stage_figures(run)
     return {name: figure_json(figure) for name, figure in made.items()}
 
 
