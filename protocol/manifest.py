@@ -180,6 +180,10 @@ class Pipeline(_Table):
     """Of a step, in all; each of `data.batch_size` samples, whoever is there."""
     activations: Literal["int8", "fp16", "none"] = "int8"
     """How tensors travel between stages."""
+    rebalance_every_s: float = Field(default=300.0, ge=0, le=86400.0)
+    """At most one replica moves to a slower stage in this time; 0: never."""
+    restore_after_s: float = Field(default=60.0, ge=0, le=86400.0)
+    """A stage without living replicas waits so long for its newest state before it goes on from an older checkpoint."""
 
 
 class AdmissionPolicy(_Table):
