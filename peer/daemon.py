@@ -259,12 +259,16 @@ class Daemon:
             ending = await self._take_part(standing)
             if ending in (Ending.STOPPED, Ending.LEFT):
                 return await self._end(ending)
-            self.trainer.warned(f"out of step with the group ({ending.value}): resynchronising")
+            self._unplaced(ending)
             self.member = self._next_life()
             self.group = None
             self.seeker.forget()
             standing = await self.seeker.seek(self.member)
         return await self._end(Ending.LEFT)
+
+    def _unplaced(self, ending: Ending) -> None:
+        """This peer has lost its place among the members, and seeks another."""
+        self.trainer.warned(f"out of step with the group ({ending.value}): resynchronising")
 
     async def _take_part(self, standing: Standing) -> Ending:
         group = self.group = self._open_group(standing)

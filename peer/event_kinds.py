@@ -56,6 +56,29 @@ class Settled:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Moved:
+    """A decision sends this peer to a stage that needs it more; `settled` follows when it has that stage's state."""
+
+    kind: ClassVar[str] = "moved"
+    round: int
+    from_stage: int
+    to_stage: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRestored:
+    """A stage of which no replica lived goes on with the newest state that anybody brought. All members tell it."""
+
+    kind: ClassVar[str] = "stage_restored"
+    round: int
+    stage: int
+    step: int
+    """Updates of the run."""
+    from_step: int
+    """Updates that the stage's state has seen: those after it are lost, at this stage alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepPassed:
     """A pipeline's round is over. Counters are of this peer and this round alone; `counted` is alike for all."""
 
@@ -254,6 +277,8 @@ Event = (
     Started
     | Joined
     | Settled
+    | Moved
+    | StageRestored
     | StepPassed
     | Trained
     | RoundEnded

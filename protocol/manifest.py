@@ -182,6 +182,10 @@ class Pipeline(_Table):
     """How tensors travel between stages."""
     schedule: Literal["credit", "gpipe", "1f1b", "zero-bubble"] = "credit"
     """In which order a trainer asks for the passes of its microbatches."""
+    rebalance_every_s: float = Field(default=300.0, ge=0, le=86400.0)
+    """At most one replica moves to a slower stage in this time; 0: never."""
+    restore_after_s: float = Field(default=60.0, ge=0, le=86400.0)
+    """A stage without living replicas waits so long for its newest state before it goes on from an older checkpoint."""
 
 
 class AdmissionPolicy(_Table):

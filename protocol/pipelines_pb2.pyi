@@ -95,15 +95,17 @@ class Borrow(_message.Message):
     def __init__(self, version: _Optional[int] = ..., names: _Optional[_Iterable[str]] = ..., hash: _Optional[bytes] = ...) -> None: ...
 
 class StageRecord(_message.Message):
-    __slots__ = ("stage", "version", "n_waiting", "samples_per_s", "incarnation")
+    __slots__ = ("stage", "version", "n_waiting", "samples_per_s", "incarnation", "rested_s")
     STAGE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     N_WAITING_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_PER_S_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    RESTED_S_FIELD_NUMBER: _ClassVar[int]
     stage: int
     version: int
     n_waiting: int
     samples_per_s: float
     incarnation: int
-    def __init__(self, stage: _Optional[int] = ..., version: _Optional[int] = ..., n_waiting: _Optional[int] = ..., samples_per_s: _Optional[float] = ..., incarnation: _Optional[int] = ...) -> None: ...
+    rested_s: float
+    def __init__(self, stage: _Optional[int] = ..., version: _Optional[int] = ..., n_waiting: _Optional[int] = ..., samples_per_s: _Optional[float] = ..., incarnation: _Optional[int] = ..., rested_s: _Optional[float] = ...) -> None: ...

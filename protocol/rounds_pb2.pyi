@@ -41,7 +41,7 @@ class Exclusion(_message.Message):
     def __init__(self, slot: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("lineage", "round", "base", "contributors", "items", "excluded", "removed", "added", "stop", "snapshot", "counts", "stage_digests")
+    __slots__ = ("lineage", "round", "base", "contributors", "items", "excluded", "removed", "added", "stop", "snapshot", "counts", "stage_digests", "moves", "restored")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +54,8 @@ class Decision(_message.Message):
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     STAGE_DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    MOVES_FIELD_NUMBER: _ClassVar[int]
+    RESTORED_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     base: bytes
@@ -66,7 +68,29 @@ class Decision(_message.Message):
     snapshot: bool
     counts: _containers.RepeatedCompositeFieldContainer[Count]
     stage_digests: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ..., contributors: _Optional[_Iterable[int]] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., excluded: _Optional[_Iterable[_Union[Exclusion, _Mapping]]] = ..., removed: _Optional[_Iterable[int]] = ..., added: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., stop: _Optional[bool] = ..., snapshot: _Optional[bool] = ..., counts: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., stage_digests: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    moves: _containers.RepeatedCompositeFieldContainer[Move]
+    restored: _containers.RepeatedCompositeFieldContainer[Restoration]
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ..., contributors: _Optional[_Iterable[int]] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., excluded: _Optional[_Iterable[_Union[Exclusion, _Mapping]]] = ..., removed: _Optional[_Iterable[int]] = ..., added: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., stop: _Optional[bool] = ..., snapshot: _Optional[bool] = ..., counts: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., stage_digests: _Optional[_Iterable[bytes]] = ..., moves: _Optional[_Iterable[_Union[Move, _Mapping]]] = ..., restored: _Optional[_Iterable[_Union[Restoration, _Mapping]]] = ...) -> None: ...
+
+class Move(_message.Message):
+    __slots__ = ("slot", "stage")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    slot: int
+    stage: int
+    def __init__(self, slot: _Optional[int] = ..., stage: _Optional[int] = ...) -> None: ...
+
+class Restoration(_message.Message):
+    __slots__ = ("stage", "state", "from_step", "step")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    FROM_STEP_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    stage: int
+    state: bytes
+    from_step: int
+    step: int
+    def __init__(self, stage: _Optional[int] = ..., state: _Optional[bytes] = ..., from_step: _Optional[int] = ..., step: _Optional[int] = ...) -> None: ...
 
 class Route(_message.Message):
     __slots__ = ("index", "slots", "takes")
@@ -349,19 +373,23 @@ class Status(_message.Message):
     def __init__(self, member: _Optional[_Union[Member, _Mapping]] = ..., lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., samples: _Optional[int] = ..., digest: _Optional[bytes] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., active: _Optional[bool] = ..., ticket: _Optional[bytes] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
-    __slots__ = ("member", "lineage", "round", "base")
+    __slots__ = ("member", "lineage", "round", "base", "state", "n_lost")
     MEMBER_FIELD_NUMBER: _ClassVar[int]
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    N_LOST_FIELD_NUMBER: _ClassVar[int]
     member: Member
     lineage: bytes
     round: int
     base: bytes
-    def __init__(self, member: _Optional[_Union[Member, _Mapping]] = ..., lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ...) -> None: ...
+    state: bytes
+    n_lost: int
+    def __init__(self, member: _Optional[_Union[Member, _Mapping]] = ..., lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ..., state: _Optional[bytes] = ..., n_lost: _Optional[int] = ...) -> None: ...
 
 class SnapshotInfo(_message.Message):
-    __slots__ = ("lineage", "round", "digest", "length", "chunks", "roster", "hash", "rounded", "stage")
+    __slots__ = ("lineage", "round", "digest", "length", "chunks", "roster", "hash", "rounded", "stage", "step", "samples")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -371,6 +399,8 @@ class SnapshotInfo(_message.Message):
     HASH_FIELD_NUMBER: _ClassVar[int]
     ROUNDED_FIELD_NUMBER: _ClassVar[int]
     STAGE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     digest: bytes
@@ -380,7 +410,9 @@ class SnapshotInfo(_message.Message):
     hash: bytes
     rounded: bool
     stage: int
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., digest: _Optional[bytes] = ..., length: _Optional[int] = ..., chunks: _Optional[_Iterable[bytes]] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., hash: _Optional[bytes] = ..., rounded: _Optional[bool] = ..., stage: _Optional[int] = ...) -> None: ...
+    step: int
+    samples: int
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., digest: _Optional[bytes] = ..., length: _Optional[int] = ..., chunks: _Optional[_Iterable[bytes]] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., hash: _Optional[bytes] = ..., rounded: _Optional[bool] = ..., stage: _Optional[int] = ..., step: _Optional[int] = ..., samples: _Optional[int] = ...) -> None: ...
 
 class SnapshotRequest(_message.Message):
     __slots__ = ("lineage", "digest")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..peer.event_kinds import Evaluated, Forked, Joined, RoundEnded
+from ..peer.event_kinds import Evaluated, Forked, Joined, RoundEnded, StepPassed
 from ..peer.events import Entry, read_events
 from .scenario import Expectation
 from .swarm import End
@@ -16,7 +16,8 @@ Told = tuple[tuple[str, ...], str]
 
 def violations(logs: dict[str, list[Entry]], ends: Sequence[End], expect: Expectation) -> list[str]:
     """Every property that did not hold, in words."""
-    return [*_one_result(logs), *_once(logs), *_one_end(ends), *_expected(logs, ends, expect)]
+    found = [*_one_result(logs), *_once(logs), *_one_end(ends), *_expected(logs, ends, expect)]
+    return [*found, *_whole_steps(logs)]
 
 
 def read_logs(root: Path) -> dict[str, list[Entry]]:
@@ -57,11 +58,32 @@ def _once(logs: dict[str, list[Entry]]) -> Iterator[str]:
                 yield f"exactly once: {peer} counts somebody twice in round {event.round}: {event.contributors}"
 
 
+def _whole_steps(logs: dict[str, list[Entry]]) -> Iterator[str]:
+    """A pipeline's step counts as many microbatches for everybody, and never more than there are."""
+    seen: dict[tuple[str, int], tuple[str, int]] = {}
+    for peer, entries in logs.items():
+        lineage = ""
+        for entry in entries:
+            event = entry.event
+            if isinstance(event, Joined):
+                lineage = event.lineage
+            if not isinstance(event, StepPassed):
+                continue
+            first, counted = seen.setdefault((lineage, event.round), (peer, event.counted))
+            if counted != event.counted or not 0 < event.counted <= event.expected:
+                yield (
+                    f"microbatches: round {event.round} counts {counted} of {event.expected} for {first} and "
+                    f"{event.counted} for {peer}"
+                )
+
+
 def _one_end(ends: Sequence[End]) -> Iterator[str]:
-    finished = [(end.peer, end.result) for end in ends if end.result is not None and end.result.outcome == "finished"]
-    states: dict[tuple[int, int], tuple[str, bytes]] = {}
-    for peer, result in finished:
-        key = (result.round_index, result.samples)
+    states: dict[tuple[int, int, int], tuple[str, bytes]] = {}
+    for end in ends:
+        peer, result = end.peer, end.result
+        if result is None or result.outcome != "finished":
+            continue
+        key = (result.round_index, result.samples, end.stage)
         first, digest = states.setdefault(key, (peer, result.digest))
         if digest != result.digest:
             yield f"one state: {first} and {peer} finished at step {result.step} with different digests"

@@ -56,6 +56,16 @@ class Training(Table):
     evaluate_every: int = Field(default=50, ge=1)
 
 
+class Stages(Table):
+    """How the model is cut (`[pipeline]` of a manifest); one stage: it is not. Needs `compute = "real"`."""
+
+    stages: int = Field(default=1, ge=1, le=64)
+    microbatches: int = Field(default=8, ge=1, le=4096)
+    activations: Literal["int8", "fp16", "none"] = "int8"
+    rebalance_every_s: float = Field(default=300.0, ge=0, le=86400)
+    restore_after_s: float = Field(default=60.0, ge=0, le=86400)
+
+
 class Population(Table):
     """Who takes part: a built-in fleet, a trace, or equal machines."""
 
@@ -138,6 +148,7 @@ class Scenario(Table):
     record_deliveries: bool = False
     """Write every delivery to deliveries.txt."""
     run: Training = Field(default_factory=Training)
+    pipeline: Stages = Field(default_factory=Stages)
     fleet: Population = Field(default_factory=Population)
     devices: DeviceCrowd = Field(default_factory=DeviceCrowd)
     network: Internet = Field(default_factory=Internet)
@@ -152,6 +163,10 @@ class Scenario(Table):
             raise ValueError(f"devices.gateways = {self.devices.gateways}: there are {self.fleet.peers} machines")
         if self.fleet.one_machine and self.fleet.costs is None:
             raise ValueError("fleet.one_machine needs fleet.costs = FILE, which says how many cores there are")
+        if self.pipeline.stages > 1 and self.run.compute != "real":
+            raise ValueError('pipeline.stages: sizes alone cannot be cut; use run.compute = "real"')
+        if self.pipeline.stages > 1 and self.devices.n:
+            raise ValueError("pipeline.stages: a pipeline's run has no devices")
         named = [number for fault in self.faults for number in fault.peers]
         if self.fleet.kind != "trace" and any(not 0 <= number < self.fleet.peers for number in named):
             raise ValueError(f"a fault names peer {max(named)}: peers are 0 to {self.fleet.peers - 1}")

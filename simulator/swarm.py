@@ -15,6 +15,9 @@ from ..algorithms import method_class
 from ..peer.daemon import Daemon, Devices, Result
 from ..peer.folder import PeerFolder
 from ..peer.gateway.options import GatewayOptions
+from ..peer.pipeline.daemon import StageDaemon
+from ..peer.pipeline.model import StageModel
+from ..peer.rounds.roster import WHOLE
 from ..protocol.errors import GossamerError, UsageError
 from ..protocol.identity import Identity
 from ..protocol.manifest import SignedManifest, compose, manifest_of, parse
@@ -48,6 +51,8 @@ class End:
     peer: str
     result: Result | None
     error: str = ""
+    stage: int = WHOLE
+    """Of a pipeline, that it served in the end."""
 
 
 class Swarm:
@@ -71,7 +76,7 @@ class Swarm:
         self.tell = tell
         self._like = likeness_of(scenario.run.like) if scenario.run.like is not None else None
         if self._like is None:
-            self.task, self.manifest = _training(scenario.run, fleet, seed=scenario.seed)
+            self.task, self.manifest = _training(scenario, fleet)
         else:
             self.task, self.manifest = self._like.task(), self._like.manifest
             _check_alike(self._like, fleet)
@@ -128,7 +133,7 @@ class Swarm:
         return daemon is not None and daemon.network is self.hosts[number].network and self.hosts[number].alive
 
     async def _live(self, number: int) -> None:
-        host, result, error = self.hosts[number], None, ""
+        host, daemon, result, error = self.hosts[number], None, None, ""
         front = self._fronts[number] if number < len(self._fronts) else None
         if front is not None:
             front.restart()
@@ -138,7 +143,8 @@ class Swarm:
             if self._like is not None:
                 folder.keep_ticket(self._like.tickets[number])
                 owner = self._like.owner
-            daemon = Daemon(
+            kind = StageDaemon if self.scenario.pipeline.stages > 1 else Daemon
+            daemon = kind(
                 network=host.network,
                 identity=host.identity,
                 manifest=self.manifest,
@@ -156,7 +162,9 @@ class Swarm:
             if front is not None:
                 front.kill()  # it goes with its machine
         self.note("end", host, error or f"{result.outcome if result else ''} at step {result.step if result else 0}")
-        self.ends.append(End(peer=host.name, result=result, error=error))
+        model = daemon.replica if daemon is not None else None
+        stage = model.stage if isinstance(model, StageModel) else WHOLE
+        self.ends.append(End(peer=host.name, result=result, error=error, stage=stage))
         await host.network.close()
 
     def up(self, region: str | None = None) -> list[int]:
@@ -268,8 +276,9 @@ def _check_alike(like: Likeness, fleet: Fleet) -> None:
         )
 
 
-def _training(run: Training, fleet: Fleet, *, seed: int) -> tuple[Task, SignedManifest]:
+def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:
     """The task, and a manifest that the owner signed."""
+    run, seed = scenario.run, scenario.seed
     task_name, task_options, method, method_options = _names(run)
     if method_class(method).for_devices and task_name in TASKS:
         task_options = {**TASKS[task_name].for_devices, **task_options}
@@ -284,6 +293,7 @@ def _training(run: Training, fleet: Fleet, *, seed: int) -> tuple[Task, SignedMa
             "kind": method_class(method).default_schedule,
         },
         "data": {"batch_size": run.batch},
+        "pipeline": scenario.pipeline.model_dump(),
         "group": {
             "start_peers": run.start_peers or max(1, n_start),
             "strict": run.strict,

@@ -31,6 +31,8 @@ class StageRecord:
     samples_per_s: float
     """Forward passes; 0: not measured yet."""
     incarnation: int
+    rested_s: float = 0.0
+    """Since it was moved to its stage; 0: it never was."""
 
     def to_wire(self) -> pb.StageRecord:
         return pb.StageRecord(
@@ -39,6 +41,7 @@ class StageRecord:
             n_waiting=self.n_waiting,
             samples_per_s=self.samples_per_s,
             incarnation=self.incarnation,
+            rested_s=self.rested_s,
         )
 
 
@@ -69,14 +72,15 @@ class StageBoard:
                 record = self._say()
                 if record is not None:
                     await self._network.publish(KEY, record.to_wire().SerializeToString(), ttl_s=TTL_S)
-                self._on_view(await self._look())
+                self._on_view(await self.look())
             except NetworkClosed:
                 raise
             except GossamerError as error:
                 self._warn(f"stage records: {error}")
             await asyncio.sleep(EVERY_S)
 
-    async def _look(self) -> dict[PeerId, StageRecord]:
+    async def look(self) -> dict[PeerId, StageRecord]:
+        """What all replicas say. Raises NetworkError."""
         view = {}
         for found in await self._network.lookup(KEY):
             try:
@@ -84,12 +88,13 @@ class StageBoard:
             except GossamerError as error:
                 self._warn(f"stage record of {found.signer} ignored: {error}")
                 continue
-            if message.stage < STAGES_MAX and math.isfinite(message.samples_per_s):
+            if message.stage < STAGES_MAX and math.isfinite(message.samples_per_s + message.rested_s):
                 view[found.signer] = StageRecord(
                     stage=message.stage,
                     version=message.version,
                     n_waiting=message.n_waiting,
                     samples_per_s=min(SAMPLES_PER_S_MAX, max(0.0, message.samples_per_s)),
                     incarnation=message.incarnation,
+                    rested_s=max(0.0, message.rested_s),
                 )
         return view

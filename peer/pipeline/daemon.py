@@ -13,8 +13,10 @@ from ...protocol.errors import InvalidManifest, UsageError
 from ...protocol.identity import PeerId
 from ...tasks import Staged, Task
 from ..daemon import Daemon
+from ..event_kinds import Moved
 from ..replica import Replica
 from ..rounds.group import Group
+from ..rounds.outcome import Ending
 from ..rounds.place import Rules
 from ..rounds.roster import WHOLE, Member
 from ..rounds.snapshots import Standing
@@ -63,6 +65,9 @@ class StageDaemon(Daemon):
         if options.get("devices") is not None:
             raise InvalidManifest("a pipeline's run has no gateways: leave --gateway out, or use one stage")
         self._wish, self._trains = stage, trains
+        self._aim = stage
+        """Where this life seeks a place; WHOLE: anywhere."""
+        self._moved_s: float | None = None
         self._placed = asyncio.Event()
         super().__init__(**options)
         self.seeker.wish = stage
@@ -74,6 +79,7 @@ class StageDaemon(Daemon):
         self.trainer.courier = self.courier
         self.trainer.state = lambda: self.group.state if self.group is not None else b""
         self.board = StageBoard(self.network, self._record, self._on_stages, self.trainer.warned)
+        self.seeker.look = self.board.look
 
     # -- what it is made of ----------------------------------------------------------------------
 
@@ -100,7 +106,7 @@ class StageDaemon(Daemon):
         return StageSeeker
 
     def _next_life(self) -> Member:
-        return replace(super()._next_life(), stage=self._wish, trains=self._trains)
+        return replace(super()._next_life(), stage=self._aim, trains=self._trains)
 
     def _build_courier(self) -> Courier:
         # Ties between replicas are broken differently by each peer, and alike whenever a run is repeated.
@@ -117,6 +123,17 @@ class StageDaemon(Daemon):
     def _own_server(self) -> StageServer:
         assert self.server is not None
         return self.server
+
+    def _unplaced(self, ending: Ending) -> None:
+        """Seek a place: in the stage that a decision moved this peer to, or in any."""
+        group = self.group
+        if ending is not Ending.MOVED or group is None or group.moved_to is None:
+            self._aim, self.seeker.moved_to = self._wish, None
+            super()._unplaced(ending)
+            return
+        self._aim = self.seeker.moved_to = group.moved_to
+        self._moved_s = asyncio.get_running_loop().time()
+        self.log.emit(Moved(round=group.index - 1, from_stage=self.replica.stage, to_stage=group.moved_to))
 
     def _open_group(self, standing: Standing) -> Group:
         model = self.replica
@@ -137,7 +154,13 @@ class StageDaemon(Daemon):
         else:
             self.server.serve(model.passes)
         self._placed.set()
-        return StageGroup(courier=self.courier, server=self.server, meter=self.meter, **self._group_options(standing))
+        return StageGroup(
+            courier=self.courier,
+            server=self.server,
+            meter=self.meter,
+            n_lost=self.seeker.n_lost,
+            **self._group_options(standing),
+        )
 
     # -- beside the rounds -----------------------------------------------------------------------
 
@@ -170,10 +193,12 @@ class StageDaemon(Daemon):
             n_waiting=self.server.n_waiting,
             samples_per_s=tally.samples / tally.seconds if tally.seconds > 0 else 0.0,
             incarnation=self.member.incarnation,
+            rested_s=asyncio.get_running_loop().time() - self._moved_s if self._moved_s is not None else 0.0,
         )
 
     def _on_stages(self, view: dict[PeerId, StageRecord]) -> None:
         if self.group is not None:
+            self.group.changes.records = view
             self.group.speeds = {peer: one.samples_per_s for peer, one in view.items() if one.samples_per_s > 0}
 
     def status(self, address: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ..rounds.gather import Gather
 from ..rounds.place import Report
 from ..rounds.round import Round
 from ..rounds.transfer import Proposal
+from .changes import lost_stages
 from .flow import Flow
 from .lending import Lending
 from .meter import Meter
@@ -158,7 +159,14 @@ class StageExchange(Gather):
     def news(self) -> Hashable:
         return self.flow.routes(), self.attempt, self._unable
 
+    def stuck(self, live: Sequence[int]) -> bool:
+        """Whether some stage has no living replica."""
+        members = self._round.place.roster.members
+        return bool(lost_stages([members[slot] for slot in live], self._model.n_stages))
+
     def complete(self, live: Sequence[int]) -> bool:
+        if self.stuck(live):
+            return True
         if self.plan is None or not self.plan.counts:
             return self.flow.whole or self._unable
         wanted = self.plan.contributors(self._round.place.roster, self._stage)
@@ -207,3 +215,6 @@ class StageExchange(Gather):
             check_counts(decision.counts, self._round.place.roster, self._model.n_stages)
             if any(index >= self.n_microbatches for index, _ in decision.counts[0].names):
                 raise InvalidMessage("a decision that counts microbatches that there are not: refused")
+        named = [move.stage for move in decision.moves] + [one.stage for one in decision.restored]
+        if any(stage >= self._model.n_stages for stage in named):
+            raise InvalidMessage(f"a decision about stage {max(named)}, which is not in this run: refused")

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...algorithms import Slots
 from ...protocol import pipelines_pb2 as pb
+from ...protocol import rounds_pb2 as rounds_pb
 from ...protocol.errors import ChecksumMismatch, Diverged, GossamerError, NetworkClosed, NetworkError
 from ...protocol.identity import PeerId
 from ...protocol.network import MAX_MESSAGE_BYTES
@@ -25,7 +26,9 @@ from ..rounds.ledger import Committed
 from ..rounds.outcome import Ending
 from ..rounds.roster import Member, Roster
 from ..rounds.round import Round
+from ..rounds.snapshots import Snapshot
 from ..rounds.transfer import Data, Proposal
+from .changes import Brought, Situation, StageChanges, lost_stages
 from .courier import Courier
 from .exchange import StageExchange
 from .flow import Flow, Load, is_of_round, step_batches
@@ -47,13 +50,26 @@ class StageGroup(Group):
 
     The digest of a standing is a chain: of the run's first roster, then of each committed decision, which names the
     digests of all stages' states. `state` is the digest of this peer's own stage.
+
+    Args:
+        n_lost: updates that this peer's state has not seen, being the best that it could bring of a lost stage.
     """
 
     replica: StageModel
     delegate: StageTrainer
 
-    def __init__(self, *, courier: Courier, server: StageServer, meter: Meter, **options: Any) -> None:
+    def __init__(self, *, courier: Courier, server: StageServer, meter: Meter, n_lost: int = 0, **options: Any) -> None:
         super().__init__(**options)
+        self.changes = StageChanges(
+            self.replica.n_stages,
+            every_s=self.replica.manifest.pipeline.rebalance_every_s,
+            restore_after_s=self.replica.manifest.pipeline.restore_after_s,
+            clock=asyncio.get_running_loop().time,
+            roster=self.roster,
+        )
+        self.n_lost = n_lost
+        self.moved_to: int | None = None
+        """The stage that a decision has sent this peer to."""
         self.courier = courier
         self.server = server
         self.meter = meter
@@ -70,6 +86,29 @@ class StageGroup(Group):
 
     def may_join(self, member: Member) -> bool:
         return 0 <= member.stage < self.replica.n_stages
+
+    def note_joiner(self, member: Member, request: rounds_pb.JoinRequest) -> None:
+        super().note_joiner(member, request)
+        self.changes.brought[member.peer] = Brought(
+            member=member, state=request.state, n_lost=request.n_lost, base=request.base
+        )
+
+    def join_request(self) -> rounds_pb.JoinRequest:
+        request = super().join_request()
+        request.state, request.n_lost = self.state, self.n_lost
+        return request
+
+    def offered_snapshot(self) -> Snapshot | None:
+        """None also while a copy would not do: of a lost stage only the present standing is of use, and a stage whose
+        replicas are all newer than the copy has nobody who gives it."""
+        snapshot, members = super().offered_snapshot(), self.roster.members
+        if snapshot is None or self.n_lost:
+            return None
+        if lost_stages(members, self.replica.n_stages):
+            return snapshot if snapshot.standing.digest == self.digest else None
+        then = {(member.peer, member.stage) for member in snapshot.standing.roster.members}
+        still = [member for member in members if (member.peer, member.stage) in then]
+        return None if lost_stages(still, self.replica.n_stages) else snapshot
 
     def wanted(self, decision: Decision, roster: Roster) -> tuple[Item, ...]:
         return tuple(item for _, item in self._of_my_stage(decision, roster))
@@ -139,11 +178,14 @@ class StageGroup(Group):
         decision = draft(self, round_, proposal, leadership)
         exchange = round_.transfer
         assert isinstance(exchange, StageExchange)
-        if proposal is None or exchange.plan is None:
-            return decision
-        digests = exchange.planning.stage_digests(leadership.agreeing())
-        gone = tuple((slot, why) for slot, why in decision.excluded if slot in round_.suspects or why != "late")
-        return replace(decision, counts=exchange.plan.counts, stage_digests=digests, excluded=gone)
+        if proposal is not None and exchange.plan is not None:
+            digests = exchange.planning.stage_digests(leadership.agreeing())
+            out = tuple((slot, why) for slot, why in decision.excluded if slot in round_.suspects or why != "late")
+            decision = replace(decision, counts=exchange.plan.counts, stage_digests=digests, excluded=out)
+        leaving = {slot for slot, report in leadership.reports.items() if report.leaving}
+        gone = {*round_.suspects, *leaving}
+        situation = Situation(roster=round_.place.roster, gone=gone, step=self.replica.step, base=round_.place.base)
+        return self.changes.amend(decision, situation)
 
     # -- tied weights ----------------------------------------------------------------------------
 
@@ -231,6 +273,8 @@ class StageGroup(Group):
         return Applied(digest=self.digest, dropped=())
 
     async def _ending(self, committed: Committed) -> Ending | None:
+        if self.moved_to is not None and not committed.decision.stop and not self.leaving:
+            return Ending.MOVED
         if committed.decision.stop:
             # The final model is evaluated along the stages, so they must be served once more.
             with contextlib.suppress(TimeoutError):
@@ -239,7 +283,16 @@ class StageGroup(Group):
         return await super()._ending(committed)
 
     def _advance(self, decision: Decision) -> None:
+        before, slot = self.roster, self.slot
         super()._advance(decision)
+        self.changes.note(decision, before, self.roster)
+        self.moved_to = next((move.stage for move in decision.moves if move.slot == slot), None)
+        for one in decision.restored:
+            if one.stage == self.replica.stage and one.state == self.state:
+                self.n_lost = 0
+            if one.stage in self.replica.lenders:
+                # What was borrowed from it is not what it has now.
+                self.replica.passes.renew(NOT_SERVED)
         self._know_replicas()
 
     def _know_replicas(self) -> None:
@@ -258,7 +311,8 @@ class StageGroup(Group):
 
     async def take_snapshot(self, rounded: bytes | None = None) -> None:
         data = await self.meter.compute(self.replica.snapshot, self.replica.apply_cost())
-        self.shelf.add(self.standing, data, stage=self.replica.stage)
+        progress = (self.replica.step, self.replica.samples)
+        self.shelf.add(self.standing, data, stage=self.replica.stage, progress=progress)
 
     async def await_evaluation(self, timeout_s: float) -> None:
         """Stay until the final model is evaluated: that goes through our stage, too."""

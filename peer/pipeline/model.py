@@ -239,6 +239,11 @@ class StageModel(Replica):
         # At step 0 what is borrowed follows from the seed, as everything does.
         self.passes.renew(NOT_SERVED if self.borrows and self.step > 0 else self.step)
 
+    def count_as(self, step: int, samples: int) -> None:
+        """Give an older state the run's present version: what it has not seen is lost."""
+        self._progress.copy_(torch.tensor([step, samples]))
+        self._renewed()
+
     def reset(self) -> None:
         self.settle(self.stage)
 

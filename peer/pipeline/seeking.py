@@ -1,8 +1,9 @@
 """How a pipeline's peer finds its place: as `Seeker`, and which stage it serves.
 
-A newcomer takes the stage that it was told to, else the one with the fewest replicas; one that comes back keeps its
-own. It downloads that stage's state from all replicas of it that vouch for one digest, while a quorum of the run's
-members, of whatever stage, vouches for the round that the state belongs to.
+A newcomer takes the stage that it was told or moved to, else the neediest; one that comes back keeps its own. It
+downloads that stage's state from all replicas of it that vouch for one digest, while a quorum of the run's members, of
+whatever stage, vouches for the round that the state belongs to. If nobody serves the stage any more, it brings what it
+has of it.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ...algorithms.pipeline.rebalancing import Fleet
 from ...protocol import rounds_pb2 as pb
 from ...protocol.chunks import n_chunks
 from ...protocol.errors import (
@@ -34,7 +36,14 @@ from ..rounds.decision import HASH_BYTES
 from ..rounds.roster import WHOLE, Member, Roster
 from ..rounds.snapshots import CHUNK_BYTES, INFO_BYTES_MAX, Offer, Standing, download
 from ..seeking import Seeker
+from .board import StageRecord
+from .changes import serving_of
 from .model import StageModel
+from .present import Present, ask_present, newest_of_stage
+
+MOVE_PATIENCE_S = 60.0
+"""Whoever was moved and gets no state of that stage in this time takes any stage."""
+COUNT_MAX = 1 << 48
 
 
 def first_digest(run_id: str) -> bytes:
@@ -64,6 +73,9 @@ class _Vouched:
 
     offer: Offer
     stage: int
+    step: int
+    """Updates of the run before the offer's round."""
+    samples: int
 
 
 class StageSeeker(Seeker):
@@ -72,6 +84,12 @@ class StageSeeker(Seeker):
     _replica: StageModel
     wish = WHOLE
     """The stage that this peer was told to serve; WHOLE: any."""
+    moved_to: int | None = None
+    """The stage that a decision sent it to."""
+    n_lost = 0
+    """Updates of the run that the state which was found has not seen; more than 0 only for a stage that was lost."""
+    look: Callable[[], Awaitable[Mapping[PeerId, StageRecord]]]
+    """What replicas say of their speed and queues."""
 
     def load_checkpoint(self) -> None:
         loaded = self._folder.newest_checkpoint()
@@ -99,9 +117,11 @@ class StageSeeker(Seeker):
         self.checkpoint = standing_of(checkpoint)
 
     async def seek(self, member: Member) -> Standing | None:
+        self.n_lost = 0
         standing = await super().seek(member)
         if standing is not None:
-            self._tell_settled("assigned" if self.wish == WHOLE else "as told")
+            moved = self.moved_to is not None and self.moved_to == self._replica.stage
+            self._tell_settled("moved" if moved else "assigned" if self.wish == WHOLE else "as told")
         return standing
 
     async def first(self, member: Member) -> Standing | None:
@@ -137,23 +157,68 @@ class StageSeeker(Seeker):
 
     async def _resync(self, view: Mapping[PeerId, Announcement]) -> Resync | None:
         lineage = best_lineage(view.values())
-        active = {peer: claim for peer, claim in view.items() if claim.active and claim.lineage == lineage}
-        taken = Counter(claim.member.stage for claim in active.values())
-        model = self._replica
-        stage = self.wish if self.wish != WHOLE else neediest(taken, model.n_stages, rather=model.stage)
-        model.settle(stage)
-        told = await self._ask(sorted(active), lineage or b"")
-        offers = _donors(told, stage, model.snapshot_bytes())
-        if not offers:
+        active = sorted(peer for peer, claim in view.items() if claim.active and claim.lineage == lineage)
+        present = await ask_present(self._network, active, lineage or b"", self._replica.n_stages)
+        if present is None:
             return None
+        stage = await self._choose(present, lineage or b"")
+        told = await self._ask(active, lineage or b"")
+        if stage in present.lost:
+            return await self._bring(stage, told, lineage or b"")
+        self._replica.settle(stage)
+        offers = _donors(told, stage, self._replica.snapshot_bytes())
+        return await self._download(stage, offers) if offers else None
+
+    async def _choose(self, present: Present, lineage: bytes) -> int:
+        """As moved, as told, where only this peer has something to bring back, else the neediest of those served."""
+        n_stages = self._replica.n_stages
+        waited_s = asyncio.get_running_loop().time() - self._since_s
+        if self.moved_to is not None and waited_s < MOVE_PATIENCE_S:
+            return self.moved_to
+        if self.wish != WHOLE:
+            return self.wish
+        unserved = present.unserved(n_stages)
+        for stage in sorted(unserved):
+            if newest_of_stage(self._folder.path, stage, lineage) is not None:
+                return stage
+        try:
+            records = await self.look()
+        except NetworkClosed:
+            raise
+        except GossamerError:
+            records = {}
+        serving = [serving_of(member, records.get(member.peer)) for member in present.members]
+        return Fleet(serving, n_stages).neediest(rather=self._replica.stage, but=unserved)
+
+    async def _download(self, stage: int, offers: Sequence[Offer]) -> Resync | None:
+        model = self._replica
         try:
             got = await download(self._network, offers)
         except (ChecksumMismatch, PeerUnreachable):
             return None
         await self._network.compute(lambda: model.restore(got.data), model.apply_cost())
+        self.n_lost = 0
         standing = offers[0].standing
         how = f"{len(got.donors)} replicas gave the state of stage {stage} at round {standing.index}"
         return Resync(standing=standing, bytes=len(got.data), donors=got.donors, how=how)
+
+    async def _bring(self, stage: int, told: Sequence[_Vouched], lineage: bytes) -> Resync | None:
+        """Nobody serves the stage: offer the newest state of it that lies here, or the initial one."""
+        vouched = _vouched(told)
+        if vouched is None:
+            return None
+        model, kept = self._replica, newest_of_stage(self._folder.path, stage, lineage)
+        model.settle(stage)
+        if kept is not None:
+            model.load(dict(kept.model), dict(kept.shared), dict(kept.local))
+        from_step = model.step
+        if from_step > vouched.step:
+            return None
+        model.count_as(vouched.step, vouched.samples)
+        self.n_lost = vouched.step - from_step
+        where = "own checkpoint" if kept is not None else "initial weights"
+        how = f"no replica of stage {stage} is left: {where} of step {from_step} offered for step {vouched.step}"
+        return Resync(standing=vouched.offer.standing, bytes=0, donors=(), how=how)
 
     async def _ask(self, donors: Sequence[PeerId], lineage: bytes) -> list[_Vouched]:
         request = pb.SnapshotRequest(lineage=lineage).SerializeToString()
@@ -177,20 +242,44 @@ def _read(donor: PeerId, data: bytes) -> _Vouched:
     hashes = [info.digest, info.hash, *info.chunks]
     if any(len(digest) != HASH_BYTES for digest in hashes) or len(info.chunks) != n_chunks(info.length, CHUNK_BYTES):
         raise InvalidMessage(f"{donor} describes a snapshot that cannot be: not downloaded from it")
+    if max(info.step, info.samples) > COUNT_MAX:
+        raise InvalidMessage(f"{donor} describes a snapshot after {info.step} updates: not downloaded from it")
     standing = Standing(
         lineage=info.lineage, index=info.round, roster=Roster.from_wire(info.roster), digest=info.digest
     )
-    return _Vouched(Offer(donor, standing, info.length, tuple(info.chunks), info.hash, info.rounded), info.stage - 1)
+    offer = Offer(donor, standing, info.length, tuple(info.chunks), info.hash, info.rounded)
+    return _Vouched(offer=offer, stage=info.stage - 1, step=info.step, samples=info.samples)
 
 
-def _donors(told: Sequence[_Vouched], stage: int, state_bytes: int) -> list[Offer]:
-    """Offers of one stage's state at the newest round that a quorum of its roster describes alike."""
+def _alike(told: Sequence[_Vouched]) -> list[_Vouched]:
+    """What describes the newest standing for which a quorum of its roster vouches."""
     for one in sorted(told, key=lambda one: -one.offer.standing.index):
         standing = one.offer.standing
         alike = [other for other in told if other.offer.standing == standing]
         members = {other.offer.donor for other in alike if standing.roster.slot_of(other.offer.donor) is not None}
-        mine = [other.offer for other in alike if other.stage == stage and other.offer.length == state_bytes]
-        if len(members) >= standing.roster.quorum and mine:
-            most, _ = Counter(offer.hash for offer in mine).most_common(1)[0]
-            return [offer for offer in mine if offer.hash == most]
+        if len(members) >= standing.roster.quorum:
+            return alike
     return []
+
+
+def _vouched(told: Sequence[_Vouched]) -> _Vouched | None:
+    """The newest standing, with the step that most say it has."""
+    alike = _alike(told)
+    if not alike:
+        return None
+    (step, samples), _ = Counter((one.step, one.samples) for one in alike).most_common(1)[0]
+    return next(one for one in alike if (one.step, one.samples) == (step, samples))
+
+
+def _donors(told: Sequence[_Vouched], stage: int, state_bytes: int) -> list[Offer]:
+    """Offers of one stage's state, by members that served it then, at the newest round that a quorum vouches for."""
+    members = {(member.peer, member.stage) for one in _alike(told)[:1] for member in one.offer.standing.roster.members}
+    mine = [
+        one.offer
+        for one in _alike(told)
+        if one.stage == stage and one.offer.length == state_bytes and (one.offer.donor, stage) in members
+    ]
+    if not mine:
+        return []
+    most, _ = Counter(offer.hash for offer in mine).most_common(1)[0]
+    return [offer for offer in mine if offer.hash == most]

@@ -8,9 +8,11 @@ from typing import Any
 
 from ...protocol.errors import GossamerError, NetworkClosed
 from ...tasks import Evaluation
-from ..event_kinds import Evaluated, StepPassed, Trained
+from ..event_kinds import Evaluated, StageRestored, StepPassed, Trained
 from ..folder import standing_to_record
 from ..replica import finite
+from ..rounds.outcome import Outcome
+from ..rounds.roster import Roster
 from ..rounds.snapshots import Standing
 from ..trainer import Trainer
 from .courier import Courier
@@ -99,6 +101,11 @@ class StageTrainer(Trainer):
                 duration_s=report.duration_s,
             )
         )
+
+    async def concluded(self, outcome: Outcome, roster: Roster) -> None:
+        for one in outcome.restored:
+            self.emit(StageRestored(round=outcome.round_index, stage=one.stage, step=one.step, from_step=one.from_step))
+        await super().concluded(outcome, roster)
 
     # -- beside the rounds -----------------------------------------------------------------------
 

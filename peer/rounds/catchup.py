@@ -149,9 +149,7 @@ class CatchUp:
 
     async def _ask_to_join(self, peers: list[PeerId]) -> None:
         group = self._group
-        request = pb.JoinRequest(
-            member=group.member.to_wire(), lineage=group.lineage, round=group.index, base=group.digest
-        ).SerializeToString()
+        request = group.join_request().SerializeToString()
 
         async def ask(peer: PeerId) -> None:
             try:

@@ -14,6 +14,7 @@ from ...protocol.errors import BadSignature, InvalidMessage
 from ...protocol.identity import Identity, verify
 from .counts import Count
 from .roster import Member, Roster
+from .stage_changes import Move, Restoration, check_changes
 
 HASH_BYTES = 32
 LINEAGE_BYTES = 16
@@ -67,6 +68,10 @@ class Decision:
     """Of a pipeline: what the item of each contributor sums."""
     stage_digests: tuple[bytes, ...] = ()
     """Of a pipeline: of each stage's state before the round."""
+    moves: tuple[Move, ...] = ()
+    """Of a pipeline: who of those removed is to come back in another stage."""
+    restored: tuple[Restoration, ...] = ()
+    """Of a pipeline: stages that were lost and go on from an older state, brought by some of those added."""
 
     def next_roster(self, roster: Roster) -> Roster:
         """The roster of the next round. After a stop: everybody again, each in its next life."""
@@ -88,6 +93,8 @@ class Decision:
             snapshot=self.snapshot,
             counts=[count.to_wire() for count in self.counts],
             stage_digests=self.stage_digests,
+            moves=[move.to_wire() for move in self.moves],
+            restored=[one.to_wire() for one in self.restored],
         ).SerializeToString(deterministic=True)
 
     @classmethod
@@ -112,6 +119,8 @@ class Decision:
             snapshot=message.snapshot,
             counts=tuple(Count.from_wire(count) for count in message.counts),
             stage_digests=tuple(message.stage_digests[:PARTS_MAX]),
+            moves=tuple(Move.from_wire(move) for move in message.moves),
+            restored=tuple(Restoration.from_wire(one) for one in message.restored),
         )
         decision._check(roster)
         return decision
@@ -130,7 +139,7 @@ class Decision:
             raise InvalidMessage("a decision that does not name one item for each of its contributors")
         if len(self.removed) == len(roster) and not self.added:
             raise InvalidMessage("a decision that leaves nobody in the roster: it should have been a stop")
-        self.next_roster(roster)
+        check_changes(self.moves, self.restored, roster, self.removed, self.next_roster(roster))
 
 
 def decision_hash(encoded: bytes) -> bytes:

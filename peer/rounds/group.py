@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...algorithms import Exchange, Slots, TooFewContributions
+from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import Diverged
 from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Network
@@ -31,7 +32,7 @@ from .reduce import Reduce
 from .reducing import Units
 from .roster import WHOLE, Member, Roster
 from .round import Round
-from .snapshots import Shelf, Standing
+from .snapshots import Shelf, Snapshot, Standing
 from .transfer import Data, Proposal, Transfer
 
 FAREWELL_S = 4.0
@@ -284,7 +285,7 @@ class Group:
         outcome = self._outcome(committed, applied, round_, collected_s, n_steps)
         mine = self.wanted(decision, committed.roster)
         self.ledger.append(committed, {item.hash: data for item, data in zip(mine, items, strict=True)})
-        if round_ is not None:
+        if round_ is not None and (outcome.committed or not round_.transfer.stuck(round_.live())):
             self.patience.learn(outcome, waited_s=round_.patience_s, n_steps=n_steps)
         self._learn_from(round_, outcome, n_steps)
         self._advance(decision)
@@ -299,6 +300,18 @@ class Group:
     def may_join(self, member: Member) -> bool:
         """Whether a newcomer asks for a place that there is."""
         return member.stage == WHOLE
+
+    def note_joiner(self, member: Member, request: pb.JoinRequest) -> None:
+        """A newcomer asks for a place, and has said nothing wrong."""
+        self.joiners[member.peer] = member
+
+    def join_request(self) -> pb.JoinRequest:
+        """What this peer asks with, while it is not on the roster."""
+        return pb.JoinRequest(member=self.member.to_wire(), lineage=self.lineage, round=self.index, base=self.digest)
+
+    def offered_snapshot(self) -> Snapshot | None:
+        """The copy that a newcomer gets; None: a new one is to be taken."""
+        return self.shelf.newest(self.lineage, self.ledger.first_round, self.index)
 
     async def _combine(self, decision: Decision, items: Sequence[Data], slot: int | None) -> Applied | None:
         """Update the replica; None if the method cannot make an update of these contributions, on no replica then."""
@@ -402,6 +415,7 @@ class Group:
             ballots=committed.certificate.ballot + 1,
             leader=roster.members[leader].peer,
             digest=self.digest,
+            restored=decision.restored,
         )
 
     async def _ending(self, committed: Committed) -> Ending | None:

@@ -155,6 +155,8 @@ class Leadership:
         ]
 
     def _fail_after_s(self) -> float:
+        if self.round.transfer.stuck(self.round.live()):
+            return self.round.rules.patience_floor_s
         patience_s = FAIL_PATIENCE * self.round.patience_s
         return max(patience_s, STRICT_FAIL_S) if self.round.rules.strict else patience_s
 

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from ...protocol.identity import PeerId
+from .stage_changes import Restoration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class Outcome:
     leader: PeerId
     digest: bytes
     """Of the state after the round."""
+    restored: tuple[Restoration, ...] = ()
+    """Of a pipeline: stages that were lost and go on, with the updates that they lost."""
 
 
 class Ending(enum.Enum):
@@ -48,5 +51,7 @@ class Ending(enum.Enum):
     """This peer's removal from the roster was committed."""
     LOST = "lost"
     """The rounds that this peer missed are not kept any more, or its state differs: it must resynchronise."""
+    MOVED = "moved"
+    """This peer's move to another stage of a pipeline was committed: it must take over that stage's state."""
     SUPERSEDED = "superseded"
     """Another lineage of the split run has more samples behind it: this peer must go over to it."""

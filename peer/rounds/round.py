@@ -220,7 +220,7 @@ class Round:
     def _alarms_s(self) -> list[float]:
         begun, patience = self.started_s, self.patience_s
         alarms = [begun + patience, begun + 4 * patience, self._ballot_started_s + BALLOT_PATIENCE * patience]
-        alarms.append(begun + self.quota.not_before_s)
+        alarms += [begun + self.quota.not_before_s, begun + self.rules.patience_floor_s]
         return [*alarms, self._report_due_s, self._ballot_started_s + self._backoff_s()]
 
     # -- ballots ---------------------------------------------------------------------------------
@@ -403,7 +403,8 @@ class Round:
             raise InvalidMessage(f"a proposal for another round than {self.place.index}: refused")
         if decision.base != self.place.base:
             raise InvalidMessage(f"a proposal that starts from another state than round {self.place.index}: refused")
-        if ballot == 0 and self.place.slot in decision.removed and not self.is_leaving():
+        is_moved = self.place.slot in {move.slot for move in decision.moves}
+        if ballot == 0 and self.place.slot in decision.removed and not (is_moved or self.is_leaving()):
             raise InvalidMessage(f"a proposal that removes {self.network.peer_id}, which is alive: refused")
         self.transfer.refuse(decision)
         if not self.acceptor.accept(ballot, encoded):

@@ -207,13 +207,13 @@ class GroupService:
         base = group.digest if message.round == group.index else group.ledger.base_of(message.round)
         if base is not None and base != message.base:
             raise Diverged(f"{peer} has another state in round {message.round} than the group: resynchronise")
-        group.joiners[peer] = member
+        group.note_joiner(member, message)
         return b""
 
     async def snapshot(self, peer: PeerId, request: bytes) -> bytes:
         group = self._group()
         self._parse(pb.SnapshotRequest, request)
-        snapshot = group.shelf.newest(group.lineage, group.ledger.first_round, group.index)
+        snapshot = group.offered_snapshot()
         if snapshot is None:
             group.wants_snapshot = True
             raise StaleRound(f"{self._network.peer_id} has no snapshot yet; one is taken with the next round")

@@ -43,6 +43,8 @@ class Snapshot:
     """SHA-256 of the bytes; of exact ones it is the state's digest."""
     taken_s: float
     stage: int = WHOLE
+    progress: tuple[int, int] = (0, 0)
+    """Of a pipeline: updates, and samples behind them."""
 
     def info(self) -> pb.SnapshotInfo:
         return pb.SnapshotInfo(
@@ -55,6 +57,8 @@ class Snapshot:
             hash=self.hash,
             rounded=self.rounded,
             stage=self.stage + 1,
+            step=self.progress[0],
+            samples=self.progress[1],
         )
 
 
@@ -64,12 +68,21 @@ class Shelf:
     def __init__(self) -> None:
         self._snapshots: list[Snapshot] = []
 
-    def add(self, standing: Standing, data: bytes, *, rounded: bool = False, stage: int = WHOLE) -> None:
+    def add(
+        self,
+        standing: Standing,
+        data: bytes,
+        *,
+        rounded: bool = False,
+        stage: int = WHOLE,
+        progress: tuple[int, int] = (0, 0),
+    ) -> None:
         """Keep a copy of the state of a standing."""
         whole = stage == WHOLE and not rounded
         data_hash = standing.digest if whole else hashlib.sha256(data).digest()
         taken_s = asyncio.get_running_loop().time()
-        self._snapshots = [*self._snapshots, Snapshot(standing, data, rounded, data_hash, taken_s, stage)][-2:]
+        taken = Snapshot(standing, data, rounded, data_hash, taken_s, stage, progress)
+        self._snapshots = [*self._snapshots, taken][-2:]
 
     def newest(self, lineage: bytes, first_round: int | None, index: int) -> Snapshot | None:
         """The newest one from which the kept rounds lead on to now. Drops what is too old."""

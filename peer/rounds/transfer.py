@@ -64,6 +64,10 @@ class Transfer(ABC):
         """Slots whose contribution is there, as far as a leader can tell."""
         return [slot for slot in sorted(reports) if reports[slot].ready]
 
+    def stuck(self, live: Sequence[int]) -> bool:
+        """Whether nothing can come of the round, however long it is waited for."""
+        return False
+
     def lead(self, reports: Mapping[int, Report], awaited: Sequence[int], *, late: bool) -> None:
         """What the leader must do before there is anything to propose."""
         return

@@ -1,0 +1,77 @@
+"""Pipelines of real daemons on virtual time whose replicas move between stages, and whose stages are lost."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from gossamer.peer.daemon import Result
+from gossamer.peer.event_kinds import Moved, Resynced, Settled, StageRestored, StepPassed
+from gossamer.simulator.world import Simulation
+
+from .test_pipelines import N_MICROBATCHES, chars, check_stages_agree, counted, events, single_process, stage_of
+from .test_pipelines import whole_model as stages_together
+
+N_STEPS = 16
+
+
+def test_a_slow_stage_gets_the_replica_to_spare_and_the_steps_stay_those_of_one_process(tmp_path: Path) -> None:
+    sim = Simulation(seed=11)
+    swarm = chars(
+        tmp_path, sim=sim, run={"steps": N_STEPS}, group={"start_peers": 7}, pipeline={"rebalance_every_s": 10.0}
+    )
+
+    async def main() -> dict[int, Result]:
+        swarm.start(7, flops_per_s=2e7)
+        await swarm.reach(2)
+        for number in range(7):
+            if stage_of(swarm, number) == 2:
+                swarm.hosts[number].flops_per_s = 6e6
+        return dict(enumerate(await swarm.finish(range(7))))
+
+    results = swarm.run(main())
+
+    (number,) = [number for number in range(7) if events(swarm, number, Moved)]
+    (moved,) = events(swarm, number, Moved)
+    assert (moved.from_stage, moved.to_stage) == (0, 2)
+    assert [one.stage for one in events(swarm, number, Settled)] == [0, 2]
+    assert events(swarm, number, Resynced)[-1].bytes > 0
+    assert any(one.stage == 2 and one.backward_passes for one in events(swarm, number, StepPassed))
+    check_stages_agree(swarm, results)
+    assert counted(swarm) == dict.fromkeys(range(1, N_STEPS + 1), N_MICROBATCHES)
+    found, expected = stages_together(swarm), single_process(swarm, N_STEPS)
+    assert max(float((found[name] - expected[name]).abs().max()) for name in expected) < 1e-4
+
+
+def test_a_lost_stage_goes_on_from_its_newest_checkpoint_and_says_what_it_lost(tmp_path: Path) -> None:
+    sim = Simulation(seed=12)
+    swarm = chars(
+        tmp_path,
+        sim=sim,
+        run={"steps": 20},
+        limits={"checkpoint_every_steps": 4},
+        pipeline={"rebalance_every_s": 0.0, "restore_after_s": 20.0},
+    )
+    step = 0
+
+    async def main() -> dict[int, Result]:
+        nonlocal step
+        swarm.start(6)
+        await swarm.reach(10)
+        lost = [number for number in range(6) if stage_of(swarm, number) == 1]
+        for number in lost:
+            swarm.hosts[number].kill()
+        await asyncio.sleep(30.0)
+        step = max(swarm.daemons[number].replica.step for number in range(6) if number not in lost)
+        for number in lost:
+            swarm.restart(number)
+        return dict(enumerate(await swarm.finish(range(6))))
+
+    results = swarm.run(main())
+
+    check_stages_agree(swarm, results)
+    assert {result.step for result in results.values()} == {20}
+    told = {event for number in range(6) for event in events(swarm, number, StageRestored)}
+    (one,) = told
+    assert (one.stage, one.step, one.from_step) == (1, step, 8)
+    assert counted(swarm) == dict.fromkeys(range(1, 21), N_MICROBATCHES)
