@@ -38,6 +38,9 @@ STORMS = range(100, 104)
 """A handful inside the suite; `make storms` runs a thousand."""
 
 
+PREEMPTED_STAGES = range(100, 102)
+
+
 @pytest.mark.parametrize("name", sorted(SHORT))
 def test_story_of_the_library_comes_true(tmp_path: Path, name: str) -> None:
     scenario = load_scenario(LIBRARY / f"{name}.toml", SHORT[name])
@@ -48,7 +51,7 @@ def test_story_of_the_library_comes_true(tmp_path: Path, name: str) -> None:
 
 
 def test_every_scenario_of_the_library_is_run() -> None:
-    assert {path.stem for path in LIBRARY.glob("*.toml")} == {*SHORT, "storm"}
+    assert {path.stem for path in LIBRARY.glob("*.toml")} == {*SHORT, "stages", "storm"}
 
 
 @pytest.mark.parametrize("seed", STORMS)
@@ -57,6 +60,14 @@ def test_storm_breaks_no_property(seed: int) -> None:
 
     replay = f"gossamer simulate examples/scenarios/storm.toml --seed {seed}" + " --shuffle" * verdict.shuffled
     assert verdict.violations == (), f"replay: {replay} --set run.steps=40 --set expect.steps_min=40"
+
+
+@pytest.mark.parametrize("seed", PREEMPTED_STAGES)
+def test_machines_taken_from_a_pipeline_break_no_property(seed: int) -> None:
+    verdict = judge(load_scenario(LIBRARY / "stages.toml", ["run.steps=16", "expect.steps_min=16"]), seed)
+
+    replay = f"gossamer simulate examples/scenarios/stages.toml --seed {seed}" + " --shuffle" * verdict.shuffled
+    assert verdict.violations == (), f"replay: {replay} --set run.steps=16 --set expect.steps_min=16"
 
 
 def test_command_verifies_a_seed_and_writes_a_report(tmp_path: Path) -> None:

@@ -75,3 +75,31 @@ def test_a_lost_stage_goes_on_from_its_newest_checkpoint_and_says_what_it_lost(t
     (one,) = told
     assert (one.stage, one.step, one.from_step) == (1, step, 8)
     assert counted(swarm) == dict.fromkeys(range(1, 21), N_MICROBATCHES)
+
+
+def test_a_lost_stage_that_nobody_comes_back_to_begins_anew_on_a_replica_to_spare(tmp_path: Path) -> None:
+    sim = Simulation(seed=13)
+    swarm = chars(
+        tmp_path,
+        sim=sim,
+        run={"steps": 8},
+        group={"start_peers": 7},
+        pipeline={"rebalance_every_s": 5.0, "restore_after_s": 1.0},
+    )
+    living: list[int] = []
+
+    async def main() -> dict[int, Result]:
+        swarm.start(7)
+        await swarm.reach(4)
+        living.extend(number for number in range(7) if stage_of(swarm, number) != 1)
+        for number in set(range(7)) - set(living):
+            swarm.hosts[number].kill()
+        return dict(zip(living, await swarm.finish(living), strict=True))
+
+    results = swarm.run(main())
+
+    check_stages_agree(swarm, results)
+    (one,) = {event for number in living for event in events(swarm, number, StageRestored)}
+    assert (one.stage, one.from_step) == (1, 0)
+    assert one.step >= 4
+    assert [event.to_stage for number in living for event in events(swarm, number, Moved)][:1] == [1]
