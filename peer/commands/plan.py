@@ -22,7 +22,7 @@ from ...protocol.manifest import Manifest, parse
 from ...tasks import LayerCost, Staged, estimate_costs, measure_costs
 from ..pipeline.activations import Compression, wire_bytes
 from ..pipeline.fleet import read_fleet
-from ..pipeline.memory import STATE_BYTES
+from ..pipeline.memory import DAEMON_BYTES, STATE_BYTES
 from ..pipeline.microbatches import Boundary
 from ..replica import schedule_of
 from .order import build
@@ -104,6 +104,7 @@ def _workload(task: Staged, manifest: Manifest, costs: tuple[LayerCost, ...], qu
         batch_samples=manifest.data.batch_size * manifest.group.start_peers,
         microbatch_samples=n_samples,
         bytes_per_parameter=STATE_BYTES,
+        overhead_bytes=DAEMON_BYTES,
         payload_bytes_per_parameter=method.payload_bytes_max() / n_parameters,
         gathers=method.exchange is Exchange.GATHER,
         exchange_every_steps=method.steps(0),

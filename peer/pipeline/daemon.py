@@ -77,6 +77,7 @@ class StageDaemon(Daemon):
         self.stages = StageService(self.network, self.service)
         self.courier = self._build_courier()
         self.trainer.courier = self.courier
+        self.trainer.stop_at = self.stop_at
         self.trainer.state = lambda: self.group.state if self.group is not None else b""
         self.board = StageBoard(self.network, self._record, self._on_stages, self.trainer.warned)
         self.seeker.look = self.board.look

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ from .stage import StageReplica
 
 EVALUATION_TAKE = (1 << 32) - 1
 """No microbatch that counts has this take."""
+EVALUATION_S = 30.0
+"""An evaluation on the way takes no longer: its peer's next round waits for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,7 @@ class StageTrainer(Trainer):
     state: Callable[[], bytes]
     """Digest of this peer's stage."""
     stop_at: int
+    """Updates after which the run stops."""
     _before = _Before()
 
     # -- steps -----------------------------------------------------------------------------------
@@ -110,13 +114,21 @@ class StageTrainer(Trainer):
     # -- beside the rounds -----------------------------------------------------------------------
 
     async def evaluate(self, *, sample: bool = False) -> None:
-        """Loss on held-out samples, passed along the stages at their present version."""
+        """Loss on held-out samples, passed along the stages at their present version.
+
+        Args:
+            sample: for the first and the last step; the last is evaluated by one peer, which the others wait for.
+        """
+        if not sample and self.replica.step >= self.stop_at:
+            return
         try:
-            result = await self._along_the_stages()
+            async with asyncio.timeout(EVALUATION_S):
+                result = await self._along_the_stages()
         except NetworkClosed:
             raise
-        except GossamerError as error:
-            self.warned(f"no evaluation at step {self.replica.step}: {error}")
+        except (GossamerError, TimeoutError) as error:
+            reason = str(error) or f"the stages did not answer within {EVALUATION_S:g} s"
+            self.warned(f"no evaluation at step {self.replica.step}: {reason}")
             return
         self.tally.evaluations.append((self.replica.step, result.loss))
         self.emit(Evaluated(step=self.replica.step, loss=finite(result.loss), accuracy=result.accuracy))

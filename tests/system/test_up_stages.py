@@ -14,14 +14,16 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 DIGITS = ("--task", "digits", "--stages", "2")
 
 
-def test_killed_replica_costs_no_microbatch_and_the_model_is_exported_whole(tmp_path: Path) -> None:
-    summary = up(*DIGITS, "--peers", "4", "--steps", "60", "--kill", "2@20", out=tmp_path / "run")
+def test_killed_replicas_cost_no_microbatch_and_the_model_is_exported_whole(tmp_path: Path) -> None:
+    # Of stage 1 and of stage 0, so that each keeps a replica.
+    kills = ("--kill", "2@15", "--kill", "3@30")
+    summary = up(*DIGITS, "--peers", "5", "--steps", "60", *kills, out=tmp_path / "run")
     exported = gossamer("export", str(tmp_path / "run"), str(tmp_path / "model.safetensors"))
 
     assert summary["steps"] == 60
     assert summary["stages"] == 2
-    assert sum(summary["replicas_per_stage"]) == 3
-    assert summary["microbatches_counted"] == summary["microbatches_expected"] == 240
+    assert summary["replicas_per_stage"] == [2, 1]
+    assert summary["microbatches_counted"] == summary["microbatches_expected"] == 300
     assert all(len(digests) == 1 for digests in summary["state_digests_by_stage"].values())
     assert len(summary["state_digests_by_stage"]) == 2
     assert all(0 <= idle <= 1 for idle in summary["idle_fraction_per_peer"].values())
@@ -36,8 +38,12 @@ def test_what_cannot_be_cut_or_exchanged_so_is_refused_before_anything_starts(tm
     too_many = gossamer("up", *DIGITS, "--peers", "1", "--out", str(tmp_path / "a"))
     unfit = gossamer("up", *DIGITS, "--method", "diloco", "--out", str(tmp_path / "b"))
 
-    assert too_many.returncode == unfit.returncode == 2
+    too_large = gossamer("up", *DIGITS, "--max-memory", "400MB", "--out", str(tmp_path / "c"))
+
+    assert too_many.returncode == unfit.returncode == too_large.returncode == 2
     assert "fewer stages, or more peers" in too_many.stderr
     assert "use allreduce (mean) or demo" in unfit.stderr
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
+    assert "no cut fits" in too_large.stderr
+    assert not (tmp_path / "c").exists()
