@@ -43,4 +43,4 @@ def test_devices_need_a_method_that_has_a_use_for_them(tmp_path: Path) -> None:
     done = gossamer("up", "--devices", "2", "--method", "demo", "--out", str(tmp_path / "run"))
 
     assert done.returncode == 2
-    assert "--method baffle" in done.stderr
+    assert "choose one of baffle, federated, fixedpoint" in done.stderr
