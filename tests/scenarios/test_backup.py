@@ -76,7 +76,7 @@ def test_backup_reaches_a_loss_well_before_rounds_that_wait_for_all(
 
     swarm = _with_a_slow_peer(tmp_path, method, group, steps, lr)
 
-    # Where payloads are reduced, dynamic must learn for each leader who is slow, and who leads when is a matter of chance.
+    # Where payloads are reduced, dynamic must learn for each leader who is slow; who leads when is a matter of chance.
     share = 0.8 if (method, group["backup"]) == ("allreduce", "dynamic") else 0.5
     assert _seconds_to(loss, swarm) < seconds_of_strict * share
     late = {peer for event in swarm.rounds(0) for peer in event.excluded}
