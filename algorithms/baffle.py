@@ -16,7 +16,7 @@ import torch
 from .clipping import refuse_unusable
 from .device_method import DeviceMethod
 from .errors import BadGradient
-from .forward.aggregate import Contribution, RoundKey, aggregate
+from .forward.aggregation import Contribution, RoundKey, aggregate
 from .forward.baffle import BaffleOptions
 from .forward.exchange import (
     Dense,

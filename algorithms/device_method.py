@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .forward.aggregate import RoundKey
+from .forward.aggregation import RoundKey
 from .method import Method
 
 

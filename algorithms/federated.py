@@ -17,7 +17,7 @@ import torch
 from .clipping import refuse_unusable
 from .device_method import DeviceMethod
 from .errors import BadGradient, BadPayload
-from .forward.aggregate import Contribution, RoundKey, aggregate
+from .forward.aggregation import Contribution, RoundKey, aggregate
 from .forward.federated import FederatedServer, LocalUpdate, mean_change
 from .forward.mixed import (
     CHANGES,

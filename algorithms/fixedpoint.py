@@ -16,7 +16,7 @@ import torch
 
 from .device_method import DeviceMethod
 from .errors import BadGradient, BadPayload
-from .forward.aggregate import RoundKey
+from .forward.aggregation import RoundKey
 from .forward.exchange import DEVICES_MAX
 from .forward.fixedpoint.options import VotingOptions
 from .forward.fixedpoint.scales import dequantise, quantise

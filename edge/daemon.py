@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,9 @@ from .outbox import Outbox
 from .pacing import Pace
 from .rules import Rules
 from .sensors import Sensors, peak_rss_bytes
-from .summing import Summing
+
+if TYPE_CHECKING:
+    from .summing import Summing
 
 CHECK_S = 5.0
 """How often the owner's rules are compared with what the sensors say while it computes. Nothing is sent for it."""
@@ -278,6 +280,8 @@ class Device:
         options = self._work.sums
         if options is None or self._secret is None:
             return None
+        from .summing import Summing  # only runs with secure sums need its cryptography
+
         return Summing(
             client=self._client,
             identity=self._identity,

@@ -21,7 +21,7 @@ from gossamer.algorithms.forward import (
     measure,
     mlp,
 )
-from gossamer.algorithms.forward.aggregate import Contribution, aggregate
+from gossamer.algorithms.forward.aggregation import Contribution, aggregate
 from gossamer.algorithms.forward.cross_entropy import cross_entropy
 from gossamer.algorithms.forward.initialise import initial_weights
 from gossamer.algorithms.options import BadOption

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from gossamer.algorithms.forward import BaffleOptions, Contribution, Replica, aggregate, gradient_of, mlp
-from gossamer.algorithms.forward.aggregate import clip_to_median
+from gossamer.algorithms.forward.aggregation import clip_to_median
 from gossamer.algorithms.forward.initialise import initial_weights
 from gossamer.algorithms.schedule import Schedule
 
