@@ -1,6 +1,6 @@
 """The same runs real and simulated, side by side: is what the simulator predicts true?
 
-    sudo python benchmarks/bench_truth.py [--peers 4 8] [--mbit 10 100] [--methods demo allreduce] [--out runs/truth]
+    sudo python -m benchmarks.bench_truth [--peers 4 8] [--mbit 10 100] [--methods demo allreduce] [--out runs/truth]
 
 Real: daemons in network namespaces, both directions of every link shaped by a token bucket. Simulated: a scenario with
 `run.like` = the real run's folder (same manifest, names and keys) and the cost model that `gossamer calibrate` measures
