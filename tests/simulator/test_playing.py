@@ -168,6 +168,8 @@ def test_rotten_checkpoint_is_not_used(tmp_path: Path) -> None:
 def test_flipped_bits_are_noticed_and_change_nothing(tmp_path: Path) -> None:
     _play(tmp_path, {"kind": "flip_bits", "at_s": 1, "peers": [2], "rate": 0.2, "for_s": 4}, steps=20)
 
+    assert any(event.message.startswith("refused") for event in _told(tmp_path, Warned))
+
 
 def test_ballots_of_a_leader_that_talks_nonsense_pass_to_the_next(tmp_path: Path) -> None:
     _play(tmp_path, {"kind": "bad_leader", "after_step": 6, "peers": [2]}, steps=16)
