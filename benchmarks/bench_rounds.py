@@ -58,6 +58,8 @@ class Figures:
     dense_with_update: list[float] = field(default_factory=list)
     hivemind_step: list[float] = field(default_factory=list)
     hivemind_allreduce: list[float] = field(default_factory=list)
+    hivemind_wrong: int = 0
+    """Rounds that it reported as successes with a wrong average: their times are not among the above."""
     floor: list[float] = field(default_factory=list)
     """One entry a block."""
 
@@ -143,10 +145,12 @@ def measure(n_blocks: int, n_rounds: int) -> Figures:
         figures.demo_overhead += [overhead_s for round_ in demo for overhead_s in round_.overheads_s]
         figures.demo_exchange += [round_.exchange_s for round_ in demo]
         with HivemindSwarm(N_PEERS, DENSE_PARAMS) as swarm:
-            averagings = [swarm.average(index) for index in range(1 + n_rounds // 2)][1:]
+            averagings = swarm.averagings(n_rounds // 2)
+            figures.hivemind_wrong += swarm.n_wrong
         dense = ours("allreduce", DENSE_PARAMS, n_rounds).rounds
         with HivemindSwarm(N_PEERS, DENSE_PARAMS) as swarm:
-            averagings += [swarm.average(index) for index in range(1 + n_rounds // 2)][1:]
+            averagings += swarm.averagings(n_rounds // 2)
+            figures.hivemind_wrong += swarm.n_wrong
         figures.dense_exchange += [round_.exchange_s for round_ in dense]
         figures.dense_with_update += [round_.with_update_s for round_ in dense]
         figures.hivemind_step += [averaging.step_s for averaging in averagings]
@@ -183,6 +187,8 @@ def tell(figures: Figures) -> None:
     _row("    with AdamW and hash of the state", figures.dense_with_update)
     _row("hivemind, as many fp32: step", figures.hivemind_step)
     _row("    all-reduce alone, group found before", figures.hivemind_allreduce)
+    if figures.hivemind_wrong:
+        print(f"    left out: {figures.hivemind_wrong} rounds that hivemind calls successes, with a wrong average")
     _row("floor: only moving the dense bytes", figures.floor)
     exchange, update = _median(figures.dense_exchange), _median(figures.dense_with_update)
     step, allreduce, floor = map(_median, (figures.hivemind_step, figures.hivemind_allreduce, figures.floor))

@@ -26,6 +26,7 @@ from ...protocol.identity import Identity
 from ...protocol.manifest import SignedManifest, compose, parse
 from ..event_kinds import Evaluated, RoundEnded
 from ..folder import PeerFolder
+from ..gateway.replica import check_devices_can_follow
 from ..pipeline.memory import check_memory, parse_bytes
 from ..report import write_report
 from . import order as orders
@@ -139,6 +140,8 @@ def _prepare(order: Order, out: Path | None) -> Plan:
     manifest, task = orders.manifest_for(order, created=CREATED, start_peers=n_daemons, policy="ticket")
     if order.max_memory is not None:
         check_memory(task, manifest, parse_bytes(order.max_memory))
+    if order.devices:
+        check_devices_can_follow(manifest)
     total = min(order.stop_at or manifest.run.steps, manifest.run.steps)
     kills = [parse_kill(text, n_daemons, total) for text in order.kills]
     owner = _derived(order.seed, 0)
@@ -159,6 +162,8 @@ def _check_devices(order: Order, n_daemons: int) -> None:
         raise UsageError(f"method {order.method!r} has no use for devices: choose one of {fit}")
     if order.backprop and order.method != "federated":
         raise UsageError(f"method {order.method!r} has no use for devices that backpropagate: --method federated")
+    if order.backprop > order.devices:
+        raise UsageError(f"--backprop {order.backprop} of --devices {order.devices}: there are not so many")
     if order.audit and order.method != "fixedpoint":
         raise UsageError("only answers of --method fixedpoint can be audited: they are the same bits on every machine")
     if 0 < order.devices < order.gateways:

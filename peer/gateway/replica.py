@@ -31,6 +31,12 @@ class Unpublished:
     slots: Slots
 
 
+def check_devices_can_follow(manifest: Manifest) -> None:
+    """Raises UsageError for a run in which peers change their state outside of updates."""
+    if manifest.group.snapshot_codec != "fp32":
+        raise UsageError("devices follow a run update by update: with a gateway, group.snapshot_codec must be fp32")
+
+
 class GatewayReplica(Replica):
     """Raises UsageError if the run's method has no use for devices."""
 
@@ -40,8 +46,7 @@ class GatewayReplica(Replica):
             raise UsageError(
                 f"method {manifest.method.name!r} cannot use devices: a gateway needs baffle, federated or fixedpoint"
             )
-        if self.rounding is not None:
-            raise UsageError("devices follow a run update by update: with a gateway, group.snapshot_codec must be fp32")
+        check_devices_can_follow(manifest)
         if isinstance(self.method, Federated) and 4 * self.n_params >= SCALARS_BYTES_MAX:
             raise UsageError(
                 f"a change of {self.n_params} weights does not fit a device's word of {SCALARS_BYTES_MAX} bytes: "

@@ -44,3 +44,22 @@ def test_devices_need_a_method_that_has_a_use_for_them(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert "choose one of baffle, federated, fixedpoint" in done.stderr
+
+
+def test_more_devices_that_backpropagate_than_there_are_are_refused(tmp_path: Path) -> None:
+    options = ("--devices", "2", "--method", "federated", "--backprop", "5")
+    done = gossamer("up", *options, "--out", str(tmp_path / "run"))
+
+    assert (done.returncode, done.stderr) == (
+        2,
+        "gossamer: usage: --backprop 5 of --devices 2: there are not so many\n",
+    )
+
+
+def test_a_run_whose_state_is_rounded_for_newcomers_takes_no_devices(tmp_path: Path) -> None:
+    options = ("--devices", "2", "--method", "baffle", "--set", "group.snapshot_codec=int8")
+    done = gossamer("up", *options, "--out", str(tmp_path / "run"))
+
+    assert done.returncode == 2
+    assert "group.snapshot_codec must be fp32" in done.stderr
+    assert not (tmp_path / "run").exists()
