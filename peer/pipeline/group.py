@@ -17,7 +17,7 @@ from ...protocol.identity import PeerId
 from ...protocol.network import MAX_MESSAGE_BYTES
 from ...protocol.wire import parse
 from ..replica import Applied
-from ..rounds.decision import Decision, Item
+from ..rounds.decision import LATE, Decision, Item
 from ..rounds.drafting import draft
 from ..rounds.gather import read_payload
 from ..rounds.group import FAREWELL_S, Group
@@ -180,7 +180,7 @@ class StageGroup(Group):
         assert isinstance(exchange, StageExchange)
         if proposal is not None and exchange.plan is not None:
             digests = exchange.planning.stage_digests(leadership.agreeing())
-            out = tuple((slot, why) for slot, why in decision.excluded if slot in round_.suspects or why != "late")
+            out = tuple((slot, why) for slot, why in decision.excluded if slot in round_.suspects or why != LATE)
             decision = replace(decision, counts=exchange.plan.counts, stage_digests=digests, excluded=out)
         leaving = {slot for slot, report in leadership.reports.items() if report.leaving}
         gone = {*round_.suspects, *leaving}

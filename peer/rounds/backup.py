@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +40,8 @@ class Backup:
         self._arrivals: Arrivals[PeerId] = Arrivals()
         self._overheads_s: deque[float] = deque(maxlen=WINDOW)
         self._n_members: deque[int] = deque(maxlen=WINDOW)
+        self.late: frozenset[PeerId] = frozenset()
+        """Members that the round before went on without: they are likely to be slow leaders, too."""
 
     def quota(self, round_index: int, peers: Sequence[PeerId], n_steps: int, noise: float) -> Quota:
         """For a round with so many local steps.
@@ -62,6 +64,10 @@ class Backup:
         # To wait for longer than this cannot pay, even if everybody came.
         gain = progress(n, noise) / progress(k, noise)
         return Quota(wanted=k, not_before_s=gain * (float(times_s[k - 1]) + overhead_s) - overhead_s)
+
+    def concluded(self, late: Iterable[PeerId]) -> None:
+        """A round was decided that left these out for being late."""
+        self.late = frozenset(late) if self._rules.backup != "none" else frozenset()
 
     def saw(
         self,

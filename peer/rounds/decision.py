@@ -21,6 +21,8 @@ LINEAGE_BYTES = 16
 DECISION_BYTES_MAX = 64 << 10
 PARTS_MAX = 64
 VOTE_DOMAIN = "round-vote"
+LATE = "late"
+"""Why a member that is there was left out: its contribution was not."""
 
 
 @dataclass(frozen=True)

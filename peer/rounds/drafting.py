@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .decision import Decision
+from .decision import LATE, Decision
 from .roster import Member
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _excluded(
         if slot in contributors:
             continue
         known = round_.suspects.get(slot) or round_.refusals.get(slot)
-        fallback = "leaving" if slot in leaving else "dead" if slot in dead else "late"
+        fallback = "leaving" if slot in leaving else "dead" if slot in dead else LATE
         reasons.append((slot, known or fallback))
     return tuple(reasons)
 

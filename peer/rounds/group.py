@@ -18,7 +18,7 @@ from ...protocol.network import Network
 from ..replica import Applied, Replica
 from .backup import Backup
 from .catchup import CatchUp
-from .decision import Decision, Item
+from .decision import LATE, Decision, Item
 from .drafting import draft
 from .forking import Forking
 from .gather import Gather
@@ -235,6 +235,7 @@ class Group:
             quota=self.backup.quota(
                 self.index, self.roster.peers, self.replica.steps, self.replica.method.noise_scale()
             ),
+            passed_over=frozenset(slot for slot, peer in enumerate(self.roster.peers) if peer in self.backup.late),
             suffices=self._suffices,
             draft=self._draft,
             is_leaving=lambda: self.leaving,
@@ -349,6 +350,7 @@ class Group:
         )
 
     def _advance(self, decision: Decision) -> None:
+        self.backup.concluded(self.roster.peers[slot] for slot, reason in decision.excluded if reason == LATE)
         self.roster = decision.next_roster(self.roster)
         self.index += 1
         self.round = None

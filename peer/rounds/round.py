@@ -57,6 +57,7 @@ class Round:
         rules: Rules,
         patience_s: float,
         quota: Quota,
+        passed_over: frozenset[int],
         suffices: Callable[[tuple[int, ...]], bool],
         draft: Draft,
         is_leaving: Callable[[], bool],
@@ -71,6 +72,8 @@ class Round:
         self.rules = rules
         self.patience_s = patience_s
         self.quota = quota
+        self.passed_over = passed_over
+        """Slots that are not waited for as leaders, until everybody else was tried. Others may see it otherwise."""
         self.suffices = suffices
         self.draft = draft
         self.is_leaving = is_leaving
@@ -247,6 +250,8 @@ class Round:
         in_ballot_s = self._clock() - self._ballot_started_s
         if in_ballot_s < self._backoff_s():
             return False
+        if self.leader in self.passed_over and self.ballot < len(self.place.roster):
+            return True
         return self.leader in self.suspects or in_ballot_s >= BALLOT_PATIENCE * self.patience_s
 
     def _backoff_s(self) -> float:
