@@ -84,14 +84,15 @@ class Lies(Engines):
         return Liar(network)
 
 
-def trained_accuracy(root: Path, *, liars: int, steps: int = 100, **options: Any) -> float:
-    manifest = digits_manifest(steps=steps, lr=4e-2, K=20, **options)
-    fleet = Fleet(root, Simulation(seed=16), manifest=manifest, options=GatewayOptions(devices_min=5))
+def trained_accuracy(root: Path, *, liars: int, steps: int = 150, **options: Any) -> float:
+    """Of ten devices together."""
+    manifest = digits_manifest(steps=steps, lr=4e-2, K=100, **options)
+    fleet = Fleet(root, Simulation(seed=16), manifest=manifest, options=GatewayOptions(devices_min=10))
     fleet.engines = dict.fromkeys(range(liars), Lies())
 
     async def main() -> None:
         fleet.start_gateway()
-        fleet.start_devices(5)
+        fleet.start_devices(10)
         await fleet.work
         await asyncio.gather(*fleet.lives)
 
@@ -100,16 +101,15 @@ def trained_accuracy(root: Path, *, liars: int, steps: int = 100, **options: Any
 
 
 @pytest.mark.timeout(150)
-def test_a_fifth_that_sends_a_million_slows_learning_down_but_does_not_stop_it(tmp_path: Path) -> None:
-    """What it costs in the end, with ten devices and 300 rounds: `bench_forward liars`."""
+def test_a_fifth_that_sends_a_million_costs_two_points_at_most(tmp_path: Path) -> None:
     honest = trained_accuracy(tmp_path / "honest", liars=0)
 
-    clipped = trained_accuracy(tmp_path / "clipped", liars=1)
-    unclipped = trained_accuracy(tmp_path / "unclipped", liars=1, steps=20, clip_median=0, clip_inf_norm=0)
+    clipped = trained_accuracy(tmp_path / "clipped", liars=2)
+    unclipped = trained_accuracy(tmp_path / "unclipped", liars=2, steps=20, clip_median=0, clip_inf_norm=0)
 
-    assert honest > 0.8
-    assert clipped >= honest - 0.08, f"{clipped:.3f} with a liar, {honest:.3f} without"
-    assert unclipped < 0.5
+    assert honest > 0.95
+    assert clipped >= honest - 0.02, f"{clipped:.3f} with two liars, {honest:.3f} without"
+    assert unclipped < 0.2
 
 
 @pytest.mark.parametrize("at_s", [0.31, 0.76])
