@@ -13,9 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .clipping import refuse_unusable
 from .device_method import DeviceMethod
-from .errors import BadGradient
 from .forward.aggregation import Contribution, RoundKey, aggregate
 from .forward.baffle import BaffleOptions
 from .forward.exchange import (
@@ -34,6 +32,7 @@ from .forward.scalars import decode_scalars
 from .layout import Layout
 from .method import F32, Exchange, Slots
 from .options import describe_options
+from .pending_gradient import PendingGradient
 from .schedule import Schedule
 
 
@@ -54,18 +53,14 @@ class Baffle(DeviceMethod):
         self._schedule = schedule
         self._layout = Layout.of(parameters)
         self._run_id = bytes(32)
-        # Sum of sample gradients, and behind it the number of samples.
-        self._gradients = torch.zeros(self._layout.dim + 1, dtype=torch.float64)
+        self._gradients = PendingGradient(self._layout)
         self._replica = Replica(self._layout.pack(parameters).numpy(), options, self._run_id)
 
     def begin(self, run_id: bytes) -> None:
         self._run_id = run_id
 
     def accumulate(self, gradients: Mapping[str, torch.Tensor | None], n_samples: int) -> None:
-        fresh = self._layout.pack(gradients)
-        refuse_unusable(fresh)
-        self._gradients[:-1].add_(fresh, alpha=n_samples)
-        self._gradients[-1] += n_samples
+        self._gradients.add(gradients, n_samples)
 
     def encode(self, agreed: F32) -> bytes:
         if self.pending:
@@ -74,10 +69,7 @@ class Baffle(DeviceMethod):
                     self.pending, self.options, step=0, learning_rate=0.0, run_id=self._run_id, n=self._layout.dim
                 )
             )
-        samples = int(self._gradients[-1])
-        if not samples:
-            raise BadGradient("nothing to contribute: no device has answered and no gradient was computed")
-        mean = (self._gradients[:-1] / samples).to(torch.float32).numpy()
+        mean, samples = self._gradients.mean(), self._gradients.n_samples
         return encode_dense(Dense(samples=samples, gradient=mean))
 
     def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int, slots: Slots) -> tuple[int, ...]:
@@ -92,7 +84,7 @@ class Baffle(DeviceMethod):
             for parameter, part in zip(self._parameters.values(), views, strict=True):
                 parameter.copy_(part)
         if mine is not None:
-            self._gradients.zero_()
+            self._gradients.clear()
         self._retire(payloads)
         return ()
 
@@ -151,7 +143,7 @@ class Baffle(DeviceMethod):
         return {name: torch.from_numpy(array) for name, array in self._replica.moments().items()}
 
     def local_state(self) -> dict[str, torch.Tensor]:
-        return {"gradients": self._gradients}
+        return {"gradients": self._gradients.total}
 
     def forget_local(self) -> None:
         super().forget_local()

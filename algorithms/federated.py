@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .clipping import refuse_unusable
 from .device_method import DeviceMethod
-from .errors import BadGradient, BadPayload
+from .errors import BadPayload
 from .forward.aggregation import Contribution, RoundKey, aggregate
 from .forward.federated import FederatedServer, LocalUpdate, mean_change
 from .forward.mixed import (
@@ -35,6 +34,7 @@ from .forward.scalars import decode_scalars
 from .layout import Layout
 from .method import F32, Exchange, Slots
 from .options import describe_options
+from .pending_gradient import PendingGradient
 from .schedule import Schedule
 
 
@@ -64,26 +64,19 @@ class Federated(DeviceMethod):
         self._layout = Layout.of(parameters)
         self._run_id = bytes(32)
         self._step = 0
-        # Sum of sample gradients, and behind it the number of samples.
-        self._gradients = torch.zeros(self._layout.dim + 1, dtype=torch.float64)
+        self._gradients = PendingGradient(self._layout)
         self._server = FederatedServer(self._layout.pack(parameters).numpy(), options.server())
 
     def begin(self, run_id: bytes) -> None:
         self._run_id = run_id
 
     def accumulate(self, gradients: Mapping[str, torch.Tensor | None], n_samples: int) -> None:
-        fresh = self._layout.pack(gradients)
-        refuse_unusable(fresh)
-        self._gradients[:-1].add_(fresh, alpha=n_samples)
-        self._gradients[-1] += n_samples
+        self._gradients.add(gradients, n_samples)
 
     def encode(self, agreed: F32) -> bytes:
         if self.pending:
             return self._of_devices().to_bytes()
-        samples = int(self._gradients[-1])
-        if not samples:
-            raise BadGradient("nothing to contribute: no device has answered and no gradient was computed")
-        mean = (self._gradients[:-1] / samples).to(torch.float32).numpy()
+        mean, samples = self._gradients.mean(), self._gradients.n_samples
         change = np.float32(-self.options.reach) * mean
         return Mixed(changes=Changes(samples=samples * self.options.local_steps, change=change)).to_bytes()
 
@@ -98,7 +91,7 @@ class Federated(DeviceMethod):
             for parameter, part in zip(self._parameters.values(), views, strict=True):
                 parameter.copy_(part)
         if mine is not None:
-            self._gradients.zero_()
+            self._gradients.clear()
         counted = frozenset[tuple[bytes, int]]().union(*(one.names() for one in read))
         self.pending = tuple(one for one in self.pending if (one.key.round_seed, one.slot) not in counted)
         return ()
@@ -158,7 +151,7 @@ class Federated(DeviceMethod):
         return {name: torch.from_numpy(state[name]) for name in ("first", "second")}
 
     def local_state(self) -> dict[str, torch.Tensor]:
-        return {"gradients": self._gradients}
+        return {"gradients": self._gradients.total}
 
     def forget_local(self) -> None:
         super().forget_local()
