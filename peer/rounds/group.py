@@ -18,6 +18,7 @@ from ...protocol.network import Network
 from ..replica import Applied, Replica
 from .backup import Backup
 from .catchup import CatchUp
+from .concluding import outcome_of
 from .decision import LATE, Decision, Item
 from .drafting import draft
 from .forking import Forking
@@ -283,7 +284,7 @@ class Group:
         n_steps, collected_s = self.replica.steps, asyncio.get_running_loop().time()
         applied = await self._combine(decision, items, slot) if decision.contributors else None
         rounded = await self._round_off() if decision.snapshot and not decision.stop else None
-        outcome = self._outcome(committed, applied, round_, collected_s, n_steps)
+        outcome = outcome_of(self, committed, applied, round_, collected_s=collected_s, n_steps=n_steps)
         mine = self.wanted(decision, committed.roster)
         self.ledger.append(committed, {item.hash: data for item, data in zip(mine, items, strict=True)})
         if round_ is not None and (outcome.committed or not round_.transfer.stuck(round_.live())):
@@ -388,37 +389,6 @@ class Group:
         for peer in sorted({*committed.roster.peers, *after.peers}):
             if peer != self.network.peer_id:
                 self.spawn(self.catch_up.tell(peer, message))
-
-    def _outcome(
-        self, committed: Committed, applied: Applied | None, round_: Round | None, collected_s: float, n_steps: int
-    ) -> Outcome:
-        decision, roster = committed.decision, committed.roster
-        now = asyncio.get_running_loop().time()
-        decided_s = round_.decided_s if round_ is not None and round_.decided_s is not None else now
-        arrived_s = (round_.transfer.last_arrival_s() if round_ is not None else None) or decided_s
-        offered: Item | None = round_.transfer.offered if round_ is not None else None
-        leader = Place(lineage=self.lineage, index=self.index, roster=roster, base=b"", slot=0).leader_of(
-            committed.certificate.ballot
-        )
-        contributors = tuple(roster.members[slot].peer for slot in decision.contributors)
-        return Outcome(
-            round_index=self.index,
-            step=self.replica.step,
-            steps=n_steps if applied is not None else 0,
-            committed=applied is not None,
-            contributors=contributors if applied is not None else (),
-            excluded={roster.members[slot].peer: reason for slot, reason in decision.excluded},
-            dropped=tuple(contributors[index] for index in applied.dropped) if applied is not None else (),
-            payload_bytes=offered.length if offered is not None else 0,
-            duration_s=now - round_.started_s if round_ is not None else 0.0,
-            overhead_s=max(0.0, decided_s - arrived_s),
-            exchange_s=collected_s - round_.offered_s if round_ is not None and round_.offered_s is not None else 0.0,
-            update_s=now - collected_s,
-            ballots=committed.certificate.ballot + 1,
-            leader=roster.members[leader].peer,
-            digest=self.digest,
-            restored=decision.restored,
-        )
 
     async def _ending(self, committed: Committed) -> Ending | None:
         if committed.decision.stop:
