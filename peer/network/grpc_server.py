@@ -140,11 +140,23 @@ class GrpcServer(grpc.GenericRpcHandler):
         answer = self._table.answer_stream(admitted, chunks)
         try:
             async for chunk in answer:
-                await context.write(chunk)
+                if not await _write(context, chunk):
+                    return
         except Exception as error:  # noqa: BLE001 - as above
             await _abort(context, *failure_of(error, admitted.served.method, admitted.peer))
         finally:
             await close_iterator(answer)
+
+
+async def _write(context: Context, chunk: bytes) -> bool:
+    """False if the caller is gone: then there is nobody to tell, and it is no fault of the handler's."""
+    try:
+        await context.write(chunk)
+    except Exception:
+        if not context.done():
+            raise
+        return False
+    return True
 
 
 async def _check_connection(session: Session, context: Context) -> None:

@@ -16,6 +16,8 @@ from gossamer.protocol.errors import NetworkClosed, PeerUnreachable
 from gossamer.protocol.identity import Identity, PeerId
 from gossamer.protocol.network import Cost, Gate, Handler, Network, Record, StreamHandler, Traffic
 
+from .world import left_running
+
 T = TypeVar("T")
 _RUN_ID = "0" * 32
 _TIMEOUT_S = 50.0
@@ -115,5 +117,5 @@ class EdgeWorld:
                     await scenario(networks)
                 finally:
                     await asyncio.gather(*(network.close() for network in networks))
-        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        assert (unhandled, left) == ([], [])
+        left = await left_running()
+        assert (unhandled, left) == ([], []), f"unhandled: {unhandled}, left over: {left}"

@@ -13,6 +13,8 @@ from gossamer.peer.network import NetworkConfig, RealNetwork
 from gossamer.protocol.identity import Identity
 from gossamer.protocol.network import Network
 
+from .world import left_running
+
 _TIMEOUT_S = 50.0
 
 
@@ -39,8 +41,8 @@ class RealWorld:
                     await scenario(list(networks))
                 finally:
                     await asyncio.gather(*(network.close() for network in networks))
-        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        assert (unhandled, left) == ([], [])
+        left = await left_running()
+        assert (unhandled, left) == ([], []), f"unhandled: {unhandled}, left over: {left}"
 
     async def _open(self, networks: list[RealNetwork], folder: Path, n_peers: int) -> None:
         identities = sorted((Identity.generate() for _ in range(n_peers)), key=lambda identity: identity.peer_id)

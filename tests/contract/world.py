@@ -17,6 +17,17 @@ PATIENCE_S = 20.0
 """For what must happen, but not at once."""
 
 
+SETTLE_S = 5.0
+"""For gRPC and asyncio to end what they cancelled or no longer need: calls' bookkeeping, generators nobody reads."""
+
+
+async def left_running() -> list[asyncio.Task[object]]:
+    """Tasks besides the present one that do not end by themselves."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    pending = (await asyncio.wait(others, timeout=SETTLE_S))[1] if others else set()
+    return [task for task in pending if task is not None]
+
+
 class World(Protocol):
     """Somewhere to run a scenario: opens networks that can reach each other, and closes what the scenario leaves."""
 
