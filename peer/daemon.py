@@ -39,6 +39,9 @@ from .seeking import Seeker
 from .trainer import Trainer, peak_memory_bytes
 
 STATUS_EVERY_S = 1.0
+TRAFFIC = ("sent_bytes", "received_bytes")
+TRAFFIC_EVERY_S = 10.0
+"""A status in which nothing but these is new is written so often."""
 LEAVE_GRACE_S = 4.0
 """From being asked to leave to going without the group's consent."""
 
@@ -366,8 +369,14 @@ class Daemon:
 
     async def _keep_status(self, address: str) -> None:
         """For `gossamer status`: what this daemon is doing, in a file."""
+        written: dict[str, Any] = {}
+        written_s, clock = 0.0, asyncio.get_running_loop().time
         while True:
-            await self.network.compute(lambda: self.folder.write_status(self.status(address)), Cost())
+            status = self.status(address)
+            is_news = any(status[key] != written.get(key) for key in status if key not in TRAFFIC)
+            if is_news or clock() >= written_s + TRAFFIC_EVERY_S:
+                await self.network.compute(lambda status=status: self.folder.write_status(status), Cost())  # type: ignore[misc]
+                written, written_s = status, clock()
             await asyncio.sleep(STATUS_EVERY_S)
 
     def status(self, address: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,7 @@ from ..rounds.roster import Member, Roster
 from ..rounds.round import Round
 from ..rounds.snapshots import Snapshot
 from ..rounds.transfer import Data, Proposal
+from .candidates import Announcement
 from .changes import Brought, Situation, StageChanges, lost_stages
 from .courier import Courier
 from .exchange import StageExchange
@@ -38,7 +40,6 @@ from .model import NOT_SERVED, StageModel
 from .server import StageServer
 from .step_plan import StepPlan
 from .training import StageTrainer, StepReport
-from .wiring import Announcement
 
 BORROW_RETRY_S = 0.1
 FIRST_GUESS = 100.0
@@ -186,6 +187,10 @@ class StageGroup(Group):
         gone = {*round_.suspects, *leaving}
         situation = Situation(roster=round_.place.roster, gone=gone, step=self.replica.step, base=round_.place.base)
         return self.changes.amend(decision, situation)
+
+    def _waited_s(self, round_: Round) -> float:
+        """Nobody waits for the dead: others pass their microbatches as soon as they are missed, and that is work."""
+        return math.inf
 
     # -- tied weights ----------------------------------------------------------------------------
 

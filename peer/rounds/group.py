@@ -288,12 +288,16 @@ class Group:
         mine = self.wanted(decision, committed.roster)
         self.ledger.append(committed, {item.hash: data for item, data in zip(mine, items, strict=True)})
         if round_ is not None and (outcome.committed or not round_.transfer.stuck(round_.live())):
-            self.patience.learn(outcome, waited_s=round_.patience_s, n_steps=n_steps)
+            self.patience.learn(outcome, waited_s=self._waited_s(round_), n_steps=n_steps)
         self._learn_from(round_, outcome, n_steps)
         self._advance(decision)
         if decision.snapshot and not decision.stop:
             await self.take_snapshot(rounded)
         await self.delegate.concluded(outcome, self.roster)
+
+    def _waited_s(self, round_: Round) -> float:
+        """How long a round may have waited for members that were not there."""
+        return round_.patience_s
 
     def wanted(self, decision: Decision, roster: Roster) -> tuple[Item, ...]:
         """The items that this member applies."""
