@@ -60,6 +60,8 @@ class Decided:
     counts: tuple[Count, ...] = ()
     """Of all stages, with the roster that they index."""
     roster: Roster | None = None
+    delay: float = 0.0
+    """Updates between the weights of the counted microbatches' passes and the present ones, in the mean."""
 
 
 class StageModel(Replica):
@@ -69,6 +71,9 @@ class StageModel(Replica):
     """
 
     task: Staged
+    takes_per_microbatch = TAKES_PER_MICROBATCH
+    works_a_step_ahead = False
+    """Whether the next step's microbatches are passed before the present one is decided."""
 
     def __init__(self, task: Staged, manifest: Manifest, run_id: bytes) -> None:
         # Not Replica's: nothing is built before the stage is known.
@@ -118,7 +123,7 @@ class StageModel(Replica):
         return StageReplica(module, kinds, run_seed=seed, held_max=held_max)
 
     def _held_max(self, n_parameters: int) -> int:
-        wanted = TAKES_PER_MICROBATCH * self.manifest.pipeline.microbatches
+        wanted = self.takes_per_microbatch * self.manifest.pipeline.microbatches
         return wanted if self.memory_max is None else held_max_within(self.memory_max, n_parameters, wanted)
 
     @property
@@ -203,7 +208,8 @@ class StageModel(Replica):
         self._apply(decided)
         self._kept, self._pending = {}, None
         self._progress += torch.tensor([1, decided.n_samples])
-        n_held = len(self.passes.held) if self.passes.version != NOT_SERVED else 0
+        held = self.passes.held if self.passes.version != NOT_SERVED else ()
+        n_held = sum(name.step < self.step for name in held)
         self._show()
         self.passes.renew(NOT_SERVED if self.borrows else self.step)
         return Stepped(digest=self.digest(), n_discarded=max(0, n_held - len(decided.counted)))
