@@ -276,6 +276,8 @@ class Daemon:
         await group.take_snapshot()
         self.membership.eager = False
         self.membership.hurry()
+        if group.slot is None and self.replica.step >= self.stop_at:
+            return Ending.STOPPED  # the run was over when this peer found it
         try:
             return await group.run()
         finally:
@@ -296,6 +298,8 @@ class Daemon:
         digest = await self.network.compute(replica.digest, replica.apply_cost())
         self.trainer.tell_traffic()
         self.trainer.tell_memory(libraries=self._libraries_bytes, state=replica.snapshot_bytes())
+        if finished:
+            await self.service.farewell.wait(self._round_index, self._leaving)
         outcome: Literal["finished", "stopped"] = "finished" if finished else "stopped"
         self.log.emit(Ended(outcome=outcome, step=replica.step, round=self._round_index, digest=digest.hex()))
         return self._result(outcome)
