@@ -28,6 +28,7 @@ from ..rounds.roster import Member, Roster
 from ..rounds.round import Round
 from ..rounds.snapshots import Snapshot
 from ..rounds.transfer import Data, Proposal
+from .candidates import Announcement
 from .changes import Brought, Situation, StageChanges, lost_stages
 from .courier import Courier
 from .exchange import StageExchange
@@ -38,7 +39,6 @@ from .model import NOT_SERVED, StageModel
 from .server import StageServer
 from .step_plan import StepPlan
 from .training import StageTrainer, StepReport
-from .wiring import Announcement
 
 BORROW_RETRY_S = 0.1
 FIRST_GUESS = 100.0
