@@ -191,7 +191,8 @@ def _direct(size: Size, compression: Compression) -> float:
     async def main() -> float:
         serving = [asyncio.create_task(server.run()) for server in servers]
         try:
-            return await carry()
+            took_ms: float = await carry()
+            return took_ms
         finally:
             for one in serving:
                 one.cancel()
@@ -209,7 +210,8 @@ def _simulated(size: Size, compression: Compression) -> float:
     servers, carry = _pipeline(size, compression, [host.network for host in hosts])
     for host, server in zip(hosts[1:], servers, strict=True):
         host.spawn(server.run())
-    return sim.run(asyncio.wait_for(carry(), 1e6))
+    took_ms: float = sim.run(asyncio.wait_for(carry(), 1e6))
+    return took_ms
 
 
 def _pipeline(

@@ -89,6 +89,8 @@ class StepPassed:
     stage: int
     counted: int
     """Microbatches that the update counts, once at each stage; 0 if the round failed."""
+    made_up: int = 0
+    """Of earlier steps, counted once more at a stage that had lost what they did (local steps)."""
     expected: int
     """Microbatches of a step."""
     forward_passes: int

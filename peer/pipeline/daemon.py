@@ -24,13 +24,15 @@ from ..seeking import Seeker
 from .activations import Compression
 from .board import StageBoard, StageRecord
 from .courier import Courier, CourierOptions
+from .drifting import METHODS as DRIFTING
+from .drifting import DriftingModel
 from .group import StageGroup
 from .meter import Meter
 from .model import StageModel
 from .pacing import SPLIT
 from .passing import StageClient
 from .seeking import StageSeeker
-from .server import ServerOptions, StageServer
+from .server import ServerOptions, StageServer, Tally
 from .service import StageService
 from .training import StageTrainer
 from .wiring import StageWiring, WiringOptions
@@ -89,7 +91,8 @@ class StageDaemon(Daemon):
             raise InvalidManifest(
                 f"task {task.name!r} cannot be cut: train it with one stage, or make it a Staged task"
             )
-        return StageModel(task, self.manifest, stream_run_id(self.signed.run_id))
+        fitting = DriftingModel if self.manifest.method.name in DRIFTING else StageModel
+        return fitting(task, self.manifest, stream_run_id(self.signed.run_id))
 
     def _rules(self) -> Rules:
         """What counts is said by plans: any number of contributors will do. A part of a pipeline cannot go on alone."""
@@ -154,6 +157,7 @@ class StageDaemon(Daemon):
             )
         else:
             self.server.serve(model.passes)
+            self.server.tally = Tally()  # how fast another stage was says nothing of this one
         self._placed.set()
         return StageGroup(
             courier=self.courier,

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from ...algorithms import Slots
 from ...protocol import pipelines_pb2 as pb
 from ...protocol import rounds_pb2 as rounds_pb
@@ -16,6 +18,7 @@ from ...protocol.errors import ChecksumMismatch, Diverged, GossamerError, Networ
 from ...protocol.identity import PeerId
 from ...protocol.network import MAX_MESSAGE_BYTES
 from ...protocol.wire import parse
+from ...tasks import Indices
 from ..replica import Applied
 from ..rounds.decision import LATE, Decision, Item
 from ..rounds.drafting import draft
@@ -35,10 +38,11 @@ from .exchange import StageExchange
 from .flow import Flow, Load, is_of_round, step_batches
 from .meter import Meter
 from .microbatches import MicrobatchId
-from .model import NOT_SERVED, StageModel
+from .model import NOT_SERVED, Decided, StageModel
 from .server import StageServer
 from .step_plan import StepPlan
 from .training import StageTrainer, StepReport
+from .unsettled import Owed
 
 BORROW_RETRY_S = 0.1
 FIRST_GUESS = 100.0
@@ -122,7 +126,7 @@ class StageGroup(Group):
 
     def _open_transfer(self, round_: Round) -> StageExchange:
         def flow(exchange: StageExchange) -> Flow:
-            load = self._load(exchange.n_microbatches)
+            load = self._load(exchange.owed)
             return Flow(round_, self.courier, load, exchange.changed, self.delegate.warned)
 
         index = round_.place.index
@@ -131,22 +135,26 @@ class StageGroup(Group):
         exchange.planning.quorum_fraction = self.replica.manifest.group.quorum_fraction
         return exchange
 
-    def _load(self, n_microbatches: int) -> Load:
+    def _load(self, owed: Sequence[Owed]) -> Load:
         manifest, step = self.replica.manifest, self.replica.step
-        batches = step_batches(
-            self.replica.task,
-            seed=manifest.run.seed,
-            step=step,
-            n_microbatches=n_microbatches,
-            n_samples=manifest.data.batch_size,
-        )
+        made_up = [self._batches(one.step)[one.index : one.index + 1] for one in owed]
         return Load(
             task=self.replica.task,
-            batches=batches,
+            batches=np.concatenate([self._batches(step), *made_up]),
             step=step,
             in_flight_max=2 * self.replica.n_stages,
             n_stages=self.replica.n_stages,
             schedule=manifest.pipeline.schedule,
+        )
+
+    def _batches(self, step: int) -> Indices:
+        manifest = self.replica.manifest
+        return step_batches(
+            self.replica.task,
+            seed=manifest.run.seed,
+            step=step,
+            n_microbatches=manifest.pipeline.microbatches,
+            n_samples=manifest.data.batch_size,
         )
 
     async def _contribute(self, round_: Round) -> None:
@@ -230,10 +238,10 @@ class StageGroup(Group):
 
     async def _combine(self, decision: Decision, items: Sequence[Data], slot: int | None) -> Applied | None:
         model, roster = self.replica, self.roster
-        decided = decision.stage_digests[model.stage] if len(decision.stage_digests) == model.n_stages else b""
-        if decided != self.state:
+        base = decision.stage_digests[model.stage] if len(decision.stage_digests) == model.n_stages else b""
+        if base != self.state:
             raise Diverged(
-                f"stage {model.stage} goes from {decided.hex()[:12]} in round {self.index}, but this peer's is "
+                f"stage {model.stage} goes from {base.hex()[:12]} in round {self.index}, but this peer's is "
                 f"{self.state.hex()[:12]}: resynchronising"
             )
         members = [place for place, member in enumerate(roster.members) if member.stage == model.stage]
@@ -241,19 +249,19 @@ class StageGroup(Group):
         mine = slots.index(slot) if slot in slots else None
         names = next((count.names for count in decision.counts if count.slot == slot), ())
         counted = tuple(MicrobatchId(step=model.step, index=index, take=take) for index, take in names)
-        n_counted = len({index for count in decision.counts for index, _ in count.names})
-
-        def work() -> tuple[bytes, int]:
-            stepped = model.update(
-                items,
-                mine=mine,
-                counted=counted,
-                slots=Slots(contributors=tuple(members.index(s) for s in slots), n_members=len(members)),
-                n_samples=n_counted * model.manifest.data.batch_size,
-            )
-            return stepped.digest, stepped.n_discarded
-
-        self.state, n_discarded = await self.meter.compute(work, model.apply_cost())
+        indices = {index for count in decision.counts for index, _ in count.names}
+        n_counted = sum(index < model.manifest.pipeline.microbatches for index in indices)
+        decided = Decided(
+            payloads=items,
+            mine=mine,
+            counted=counted,
+            slots=Slots(contributors=tuple(members.index(s) for s in slots), n_members=len(members)),
+            n_samples=n_counted * model.manifest.data.batch_size,
+            counts=decision.counts,
+            roster=roster,
+        )
+        stepped = await self.meter.compute(lambda: model.update(decided), model.apply_cost())
+        self.state = stepped.digest
         self.digest = hashlib.sha256(self.digest + decision.encode()).digest()
         self.counters = tuple(roster.members[place].peer for place in decision.contributors)
         self.server.moved()
@@ -262,7 +270,8 @@ class StageGroup(Group):
             StepReport(
                 round_index=self.index,
                 n_counted=n_counted,
-                n_discarded=n_discarded,
+                n_made_up=len(indices) - n_counted,
+                n_discarded=stepped.n_discarded,
                 flow=flow,
                 duration_s=self.round.elapsed_s if self.round is not None else 0.0,
             ),
@@ -312,7 +321,8 @@ class StageGroup(Group):
     async def take_snapshot(self, rounded: bytes | None = None) -> None:
         data = await self.meter.compute(self.replica.snapshot, self.replica.apply_cost())
         progress = (self.replica.step, self.replica.samples)
-        self.shelf.add(self.standing, data, stage=self.replica.stage, progress=progress)
+        unsettled = self.replica.unsettled_bytes()
+        self.shelf.add(self.standing, data, stage=self.replica.stage, progress=progress, unsettled=unsettled)
 
     async def await_evaluation(self, timeout_s: float) -> None:
         """Stay until the final model is evaluated: that goes through our stage, too."""

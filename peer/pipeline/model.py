@@ -13,16 +13,19 @@ import numpy.typing as npt
 import torch
 
 from ...algorithms import Exchange, Method, Slots, build_method
+from ...algorithms.local import Local
 from ...protocol.errors import InvalidManifest
 from ...protocol.manifest import Manifest
 from ...protocol.network import Cost
-from ...tasks import CannotCut, Staged, build_stage, cut_by_cost, loans, owned_names
+from ...tasks import CannotCut, Stage, Staged, build_stage, cut_by_cost, loans, owned_names
 from ..buffers import Buffers
 from ..replica import Replica, schedule_of
-from ..rounds.roster import WHOLE
+from ..rounds.counts import Count
+from ..rounds.roster import WHOLE, Roster
 from .memory import held_max_within
 from .microbatches import MicrobatchId, boundaries
 from .stage import StageReplica, Summed
+from .unsettled import Owed
 
 F32 = npt.NDArray[np.float32]
 NOT_SERVED = -1
@@ -38,6 +41,25 @@ class Stepped:
     digest: bytes
     n_discarded: int
     """Gradients that were held here and did not count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """What a round decided for one stage."""
+
+    payloads: Sequence[bytes | memoryview]
+    """Of the stage's contributors, in roster order."""
+    mine: int | None
+    """Index of this replica's own payload; None: it has none among them."""
+    counted: tuple[MicrobatchId, ...]
+    """What that sums."""
+    slots: Slots
+    """Contributors as places among the stage's members."""
+    n_samples: int
+    """Behind the whole step."""
+    counts: tuple[Count, ...] = ()
+    """Of all stages, with the roster that they index."""
+    roster: Roster | None = None
 
 
 class StageModel(Replica):
@@ -82,17 +104,18 @@ class StageModel(Replica):
             method = build_method(chosen.name, dict(module.owned), chosen.options, schedule_of(self.manifest))
         except ValueError as error:
             raise InvalidManifest(f"[method] of the manifest: {error}") from None
-        _refuse_unfit(method)
+        self._refuse_unfit(method)
         method.begin(self._run_id)
         self.stage, self.model, self.parameters, self.method = stage, module, dict(module.owned), method
         self.buffers = Buffers(module.body)
-        self.passes = StageReplica(
-            module,
-            self.kinds[stage],
-            run_seed=self.manifest.run.seed,
-            held_max=self._held_max(sum(parameter.numel() for parameter in module.parameters())),
-        )
+        self.passes = self._build_passes(module)
         self._progress.zero_()
+
+    def _build_passes(self, module: Stage) -> StageReplica:
+        """What passes microbatches through the stage."""
+        held_max = self._held_max(sum(parameter.numel() for parameter in module.parameters()))
+        kinds, seed = self.kinds[module.index], self.manifest.run.seed
+        return StageReplica(module, kinds, run_seed=seed, held_max=held_max)
 
     def _held_max(self, n_parameters: int) -> int:
         wanted = TAKES_PER_MICROBATCH * self.manifest.pipeline.microbatches
@@ -104,9 +127,30 @@ class StageModel(Replica):
 
     # -- a step ----------------------------------------------------------------------------------
 
+    @property
+    def steps(self) -> int:
+        """A pipeline's round is one step, whatever the method."""
+        return 1
+
+    @property
+    def gathers(self) -> bool:
+        """Whether the step that comes next gathers what replicas did by themselves since the last such one."""
+        return False
+
+    def owed(self, roster: Roster) -> tuple[Owed, ...]:
+        """Microbatches of earlier steps that the next one is to make up for; alike at all replicas of all stages."""
+        return ()
+
+    def holders(self, roster: Roster) -> tuple[int, ...]:
+        """Slots of replicas whose work since the last agreed step nobody else has."""
+        return ()
+
     def sums(self, names: Sequence[MicrobatchId]) -> Summed:
         """Raises MissingMicrobatch, DuplicateMicrobatch."""
-        return self.passes.collect(names)
+        if names:
+            return self.passes.collect(names)
+        nothing = {name: torch.zeros_like(parameter) for name, parameter in self.passes.stage.trained.items()}
+        return Summed(gradients=nothing, n_samples=0, loss=None)
 
     def lendable(self, summed: Summed, lender: int) -> F32:
         """The gradients of what this stage borrows from another, summed over samples, one after the other."""
@@ -123,16 +167,27 @@ class StageModel(Replica):
         """What another stage borrows from this one."""
         return [name for name, stage in self.loans[borrower].items() if stage == self.stage]
 
-    def contribution(
-        self, names: tuple[MicrobatchId, ...], summed: Summed, lent: Sequence[tuple[int, F32]] = ()
-    ) -> bytes:
-        """The payload for exactly these microbatches; what was made for others is taken back.
+    def prepare(self, names: tuple[MicrobatchId, ...], summed: Summed, lent: Sequence[tuple[int, F32]] = ()) -> F32:
+        """Take in exactly these microbatches for the payload; what was made for others is taken back.
 
         Args:
             lent: (borrowing stage, its gradients as `lendable` gives them), each of them once.
+        Returns: floats to agree on with the stage's other contributors before `encode`.
         Raises: ValueError for gradients that the method refuses.
         """
         self._take_back()
+        gradients = self._with_lent(summed, lent)
+        self._kept = {name: tensor.clone() for name, tensor in self.method.local_state().items()}
+        self._pending = names
+        if summed.n_samples:
+            self._take_in(gradients, summed.n_samples)
+        return self.method.agree()
+
+    def _take_in(self, gradients: dict[str, torch.Tensor], n_samples: int) -> None:
+        self.method.accumulate(gradients, n_samples)
+
+    def _with_lent(self, summed: Summed, lent: Sequence[tuple[int, F32]]) -> dict[str, torch.Tensor]:
+        """The mean gradients of what this stage owns, with what borrowers add to them."""
         gradients = {name: summed.gradients[name] for name in self.parameters}
         for borrower, values in lent:
             start = 0
@@ -141,43 +196,35 @@ class StageModel(Replica):
                 part = torch.from_numpy(values[start:stop]).reshape(gradients[name].shape)
                 gradients[name] = gradients[name] + part / summed.n_samples
                 start = stop
-        self._kept = {name: tensor.clone() for name, tensor in self.method.local_state().items()}
-        self._pending = names
-        self.method.accumulate(gradients, summed.n_samples)
-        return self.encode(np.empty(0, np.float32))
+        return gradients
 
-    def update(
-        self,
-        payloads: Sequence[bytes | memoryview],
-        *,
-        mine: int | None,
-        counted: tuple[MicrobatchId, ...],
-        slots: Slots,
-        n_samples: int,
-    ) -> Stepped:
-        """Apply a decided step.
+    def update(self, decided: Decided) -> Stepped:
+        """Apply a decided step."""
+        self._apply(decided)
+        self._kept, self._pending = {}, None
+        self._progress += torch.tensor([1, decided.n_samples])
+        n_held = len(self.passes.held) if self.passes.version != NOT_SERVED else 0
+        self._show()
+        self.passes.renew(NOT_SERVED if self.borrows else self.step)
+        return Stepped(digest=self.digest(), n_discarded=max(0, n_held - len(decided.counted)))
 
-        Args:
-            payloads: of the stage's contributors, in roster order.
-            mine: index of this replica's own payload; None: it has none among them.
-            counted: what that sums.
-            slots: contributors as places among the stage's members.
-            n_samples: behind the whole step.
-        """
-        if mine is None or counted != self._pending:
+    def _apply(self, decided: Decided) -> None:
+        mine = decided.mine
+        if mine is None or decided.counted != self._pending:
             # Decided was what an earlier plan asked of this replica: its bytes count, nothing of it is left to be sent.
             self._take_back()
             mine = None
-        bodies = [bytes(payload) for payload in payloads]
+        self._combine(decided, mine, self.step)
+
+    def _combine(self, decided: Decided, mine: int | None, step: int) -> None:
+        bodies = [bytes(payload) for payload in decided.payloads]
         if self.exchange is Exchange.REDUCE:
             parts = [np.frombuffer(body, np.uint8) for body in bodies]
             bodies = [self.method.reduce(parts, 0).tobytes()]
-        self.method.combine(bodies, mine=mine, step=self.step, slots=slots)
-        self._kept, self._pending = {}, None
-        self._progress += torch.tensor([1, n_samples])
-        n_held = len(self.passes.held) if self.passes.version != NOT_SERVED else 0
-        self.passes.renew(NOT_SERVED if self.borrows else self.step)
-        return Stepped(digest=self.digest(), n_discarded=max(0, n_held - len(counted)))
+        self.method.combine(bodies, mine=mine, step=step, slots=decided.slots)
+
+    def _show(self) -> None:
+        """Pass microbatches with the weights as they are now."""
 
     def _take_back(self) -> None:
         """What was accumulated for a plan that does not count leaves no trace."""
@@ -199,7 +246,8 @@ class StageModel(Replica):
 
     def lend(self, borrower: int) -> bytes:
         """The bits of what a stage borrows from this one, one tensor after the other."""
-        return b"".join(self.parameters[name].detach().numpy().tobytes() for name in self.lent_names(borrower))
+        served = self.passes.stage.owned
+        return b"".join(served[name].detach().numpy().tobytes() for name in self.lent_names(borrower))
 
     def n_borrowed_bytes(self, lender: int) -> int:
         return sum(parameter.numel() * 4 for parameter in self._borrowed_from(lender).values())
@@ -236,11 +284,28 @@ class StageModel(Replica):
 
     def _renewed(self) -> None:
         self._kept, self._pending = {}, None
+        self._show()
         # At step 0 what is borrowed follows from the seed, as everything does.
         self.passes.renew(NOT_SERVED if self.borrows and self.step > 0 else self.step)
 
-    def count_as(self, step: int, samples: int) -> None:
-        """Give an older state the run's present version: what it has not seen is lost."""
+    @property
+    def agreed_step(self) -> int:
+        """Updates that the stage's agreed weights have seen."""
+        return self.step
+
+    def start_settled(self) -> None:
+        """A new life begins, in which nothing is pending that only an earlier one is known to hold."""
+
+    def unsettled_bytes(self) -> bytes:
+        """What single replicas hold of the run's newest microbatches; alike at all replicas of all stages."""
+        return b""
+
+    def count_as(self, step: int, samples: int, unsettled: bytes) -> None:
+        """Give an older state the run's present version: what it has not seen is lost.
+
+        Args:
+            unsettled: what `unsettled_bytes` is at that version. Raises ValueError if it cannot be that.
+        """
         self._progress.copy_(torch.tensor([step, samples]))
         self._renewed()
 
@@ -267,19 +332,22 @@ class StageModel(Replica):
     def apply_cost(self) -> Cost:
         return Cost(flops=50.0 * self._n_own, memory_bytes=32.0 * self._n_own)
 
+    # -- which methods fit -----------------------------------------------------------------------
 
-def _refuse_unfit(method: Method) -> None:
-    why = ""
-    one = Slots.everybody(1)
-    if method.overlaps or method.steps(0) != 1 or method.name in ("local", "diloco", "sparseloco"):
-        why = "lets replicas drift apart between exchanges, while all stages make each step together"
-    elif method.name == "baffle":
-        why = "measures forward passes, and a pipeline passes gradients back"
-    elif len(method.agree()):
-        why = "agrees on floats before it encodes, for which a pipeline's round has no phase"
-    elif method.shares(0, 2) != (0,) or method.n_shares(one) != 1:
-        why = "deals samples out by slots, while a pipeline's plan says which microbatches count"
-    elif not method.suffices(one):
-        why = "needs more contributions than a stage may have replicas"
-    if why:
-        raise InvalidManifest(f"method {method.name!r} {why}: use allreduce (mean) or demo for a pipeline")
+    def _refuse_unfit(self, method: Method) -> None:
+        """Raises InvalidManifest."""
+        why = self._why_unfit(method)
+        if why:
+            fit = "use allreduce (mean), demo, terngrad, local or diloco for a pipeline"
+            raise InvalidManifest(f"method {method.name!r} {why}: {fit}")
+
+    def _why_unfit(self, method: Method) -> str:
+        """Empty: it fits."""
+        one = Slots.everybody(1)
+        if method.overlaps or method.steps(0) != 1 or isinstance(method, Local) or method.name == "sparseloco":
+            return "lets replicas drift apart between exchanges, while all stages make each step together"
+        if method.name == "baffle":
+            return "measures forward passes, and a pipeline passes gradients back"
+        if method.shares(0, 2) != (0,) or method.n_shares(one) != 1:
+            return "deals samples out by slots, while a pipeline's plan says which microbatches count"
+        return "" if method.suffices(one) else "needs more contributions than a stage may have replicas"

@@ -1,9 +1,9 @@
 """How a pipeline's peer finds its place: as `Seeker`, and which stage it serves.
 
-A newcomer takes the stage that it was told or moved to, else the neediest; one that comes back keeps its own. It
-downloads that stage's state from all replicas of it that vouch for one digest, while a quorum of the run's members, of
-whatever stage, vouches for the round that the state belongs to. If nobody serves the stage any more, it brings what it
-has of it.
+A newcomer takes the stage that it was told or moved to, else the neediest; one that comes back keeps its own unless
+another needs it far more. It downloads that stage's state from all replicas of it that vouch for one digest, while a
+quorum of the run's members, of whatever stage, vouches for the round that the state belongs to. If nobody serves the
+stage any more, it brings what it has of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...algorithms.pipeline.rebalancing import Fleet
+from ...algorithms.pipeline.rebalancing import Fleet, work_of_stages
 from ...protocol import rounds_pb2 as pb
 from ...protocol.chunks import n_chunks
 from ...protocol.errors import (
@@ -76,6 +76,8 @@ class _Vouched:
     step: int
     """Updates of the run before the offer's round."""
     samples: int
+    unsettled: bytes
+    """What single replicas held then."""
 
 
 class StageSeeker(Seeker):
@@ -128,6 +130,8 @@ class StageSeeker(Seeker):
         before = self.checkpoint
         standing = await super().first(member)
         if standing is not None and standing is before:
+            # In this life nobody counts on what an earlier one did alone: it is owed, and passed again.
+            self._replica.start_settled()
             self._tell_settled("own checkpoint")
         return standing
 
@@ -181,14 +185,38 @@ class StageSeeker(Seeker):
         for stage in sorted(unserved):
             if newest_of_stage(self._folder.path, stage, lineage) is not None:
                 return stage
+        fleet = await self._fleet(present)
+        return fleet.neediest(rather=self._replica.stage, but=unserved)
+
+    async def _fleet(self, present: Present) -> Fleet:
+        """Who else is there and answers, with what it says of its speed."""
         try:
             records = await self.look()
         except NetworkClosed:
             raise
         except GossamerError:
             records = {}
-        serving = [serving_of(member, records.get(member.peer)) for member in present.members]
-        return Fleet(serving, n_stages).neediest(rather=self._replica.stage, but=unserved)
+        others = [one for one in present.members if one.peer in present.answered and one.peer != self._network.peer_id]
+        serving = [serving_of(member, records.get(member.peer)) for member in others]
+        n_stages = self._replica.n_stages
+        return Fleet(serving, n_stages, work_of_stages(serving, n_stages))
+
+    async def _join(self) -> Standing | None:
+        if self.checkpoint is not None and await self._is_needed_elsewhere(self.checkpoint):
+            self.forget()
+        return await super()._join()
+
+    async def _is_needed_elsewhere(self, mine: Standing) -> bool:
+        """Whether another stage needs this peer so much more than its checkpoint's that a download is worth it."""
+        view, stage = self._membership.view, self._replica.stage
+        active = sorted(peer for peer, claim in view.items() if claim.active and claim.lineage == mine.lineage)
+        if self.wish != WHOLE or not active:
+            return False
+        present = await ask_present(self._network, active, mine.lineage, self._replica.n_stages)
+        if present is None:
+            return False
+        fleet, unserved = await self._fleet(present), present.unserved(self._replica.n_stages)
+        return stage not in unserved and fleet.is_better_off(stage, fleet.neediest(rather=stage, but=unserved))
 
     async def _download(self, stage: int, offers: Sequence[Offer]) -> Resync | None:
         model = self._replica
@@ -211,10 +239,14 @@ class StageSeeker(Seeker):
         model.settle(stage)
         if kept is not None:
             model.load(dict(kept.model), dict(kept.shared), dict(kept.local))
-        from_step = model.step
+        from_step = model.agreed_step
         if from_step > vouched.step:
             return None
-        model.count_as(vouched.step, vouched.samples)
+        try:
+            model.count_as(vouched.step, vouched.samples, vouched.unsettled)
+        except ValueError as error:
+            self._warn(str(error))
+            return None
         self.n_lost = vouched.step - from_step
         where = "own checkpoint" if kept is not None else "initial weights"
         how = f"no replica of stage {stage} is left: {where} of step {from_step} offered for step {vouched.step}"
@@ -248,7 +280,7 @@ def _read(donor: PeerId, data: bytes) -> _Vouched:
         lineage=info.lineage, index=info.round, roster=Roster.from_wire(info.roster), digest=info.digest
     )
     offer = Offer(donor, standing, info.length, tuple(info.chunks), info.hash, info.rounded)
-    return _Vouched(offer=offer, stage=info.stage - 1, step=info.step, samples=info.samples)
+    return _Vouched(offer=offer, stage=info.stage - 1, step=info.step, samples=info.samples, unsettled=info.unsettled)
 
 
 def _alike(told: Sequence[_Vouched]) -> list[_Vouched]:
@@ -267,8 +299,8 @@ def _vouched(told: Sequence[_Vouched]) -> _Vouched | None:
     alike = _alike(told)
     if not alike:
         return None
-    (step, samples), _ = Counter((one.step, one.samples) for one in alike).most_common(1)[0]
-    return next(one for one in alike if (one.step, one.samples) == (step, samples))
+    most, _ = Counter((one.step, one.samples, one.unsettled) for one in alike).most_common(1)[0]
+    return next(one for one in alike if (one.step, one.samples, one.unsettled) == most)
 
 
 def _donors(told: Sequence[_Vouched], stage: int, state_bytes: int) -> list[Offer]:

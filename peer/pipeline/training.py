@@ -36,6 +36,7 @@ class StepReport:
 
     round_index: int
     n_counted: int
+    n_made_up: int
     n_discarded: int
     flow: Flow | None
     """None: this peer replayed the round."""
@@ -93,6 +94,7 @@ class StageTrainer(Trainer):
                 step=self.replica.step,
                 stage=self.replica.stage,
                 counted=report.n_counted,
+                made_up=report.n_made_up,
                 expected=self.replica.manifest.pipeline.microbatches,
                 forward_passes=tally.n_forward - before.n_forward if flow else 0,
                 backward_passes=tally.n_backward - before.n_backward if flow else 0,
