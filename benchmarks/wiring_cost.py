@@ -1,32 +1,125 @@
-"""What carrying a microbatch through three stages costs in CPU time, besides the stages' own arithmetic."""
+"""What carrying a microbatch through three stages costs in CPU time, besides the stages' own arithmetic, part by part.
+
+    python -m benchmarks.wiring_cost
+
+`ours` is all of a trainer and its replicas: routes, messages, checks, queues, the codec with its checksums, and
+the event loop under them. The messages are handed over directly, so no network is in it. `simulated_network` is what
+the simulator's adds in place of a real one. Milliseconds for each microbatch of five passes; medians of several runs
+after one that only warms up (libraries load, kernels compile).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, TypeVar
 
-from gossamer.peer.pipeline.activations import Compression
+import torch
+
+from gossamer.peer.pipeline.activations import Compression, decode_activations, encode_activations
 from gossamer.peer.pipeline.backlog import Phase
+from gossamer.peer.pipeline.candidates import Announcement
 from gossamer.peer.pipeline.courier import Courier, CourierOptions
-from gossamer.peer.pipeline.microbatches import MicrobatchId, boundaries
+from gossamer.peer.pipeline.microbatches import Boundaries, MicrobatchId, boundaries
 from gossamer.peer.pipeline.passing import StageClient
 from gossamer.peer.pipeline.server import ServerOptions, StageServer
 from gossamer.peer.pipeline.stage import StageReplica
-from gossamer.peer.pipeline.wiring import Announcement, StageWiring, WiringOptions
-from gossamer.protocol.identity import PeerId
+from gossamer.peer.pipeline.wiring import StageWiring, WiringOptions
+from gossamer.protocol.identity import Identity, PeerId
+from gossamer.protocol.network import Cost, Gate, Handler, Network, Record, StreamHandler, Traffic
 from gossamer.simulator.world import Simulation
 from gossamer.tasks import Staged, build_stage, build_task, cut_by_cost, global_batch
 
-N_STAGES, N_REPLICAS = 3, 3
-N_MICROBATCHES, N_SAMPLES = 60, 4
-TASK_OPTIONS = {"d_model": 64, "n_layers": 3, "context": 32}
+T = TypeVar("T")
+N_STAGES, N_REPLICAS, N_RUNS = 3, 3, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What passes between the stages."""
+
+    task_options: dict[str, int]
+    n_samples: int
+    n_microbatches: int
+
+
+SIZES = {
+    "32 kB": Size(task_options={"d_model": 64, "n_layers": 3, "context": 32}, n_samples=4, n_microbatches=60),
+    "512 kB": Size(task_options={"d_model": 128, "n_layers": 3, "context": 128}, n_samples=8, n_microbatches=12),
+}
+
+
+class DirectNetwork(Network):
+    """Hands streams to the handlers of the others, in the same process, with nothing in between."""
+
+    def __init__(self, identity: Identity, others: dict[PeerId, DirectNetwork]) -> None:
+        self.peer_id = identity.peer_id
+        self.traffic = Traffic()
+        self._streams: dict[str, StreamHandler] = {}
+        self._others = others
+        others[self.peer_id] = self
+
+    def serve(self, method: str, handler: Handler, *, public: bool = False) -> None:
+        raise NotImplementedError
+
+    def serve_stream(self, method: str, handler: StreamHandler, *, public: bool = False) -> None:
+        self._streams[method] = handler
+
+    def set_gate(self, gate: Gate) -> None:
+        pass
+
+    async def call(self, peer: PeerId, method: str, request: bytes, *, timeout_s: float) -> bytes:
+        raise NotImplementedError
+
+    def stream(
+        self, peer: PeerId, method: str, chunks: AsyncIterator[bytes], *, timeout_s: float
+    ) -> AsyncIterator[bytes]:
+        return self._others[peer]._streams[method](self.peer_id, chunks)
+
+    async def compute(self, work: Callable[[], T], cost: Cost) -> T:
+        return work()
+
+    async def publish(self, key: str, value: bytes, *, ttl_s: float) -> None:
+        raise NotImplementedError
+
+    async def lookup(self, key: str) -> list[Record]:
+        raise NotImplementedError
+
+    def unix_time_s(self) -> float:
+        return 0.0
+
+    async def close(self) -> None:
+        pass
 
 
 def wiring_cost() -> dict[str, Any]:
-    """Milliseconds of CPU for each microbatch."""
-    return {"decisions_ms": 1e3 * _decisions_s(), "all_but_arithmetic_ms": {c.value: _carried(c) for c in Compression}}
+    """Milliseconds of CPU for each microbatch, by what passes (uncompressed bytes at a boundary) and how."""
+    return {
+        "routes_ms": 1e3 * _decisions_s(),
+        "by_size": {
+            name: {compression.value: _parts(size, compression) for compression in Compression}
+            for name, size in SIZES.items()
+        },
+    }
+
+
+def _parts(size: Size, compression: Compression) -> dict[str, float]:
+    _direct(size, compression)
+    ours = median(_direct(size, compression) for _ in range(N_RUNS))
+    _simulated(size, compression)
+    simulated = median(_simulated(size, compression) for _ in range(N_RUNS))
+    codec = median(_codec(size, compression) for _ in range(N_RUNS))
+    parts = {
+        "ours_ms": ours,
+        "of_which_codec_ms": codec,
+        "simulated_network_ms": simulated - ours,
+    }
+    return {name: round(value, 3) for name, value in parts.items()}
 
 
 def _decisions_s() -> float:
@@ -36,50 +129,121 @@ def _decisions_s() -> float:
         Announcement(peer=PeerId(f"peer-{number}"), stage=0, sequence=1, samples_per_s=50.0 + number)
         for number in range(N_REPLICAS)
     )
-    n, n_passes = 2000, 2 * N_STAGES - 1
+    n, n_passes, n_samples = 2000, 2 * N_STAGES - 1, 4
+    wiring.expect(1e9, 0.0)
     started_s = time.process_time()
     for number in range(n * n_passes):
         phase = Phase.BACKWARD if number % 2 else Phase.FORWARD
-        peer = wiring.choose(phase, N_SAMPLES, float(number))
-        wiring.succeeded(peer, phase, N_SAMPLES, 0.1)
+        peer = wiring.choose(phase, n_samples, float(number))
+        work = wiring.begin(peer, phase, n_samples)
+        wiring.patience_s(peer, phase, n_samples)
+        wiring.succeeded(peer, phase, n_samples, 0.1, told_s=0.05, work=work)
+        wiring.end(peer, phase, n_samples)
     return (time.process_time() - started_s) / n
 
 
-def _carried(compression: Compression) -> float:
-    """Milliseconds of trainer and replicas together: routes, messages, checks, hashes, queues; the simulated network,
-    too, in place of a real one."""
-    task = build_task("chars", TASK_OPTIONS)
-    assert isinstance(task, Staged)
-    sim = Simulation(seed=0, latency_s=0.0001)
-    cut = cut_by_cost(task, N_STAGES)
-    kinds = boundaries(task, cut)
-    trainer = sim.host("trainer")
-    spent = [0.0]
-    wirings = []
-    for stage in range(N_STAGES):
-        wiring = StageWiring(stage, WiringOptions(), random.Random(stage))
-        hosts = [sim.host(f"{stage}-{number}") for number in range(N_REPLICAS)]
-        for host in hosts:
-            module = build_stage(task, 0, cut, stage)
-            replica = _timed(StageReplica(module, kinds[stage], run_seed=0, held_max=N_MICROBATCHES), spent)
-            host.network.set_gate(lambda peer: True)
-            options = ServerOptions(n_samples_max=N_SAMPLES, flops_per_sample=1e6, splits=False, together_max=N_SAMPLES)
-            host.spawn(StageServer(host.network, replica, compression, options).run())
-        wiring.update(Announcement(peer=host.peer_id, stage=stage, sequence=1, samples_per_s=100.0) for host in hosts)
-        wirings.append(wiring)
-    client = StageClient(trainer.network, compression, n_samples_max=N_SAMPLES)
-    courier = Courier(client, wirings, kinds, CourierOptions())
-    indices = global_batch(seed=0, round_index=0, size=N_MICROBATCHES * N_SAMPLES, n_train=task.n_train)
-    every = indices.reshape(N_MICROBATCHES, N_SAMPLES)
-    inputs = [(task.inputs(batch), task.targets(batch)) for batch in every]
+# -- parts ------------------------------------------------------------------------------------------------------------
 
-    async def main() -> None:
-        for index, (x, y) in enumerate(inputs):
-            await courier.carry(MicrobatchId(step=0, index=index), 0, x, y)
 
+def _codec(size: Size, compression: Compression) -> float:
+    """Every tensor of a microbatch is encoded once and decoded once."""
+    tensors = _travelling(size)
     started_s = time.process_time()
-    sim.run(asyncio.wait_for(main(), 1e6))
-    return 1e3 * (time.process_time() - started_s - spent[0]) / N_MICROBATCHES
+    for tensor, kind in tensors * size.n_microbatches:
+        header, payload = encode_activations(tensor, compression)
+        decode_activations(header, payload, kind, n_samples_max=size.n_samples)
+    return 1e3 * (time.process_time() - started_s) / size.n_microbatches
+
+
+def _travelling(size: Size) -> list[tuple[torch.Tensor, Any]]:
+    """All tensors that a microbatch's passes send, there and back, with their kinds."""
+    _, kinds, every = _material(size)
+    inputs, targets = every[0]
+    floats = [(torch.randn(size.n_samples, *kind.input.shape), kind.input) for kind in kinds[1:]]
+    # Forward: inputs and outputs. Backward: inputs once more, the gradients of outputs, and of inputs.
+    there = [(inputs, kinds[0].input), *floats]
+    return [*there[:-1], *floats, *there, *floats, (targets, kinds[-1].output), *floats]
+
+
+def _material(
+    size: Size,
+) -> tuple[Staged, Sequence[Boundaries], list[tuple[torch.Tensor, torch.Tensor]]]:
+    task = build_task("chars", size.task_options)
+    assert isinstance(task, Staged)
+    n = size.n_microbatches
+    indices = global_batch(seed=0, round_index=0, size=n * size.n_samples, n_train=task.n_train)
+    batches = indices.reshape(n, size.n_samples)
+    return (
+        task,
+        boundaries(task, cut_by_cost(task, N_STAGES)),
+        [(task.inputs(batch), task.targets(batch)) for batch in batches],
+    )
+
+
+# -- all of it --------------------------------------------------------------------------------------------------------
+
+
+def _direct(size: Size, compression: Compression) -> float:
+    """Milliseconds without a network."""
+    others: dict[PeerId, DirectNetwork] = {}
+    networks = [DirectNetwork(Identity(bytes([i]) * 32), others) for i in range(1 + N_STAGES * N_REPLICAS)]
+
+    async def main() -> float:
+        serving = [asyncio.create_task(server.run()) for server in servers]
+        try:
+            took_ms: float = await carry()
+            return took_ms
+        finally:
+            for one in serving:
+                one.cancel()
+
+    servers, carry = _pipeline(size, compression, networks)
+    return asyncio.run(main())
+
+
+def _simulated(size: Size, compression: Compression) -> float:
+    """Milliseconds with the simulator's network."""
+    sim = Simulation(seed=0, latency_s=0.0001)
+    hosts = [sim.host(f"host-{i}") for i in range(1 + N_STAGES * N_REPLICAS)]
+    for host in hosts:
+        host.network.set_gate(lambda peer: True)
+    servers, carry = _pipeline(size, compression, [host.network for host in hosts])
+    for host, server in zip(hosts[1:], servers, strict=True):
+        host.spawn(server.run())
+    took_ms: float = sim.run(asyncio.wait_for(carry(), 1e6))
+    return took_ms
+
+
+def _pipeline(
+    size: Size, compression: Compression, networks: Sequence[Network]
+) -> tuple[list[StageServer], Callable[[], Any]]:
+    """Servers of all replicas, and what carries all microbatches and says what one cost."""
+    task, kinds, every = _material(size)
+    cut, spent = cut_by_cost(task, N_STAGES), [0.0]
+    servers, wirings = [], []
+    options = ServerOptions(
+        n_samples_max=size.n_samples, flops_per_sample=1e6, splits=False, together_max=size.n_samples
+    )
+    for stage in range(N_STAGES):
+        mine = networks[1 + stage * N_REPLICAS : 1 + (stage + 1) * N_REPLICAS]
+        for network in mine:
+            module = build_stage(task, 0, cut, stage)
+            replica = StageReplica(module, kinds[stage], run_seed=0, held_max=size.n_microbatches)
+            servers.append(StageServer(network, _timed(replica, spent), compression, options))
+        wiring = StageWiring(stage, WiringOptions(), random.Random(stage))
+        wiring.update(Announcement(peer=one.peer_id, stage=stage, sequence=1, samples_per_s=100.0) for one in mine)
+        wirings.append(wiring)
+    client = StageClient(networks[0], compression, n_samples_max=size.n_samples)
+    courier = Courier(client, wirings, kinds, CourierOptions())
+
+    async def carry() -> float:
+        courier.expect(size.n_microbatches, size.n_samples, size.n_microbatches)
+        started_s = time.process_time()
+        for index, (x, y) in enumerate(every):
+            await courier.carry(MicrobatchId(step=0, index=index), 0, x, y)
+        return 1e3 * (time.process_time() - started_s - spent[0]) / size.n_microbatches
+
+    return servers, carry
 
 
 def _timed(replica: StageReplica, spent: list[float]) -> StageReplica:
@@ -105,4 +269,5 @@ def _timed(replica: StageReplica, spent: list[float]) -> StageReplica:
 
 
 if __name__ == "__main__":
-    print(wiring_cost())
+    torch.set_num_threads(1)
+    print(json.dumps(wiring_cost(), indent=1))

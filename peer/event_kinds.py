@@ -196,6 +196,8 @@ class Resynced:
     seconds: float
     how: str
     """What vouched for the state, and what made it necessary."""
+    lineage: str = ""
+    """Whose history the peer goes on with; after a split not the one that it had been on."""
 
 
 @dataclass(frozen=True, kw_only=True)

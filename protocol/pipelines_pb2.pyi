@@ -39,16 +39,18 @@ class PassRequest(_message.Message):
     def __init__(self, step: _Optional[int] = ..., index: _Optional[int] = ..., take: _Optional[int] = ..., version: _Optional[int] = ..., stage: _Optional[int] = ..., kind: _Optional[_Union[PassKind, str]] = ..., tensors: _Optional[_Iterable[_Union[_tensors_pb2.TensorHeader, _Mapping]]] = ...) -> None: ...
 
 class PassAnswer(_message.Message):
-    __slots__ = ("counted", "loss", "tensors", "accuracy")
+    __slots__ = ("counted", "loss", "tensors", "accuracy", "seconds")
     COUNTED_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
     counted: bool
     loss: float
     tensors: _containers.RepeatedCompositeFieldContainer[_tensors_pb2.TensorHeader]
     accuracy: float
-    def __init__(self, counted: _Optional[bool] = ..., loss: _Optional[float] = ..., tensors: _Optional[_Iterable[_Union[_tensors_pb2.TensorHeader, _Mapping]]] = ..., accuracy: _Optional[float] = ...) -> None: ...
+    seconds: float
+    def __init__(self, counted: _Optional[bool] = ..., loss: _Optional[float] = ..., tensors: _Optional[_Iterable[_Union[_tensors_pb2.TensorHeader, _Mapping]]] = ..., accuracy: _Optional[float] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class StepPlan(_message.Message):
     __slots__ = ("lineage", "round", "attempt", "dead", "deals", "counts")

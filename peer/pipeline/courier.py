@@ -26,12 +26,17 @@ from ...protocol.errors import (
 from ...protocol.identity import PeerId
 from ...tasks import Evaluation
 from .backlog import Phase
+from .candidates import Announcement, Attempts
+from .hedging import Asking, hedged
 from .microbatches import Boundaries, MicrobatchId
 from .pacing import Turns, any_time
-from .passing import Request, StageClient
-from .wiring import Announcement, Attempts, StageWiring
+from .passing import Answer, Request, StageClient
+from .places import place_of
+from .wiring import StageWiring
 
 T = TypeVar("T")
+Ask = Callable[[PeerId, float], Awaitable[Answer[T]]]
+"""Asks a replica, for so many seconds at most."""
 NOT_READY = (Busy, NotAdmitted, StaleStage, UnknownMethod)
 """No reason to leave a replica alone for long: it has no room, or has only just come, or is about to step."""
 
@@ -85,6 +90,7 @@ class Courier:
         self._wirings = wirings
         self._boundaries = boundaries
         self._options = options
+        self._n_mine = self._n_all = 0
 
     async def carry(
         self,
@@ -129,6 +135,14 @@ class Courier:
         carried.loss = passed.loss if passed.loss is not None else carried.loss
         if stage > 0 and carried.arrived[stage - 1] is None:
             carried.arrived[stage - 1] = passed.input_gradient
+
+    def expect(self, n_microbatches: int, n_samples: int, n_all: int) -> None:
+        """So many microbatches are to come from here in this step, of so many of all trainers."""
+        self._n_mine, self._n_all = n_microbatches, n_all
+        last, now_s = len(self._wirings) - 1, asyncio.get_running_loop().time()
+        for stage, wiring in enumerate(self._wirings):
+            phases = (Phase.BACKWARD,) if stage == last else (Phase.FORWARD, Phase.BACKWARD)
+            wiring.expect(n_microbatches * sum(wiring.size(phase, n_samples) for phase in phases), now_s)
 
     def shun(self, peer: PeerId, reason: str) -> None:
         """Leave a replica alone for a while."""
@@ -175,43 +189,73 @@ class Courier:
             phase=phase, microbatch=carried.microbatch, version=carried.version, stage=stage, tensors=tensors
         )
 
-    async def _insist(
-        self, carried: Carried, request: Request, ask: Callable[[PeerId, float], Awaitable[T]]
-    ) -> tuple[PeerId, T]:
-        """Ask one replica after the other until one answers."""
+    async def _insist(self, carried: Carried, request: Request, ask: Ask[T]) -> tuple[PeerId, T]:
+        """Ask one replica after the other until one answers; a second one, too, when the first is overdue."""
         wiring, attempts, loop = self._wirings[request.stage], Attempts(), asyncio.get_running_loop()
+        phase, n_samples = request.phase, request.n_samples
         while True:
             peer = await self._choose(wiring, request, attempts)
-            started_s = loop.time()
-            expected_s = wiring.size(request.phase, request.n_samples) / wiring.samples_per_s(peer)
-            timeout_s = max(self._options.timeout_s_min, self._options.patience * expected_s)
-            try:
-                answer = await ask(peer, timeout_s)
-            except NetworkClosed:
-                raise
-            except PeerTimeout:
-                seconds = loop.time() - started_s
-                wiring.timed_out(peer, request.phase, request.n_samples, seconds, attempts)
-            except NOT_READY as error:
-                if isinstance(error, NotAdmitted):
-                    self._unadmitted(peer)
-                wiring.refused(peer, str(error), attempts)
-                await asyncio.sleep(self._options.busy_pause_s * 2.0 ** min(attempts.n_retries, 6))
-            except GossamerError as error:
-                wiring.failed(peer, str(error), loop.time(), attempts)
-            else:
-                wiring.succeeded(peer, request.phase, request.n_samples, loop.time() - started_s)
-                return peer, answer
+            after_s = wiring.patience_s(peer, phase, n_samples)
+            trying = self._try(wiring, request, peer, attempts, ask)
+
+            def ask_another(asked: PeerId = peer) -> Asking[tuple[PeerId, T]] | None:
+                other = wiring.sooner(asked, phase, n_samples, loop.time())
+                if other is None:
+                    return None
+                carried.n_rerouted += 1
+                return self._try(wiring, request, other, attempts, ask)
+
+            found = await (trying if after_s is None else hedged(trying, ask_another, after_s))
+            if found is not None:
+                return found
             carried.n_rerouted += 1
+
+    async def _try(
+        self, wiring: StageWiring, request: Request, peer: PeerId, attempts: Attempts, ask: Ask[T]
+    ) -> tuple[PeerId, T] | None:
+        """Ask one replica; None if that came to nothing, and the wiring knows why."""
+        loop, phase, n_samples = asyncio.get_running_loop(), request.phase, request.n_samples
+        started_s = loop.time()
+        timeout_s = max(self._options.timeout_s_min, self._options.patience * wiring.finish_s(peer, phase, n_samples))
+        work = wiring.begin(peer, phase, n_samples)
+        try:
+            answer = await ask(peer, timeout_s)
+        except (NetworkClosed, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError):
+                wiring.overtaken(peer, phase, n_samples, loop.time() - started_s)
+            raise
+        except PeerTimeout:
+            wiring.timed_out(peer, phase, n_samples, loop.time() - started_s, attempts)
+        except NOT_READY as error:
+            if isinstance(error, NotAdmitted):
+                self._unadmitted(peer)
+            wiring.refused(peer, str(error), attempts)
+            await asyncio.sleep(self._options.busy_pause_s * 2.0 ** min(attempts.n_retries, 6))
+        except GossamerError as error:
+            wiring.failed(peer, str(error), loop.time(), attempts)
+        else:
+            seconds = loop.time() - started_s
+            wiring.succeeded(peer, phase, n_samples, seconds, told_s=answer.told_s, work=work)
+            return peer, answer.result
+        finally:
+            wiring.end(peer, phase, n_samples)
+        return None
 
     async def _choose(self, wiring: StageWiring, request: Request, attempts: Attempts) -> PeerId:
         """The next replica to ask; bans are waited for if there is nobody else."""
         loop = asyncio.get_running_loop()
         while True:
             try:
-                return wiring.choose(request.phase, request.n_samples, loop.time(), attempts)
+                place = self._place(wiring, request)
+                return wiring.choose(request.phase, request.n_samples, loop.time(), attempts, place)
             except NoReplica:
                 at_s = wiring.next_chance_s(loop.time())
                 if at_s is None or at_s <= loop.time():
                     raise
                 await asyncio.sleep(at_s - loop.time())
+
+    def _place(self, wiring: StageWiring, request: Request) -> float | None:
+        """Of a microbatch, if this trainer has fewer in a step than there are replicas to take turns."""
+        if request.phase is Phase.EVALUATE or not 0 < self._n_mine < wiring.n_replicas:
+            return None
+        return place_of(request.microbatch.step, request.microbatch.index, self._n_all)

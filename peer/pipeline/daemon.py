@@ -204,5 +204,5 @@ class StageDaemon(Daemon):
             self.group.changes.records = view
             self.group.speeds = {peer: one.samples_per_s for peer, one in view.items() if one.samples_per_s > 0}
 
-    def status(self, address: str) -> dict[str, Any]:
-        return {**super().status(address), "stage": self.replica.stage if self.replica.settled else None}
+    def _more_status(self) -> dict[str, Any]:
+        return {"stage": self.replica.stage if self.replica.settled else None}

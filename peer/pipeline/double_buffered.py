@@ -48,11 +48,9 @@ class DoubleBuffered(StageReplica):
         with self._at(microbatch, version):
             return super().forward(microbatch, version, x)
 
-    def backward(
-        self, microbatch: MicrobatchId, version: int, x: Tensor, arrived: Tensor, *, defer_weights: bool = False
-    ) -> Passed:
+    def backward(self, microbatch: MicrobatchId, version: int, x: Tensor, arrived: Tensor, **options: Any) -> Passed:
         with self._at(microbatch, version):
-            passed = super().backward(microbatch, version, x, arrived, defer_weights=defer_weights)
+            passed = super().backward(microbatch, version, x, arrived, **options)
         if microbatch.step > version:
             self._versions.setdefault(microbatch, version)
         return passed

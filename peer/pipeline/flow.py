@@ -98,7 +98,11 @@ class Flow:
 
     def begin_own(self, indices: Sequence[int]) -> None:
         """Pass the microbatches that are this trainer's, in the order of the schedule."""
-        self._pacing = self._paced([index for index in indices if index not in self._begun])
+        mine = [index for index in indices if index not in self._begun]
+        self._pacing = self._paced(mine)
+        n_all, n_samples = self._load.batches.shape
+        if mine or not indices:  # else it was said when they were begun, before their round opened
+            self._courier.expect(len(mine), int(n_samples), int(n_all))
         for index in indices:
             self.begin(index)
         if self.whole:  # what is mine has come back before its round opened, or there is nothing

@@ -25,6 +25,7 @@ from ..rounds.round import Round
 from ..rounds.snapshots import Snapshot
 from ..rounds.transfer import Data, Proposal
 from .borrowing import Borrowing
+from .candidates import Announcement
 from .changes import Brought, Situation, StageChanges, lost_stages
 from .courier import Courier
 from .exchange import StageExchange
@@ -36,7 +37,6 @@ from .server import StageServer
 from .step_plan import StepPlan
 from .supply import Supply
 from .training import StageTrainer, StepReport
-from .wiring import Announcement
 
 FIRST_GUESS = 100.0
 """Samples/s that a replica is believed to do before anything is known of it."""
@@ -179,10 +179,10 @@ class StageGroup(Group):
 
     async def _combine(self, decision: Decision, items: Sequence[Data], slot: int | None) -> Applied | None:
         model, roster = self.replica, self.roster
-        before = decision.stage_digests[model.stage] if len(decision.stage_digests) == model.n_stages else b""
-        if before != self.state:
+        base = decision.stage_digests[model.stage] if len(decision.stage_digests) == model.n_stages else b""
+        if base != self.state:
             raise Diverged(
-                f"stage {model.stage} goes from {before.hex()[:12]} in round {self.index}, but this peer's is "
+                f"stage {model.stage} goes from {base.hex()[:12]} in round {self.index}, but this peer's is "
                 f"{self.state.hex()[:12]}: resynchronising"
             )
         members = [place for place, member in enumerate(roster.members) if member.stage == model.stage]

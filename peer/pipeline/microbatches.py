@@ -43,7 +43,7 @@ class Boundary:
                 f"{what} is {tensor.dtype} of shape {tuple(tensor.shape)}, expected {self.dtype} of (n, "
                 f"{', '.join(map(str, self.shape))}): both sides must train the same task, cut alike"
             )
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() and not np.isfinite(tensor.detach().numpy()).all():
             raise BadTensor(f"{what} holds NaN or infinities: its sender diverged or lies")
 
 

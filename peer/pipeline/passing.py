@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from torch import Tensor
 
@@ -14,11 +17,12 @@ from ...protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, Client
 from ...protocol.wire import parse
 from ...tasks import Evaluation
 from ..rounds.gather import read_payload
-from .activations import Compression, check_announced, decode_activations, encode_activations
+from .activations import Compression, check_announced, decode_checked, encode_activations
 from .backlog import Phase
 from .microbatches import Boundaries, Boundary, MicrobatchId
 from .stage import Passed
 
+T = TypeVar("T")
 METHOD = "stage/pass"
 KINDS = {
     Phase.FORWARD: pb.PASS_FORWARD,
@@ -27,6 +31,15 @@ KINDS = {
 }
 Local = Callable[[PeerId, AsyncIterator[bytes]], AsyncIterator[bytes]]
 """Answers passes of the peer that asks itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(Generic[T]):
+    """What a pass gave."""
+
+    result: T
+    told_s: float
+    """Seconds that computing it took, by the replica's word; 0: it says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +52,8 @@ class Request:
     stage: int
     tensors: tuple[Tensor, ...]
     """Forward: the input. Backward: the input, then the gradient of the output, or the targets."""
+    content: bytes | None = None
+    """Tells these tensors from others under the same name; None: not known yet."""
 
     @property
     def n_samples(self) -> int:
@@ -61,27 +76,28 @@ class StageClient:
         self._compression = compression
         self._n_samples_max = n_samples_max
 
-    async def forward(self, peer: PeerId, request: Request, output: Boundary, *, timeout_s: float) -> Tensor:
+    async def forward(self, peer: PeerId, request: Request, output: Boundary, *, timeout_s: float) -> Answer[Tensor]:
         """The stage's output. Raises: as `Client.stream`, and whatever the replica refuses with."""
-        _, tensors = await self._ask(peer, request, (output,), timeout_s)
-        return tensors[0]
+        answer, tensors = await self._ask(peer, request, (output,), timeout_s)
+        return Answer(result=tensors[0], told_s=_told_s(answer))
 
-    async def backward(self, peer: PeerId, request: Request, *, is_first: bool, timeout_s: float) -> Passed:
+    async def backward(self, peer: PeerId, request: Request, *, is_first: bool, timeout_s: float) -> Answer[Passed]:
         """What a backward pass gives, at the first stage without a gradient. Raises: as `forward`."""
         x = request.tensors[0]
         wanted = () if is_first else (Boundary(shape=tuple(x.shape[1:]), dtype=x.dtype),)
         answer, tensors = await self._ask(peer, request, wanted, timeout_s)
         loss = answer.loss if answer.HasField("loss") else None
-        return Passed(input_gradient=tensors[0] if tensors else None, loss=loss, counted=answer.counted)
+        passed = Passed(input_gradient=tensors[0] if tensors else None, loss=loss, counted=answer.counted)
+        return Answer(result=passed, told_s=_told_s(answer))
 
     async def evaluate(
         self, peer: PeerId, request: Request, output: Boundary, *, is_last: bool, timeout_s: float
-    ) -> Tensor | Evaluation:
+    ) -> Answer[Tensor | Evaluation]:
         """The stage's output, at the last stage how good it is. Raises: as `forward`."""
         answer, tensors = await self._ask(peer, request, () if is_last else (output,), timeout_s)
-        if not is_last:
-            return tensors[0]
-        return Evaluation(loss=answer.loss, accuracy=answer.accuracy if answer.HasField("accuracy") else None)
+        accuracy = answer.accuracy if answer.HasField("accuracy") else None
+        result = Evaluation(loss=answer.loss, accuracy=accuracy) if is_last else tensors[0]
+        return Answer(result=result, told_s=_told_s(answer))
 
     async def _ask(
         self, peer: PeerId, request: Request, wanted: Sequence[Boundary], timeout_s: float
@@ -126,7 +142,16 @@ async def read_request(
         version=message.version,
         stage=stage,
         tensors=tuple(tensors),
+        content=_content(message),
     )
+
+
+def _content(message: pb.PassRequest) -> bytes:
+    """From the hashes of the payloads, which were checked: tensors that are as long as they are hashed once only."""
+    digest = hashlib.sha256()
+    for header in message.tensors:
+        digest.update(repr((header.codec, tuple(header.shape))).encode() + header.sha256)
+    return digest.digest()
 
 
 async def read_tensors(
@@ -146,9 +171,8 @@ async def read_tensors(
     lengths = [check_announced(header, boundary, n_samples_max=n_samples_max) for header, boundary in kinds]
     payload = memoryview(await read_payload(chunks, sum(lengths)))
     tensors, start = [], 0
-    for (header, boundary), length in zip(kinds, lengths, strict=True):
-        part = payload[start : start + length]
-        tensors.append(decode_activations(header, part, boundary, n_samples_max=n_samples_max))
+    for (header, _), length in zip(kinds, lengths, strict=True):
+        tensors.append(decode_checked(header, payload[start : start + length]))
         start += length
     return tensors
 
@@ -159,15 +183,20 @@ def answer_of(
     counted: bool,
     loss: float | None,
     compression: Compression,
+    seconds: float,
     accuracy: float | None = None,
 ) -> tuple[pb.PassAnswer, bytes]:
     """An answer and the payload that follows it."""
-    message = pb.PassAnswer(counted=counted)
+    message = pb.PassAnswer(counted=counted, seconds=seconds)
     if loss is not None:
         message.loss = loss
     if accuracy is not None:
         message.accuracy = accuracy
     return message, _append(message, tensors, compression)
+
+
+def _told_s(answer: pb.PassAnswer) -> float:
+    return answer.seconds if math.isfinite(answer.seconds) and answer.seconds > 0 else 0.0
 
 
 async def framed(message: pb.PassRequest | pb.PassAnswer, payload: bytes) -> AsyncIterator[bytes]:

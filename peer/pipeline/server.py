@@ -44,7 +44,7 @@ class ServerOptions:
     """Whether backward passes give the input's gradient first, and the weights' when nothing else waits."""
 
 
-Answer = Passed | Tensor | Evaluation
+Result = Passed | Tensor | Evaluation
 Judge = Callable[[Tensor, Tensor], Evaluation]
 
 
@@ -65,7 +65,9 @@ class Tally:
 @dataclass(eq=False)
 class _Asked:
     request: Request
-    answer: asyncio.Future[Answer]
+    answer: asyncio.Future[Result]
+    seconds: float = 0.0
+    """That it took to compute; its share, if several were computed as one."""
 
 
 class StageServer:
@@ -147,7 +149,7 @@ class StageServer:
             result = await asked.answer
         finally:
             self._backlog.drop(asked)
-        answer, payload = self._worded(result)
+        answer, payload = self._worded(result, asked.seconds)
         async for chunk in framed(answer, payload):
             yield chunk
 
@@ -167,14 +169,14 @@ class StageServer:
         finally:
             self._n_early -= 1
 
-    def _worded(self, result: Answer) -> tuple[pb.PassAnswer, bytes]:
+    def _worded(self, result: Result, seconds: float) -> tuple[pb.PassAnswer, bytes]:
+        worded = partial(answer_of, compression=self._compression, seconds=seconds)
         if isinstance(result, Tensor):
-            return answer_of(tensors=[result], counted=True, loss=None, compression=self._compression)
+            return worded(tensors=[result], counted=True, loss=None)
         if isinstance(result, Evaluation):
-            loss, accuracy = result.loss, result.accuracy
-            return answer_of(tensors=[], counted=True, loss=loss, compression=self._compression, accuracy=accuracy)
+            return worded(tensors=[], counted=True, loss=result.loss, accuracy=result.accuracy)
         tensors = [] if result.input_gradient is None else [result.input_gradient]
-        return answer_of(tensors=tensors, counted=result.counted, loss=result.loss, compression=self._compression)
+        return worded(tensors=tensors, counted=result.counted, loss=result.loss)
 
     # -- computed --------------------------------------------------------------------------------
 
@@ -197,8 +199,10 @@ class StageServer:
                     if not one.answer.done():
                         one.answer.set_exception(error)
             else:
-                self._note(group, passes * n_samples, asyncio.get_running_loop().time() - started_s)
+                seconds = asyncio.get_running_loop().time() - started_s
+                self._note(group, passes * n_samples, seconds)
                 for one, result in zip(group, results, strict=True):
+                    one.seconds = seconds * one.request.n_samples / n_samples
                     if not one.answer.done():
                         one.answer.set_result(result)
 
@@ -209,21 +213,27 @@ class StageServer:
         self.tally.samples += samples
         self.tally.seconds += seconds
 
-    def _pass(self, requests: Sequence[Request]) -> Sequence[Answer]:
+    def _pass(self, requests: Sequence[Request]) -> Sequence[Result]:
         first = requests[0]
         if first.phase is Phase.EVALUATE:
             return [self._evaluate(first)]
         if first.phase is Phase.BACKWARD:
             x, arrived = first.tensors
-            return [
-                self._replica.backward(first.microbatch, first.version, x, arrived, defer_weights=self._options.splits)
-            ]
-        x = torch.cat([request.tensors[0] for request in requests])
+            passed = self._replica.backward(
+                first.microbatch,
+                first.version,
+                x,
+                arrived,
+                content=first.content,
+                defer_weights=self._options.splits,
+            )
+            return [passed]
+        x = first.tensors[0] if len(requests) == 1 else torch.cat([request.tensors[0] for request in requests])
         out = self._replica.forward(first.microbatch, first.version, x)
         ends = list(accumulate(request.n_samples for request in requests))
         return [out[end - request.n_samples : end] for request, end in zip(requests, ends, strict=True)]
 
-    def _evaluate(self, request: Request) -> Answer:
+    def _evaluate(self, request: Request) -> Result:
         out = self._replica.evaluate(request.version, request.tensors[0])
         if not self._replica.stage.is_last:
             return out

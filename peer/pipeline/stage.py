@@ -105,7 +105,14 @@ class StageReplica:
         return out
 
     def backward(
-        self, microbatch: MicrobatchId, version: int, x: Tensor, arrived: Tensor, *, defer_weights: bool = False
+        self,
+        microbatch: MicrobatchId,
+        version: int,
+        x: Tensor,
+        arrived: Tensor,
+        *,
+        content: bytes | None = None,
+        defer_weights: bool = False,
     ) -> Passed:
         """Recompute the activations, hold the parameters' gradient, and give the input's.
 
@@ -113,6 +120,7 @@ class StageReplica:
             x: the stage's input, as for `forward`.
             arrived: the gradient of the stage's output (of the mean loss over the microbatch), or at the last stage the
                 targets.
+            content: a hash that tells this input and gradient from others; None: it is made here.
             defer_weights: leave the parameters' part to `finish_weights`, after the answer is on its way.
         A repeated call gives the same answer and adds nothing.
         Raises: StaleStage, BadTensor, DuplicateMicrobatch for the same name with another content, Busy.
@@ -122,7 +130,7 @@ class StageReplica:
         self.boundaries.output.check(arrived, "the targets" if self.stage.is_last else "the gradient of the output")
         if len(x) != len(arrived):
             raise BadTensor(f"{len(x)} samples came with gradients or targets of {len(arrived)}: send the same ones")
-        content = content_hash(x, arrived)
+        content = content or content_hash(x, arrived)
         known = self._held.get(microbatch)
         self.n_repeated += known is not None
         if known is not None and known.content != content:

@@ -2,8 +2,12 @@
 
 Interleaved weighted round-robin: each trainer keeps for each stage a queue of (accumulated cost, tie-break, replica).
 The least one gets the microbatch, and goes back with what that costs: the size of the pass, a backward pass counting
-2.5 forward passes, divided by the replica's measured throughput. So over time every replica gets microbatches in
-proportion to its throughput, one by one and not in bursts. A newcomer, or who comes back, enters at the minimum.
+2.5 forward passes, divided by the replica's throughput (`speed.py`: by its word, as far as round trips bear it out). So
+over time every replica gets microbatches in proportion to its throughput, one by one and not in bursts. A newcomer, or
+who comes back, enters at the minimum.
+
+A step waits for its last microbatch, so a replica whose turn it is gets nothing when it would be back later than all
+that is still to come, given to its fellows. Its turn is kept: it is first when the next step begins.
 
 A replica that does not answer in time is passed over for this microbatch and found slower. One that fails in any other
 way is banned, for longer each time, until it announces itself anew. Each microbatch has a budget of retries; when it is
@@ -15,12 +19,19 @@ Pure: the time comes in as an argument.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ...protocol.errors import NoReplica
 from ...protocol.identity import PeerId
 from .backlog import Phase
+from .candidates import Announcement, Attempts, Ban, Candidate
+from .outlook import Outlook
+from .places import owner
+from .speed import Speed, believed, is_late
+
+TURNS_AHEAD = 2.0
+"""By so many passes a replica may be ahead of its turn for the sake of places."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,47 +47,15 @@ class WiringOptions:
     ban_s_max: float = 300.0
     retries_max: int = 8
     """Of one pass of one microbatch."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Announcement:
-    """A replica's word that it serves a stage."""
-
-    peer: PeerId
-    stage: int
-    sequence: int
-    """Grows with each announcement of this peer."""
-    samples_per_s: float
-    """Forward passes that it has measured, or its guess: the start of our own average."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ban:
-    """Why a replica gets nothing."""
-
-    until_s: float
-    reason: str
-    sequence: int
-    """Of the announcement that it was banned under."""
-
-
-@dataclass(eq=False)
-class _Replica:
-    announced: Announcement
-    samples_per_s: float
-    tie: float
-    cost: float = 0.0
-    n_bans: int = 0
-    ban: Ban | None = None
-
-
-@dataclass(eq=False)
-class Attempts:
-    """What a microbatch has been through at one stage in one pass. One for each, kept until it succeeds."""
-
-    failed: dict[PeerId, str] = field(default_factory=dict)
-    """Whom we asked, and why it did not work out."""
-    n_retries: int = 0
+    word_max: float = 4.0
+    """A replica may be loaded by others so many times more than its fellows are, by its word; what is above that is
+    not believed."""
+    late_min: float = 2.0
+    """A replica can be late only if it is seen so many times slower than its fastest fellow: less is noise."""
+    skips_max: int = 32
+    """In so many steps in a row a replica is passed over for being late; then it is tried once more."""
+    overdue: float = 3.0
+    """A pass that takes so many times longer than expected is asked of a fellow, too."""
 
 
 class StageWiring:
@@ -90,7 +69,8 @@ class StageWiring:
         self.stage = stage
         self._options = options
         self._draw = draw
-        self._replicas: dict[PeerId, _Replica] = {}
+        self._replicas: dict[PeerId, Candidate] = {}
+        self._outlook = Outlook(options.smoothing)
 
     # -- who is there ----------------------------------------------------------------------------
 
@@ -101,11 +81,17 @@ class StageWiring:
         for peer, announced in found.items():
             known = self._replicas.get(peer)
             if known is None:
-                newcomer = _Replica(announced=announced, samples_per_s=announced.samples_per_s, tie=self._draw.random())
+                speed = Speed(announced=announced.samples_per_s, smoothing=self._options.smoothing)
+                newcomer = Candidate(announced=announced, speed=speed, tie=self._draw.random())
                 newcomer.cost = self._minimum
                 self._replicas[peer] = newcomer
             elif announced.sequence > known.announced.sequence:
                 known.announced = announced
+
+    @property
+    def n_replicas(self) -> int:
+        """That are announced."""
+        return len(self._replicas)
 
     @property
     def bans(self) -> Mapping[PeerId, Ban]:
@@ -113,15 +99,42 @@ class StageWiring:
         return {peer: replica.ban for peer, replica in self._replicas.items() if replica.ban is not None}
 
     def samples_per_s(self, peer: PeerId) -> float:
-        """The average throughput, in forward passes."""
-        return self._replicas[peer].samples_per_s
+        """The throughput that it gets work by, in forward passes."""
+        return self._rates()[peer]
+
+    def finish_s(self, peer: PeerId, phase: Phase, n_samples: int) -> float:
+        """When a pass would be back that is sent there now, in seconds from now."""
+        replica = self._replicas.get(peer)
+        return replica.speed.finish_s(self.size(phase, n_samples)) if replica is not None else 0.0
+
+    # -- what is to come -------------------------------------------------------------------------
+
+    def expect(self, size: float, now_s: float) -> None:
+        """A step begins: so much is to be sent to this stage, in samples of a forward pass."""
+        self._outlook.begin(size, now_s)
+        rates = self._rates()
+        for peer, replica in self._replicas.items():
+            if replica.is_skipped:
+                replica.n_skips += 1
+                replica.is_skipped = False
+                replica.speed.forgive(rates[peer])
 
     # -- routes ----------------------------------------------------------------------------------
 
-    def choose(self, phase: Phase, n_samples: int, now_s: float, attempts: Attempts | None = None) -> PeerId:
+    def choose(
+        self,
+        phase: Phase,
+        n_samples: int,
+        now_s: float,
+        attempts: Attempts | None = None,
+        place: float | None = None,
+    ) -> PeerId:
         """The replica that gets this pass; it is charged for it.
 
         Replicas that this microbatch has failed with come last, but they come: they may be the only ones.
+
+        Args:
+            place: the microbatch's (`places.py`); None: the trainer has enough of them to go round by itself.
         Raises: NoReplica if nobody may be asked now, or the budget is spent.
         """
         failed = attempts.failed if attempts is not None else {}
@@ -133,26 +146,90 @@ class StageWiring:
         free = self._free(now_s)
         if not free:
             raise NoReplica(self._nobody())
-        peer = min(free, key=lambda peer: (peer in failed, self._replicas[peer].cost, self._replicas[peer].tie))
-        replica = self._replicas[peer]
-        replica.cost += self.size(phase, n_samples) / replica.samples_per_s
-        replica.tie = self._draw.random()
+        size, replicas, rates = self.size(phase, n_samples), self._replicas, self._rates()
+        placed = self._owner(place, free, size, rates) if place is not None else None
+        turns = sorted(free, key=lambda peer: (peer in failed, peer != placed, replicas[peer].cost, replicas[peer].tie))
+        peer = next(one for one in turns if not self._skips(one, size, free))
+        self._keep_turns(turns[: turns.index(peer)], peer, size, rates)
+        self._charge(peer, size, rates)
+        if not failed:
+            self._outlook.sent(size, now_s)
         return peer
 
-    def succeeded(self, peer: PeerId, phase: Phase, n_samples: int, seconds: float) -> None:
-        """A pass came back after so long: the average throughput learns from it."""
+    def sooner(self, than: PeerId, phase: Phase, n_samples: int, now_s: float) -> PeerId | None:
+        """Who else gets a pass that is overdue elsewhere, and is charged for it; None: nobody, or not before
+        everything that is still to come has been sent."""
+        size = self.size(phase, n_samples)
+        fellows = [peer for peer in self._free(now_s) if peer != than and self._replicas[peer].speed.is_measured]
+        if self._outlook.to_come > 0 or not fellows:
+            return None
+        peer = min(fellows, key=lambda peer: (self._replicas[peer].speed.finish_s(size), self._replicas[peer].tie))
+        self._charge(peer, size, self._rates())
+        return peer
+
+    def patience_s(self, peer: PeerId, phase: Phase, n_samples: int) -> float | None:
+        """How long a pass may take before somebody else is asked as well, as soon as everything is sent; None: nothing
+        to compare it with yet. With a replica that is much slower than others it is they who say what is long."""
+        size = self.size(phase, n_samples)
+        speeds = [replica.speed for replica in self._replicas.values() if replica.speed.is_measured]
+        mine = self._replicas[peer].speed
+        if not mine.is_measured or len(speeds) < 2:
+            return None
+        others = [speed for speed in speeds if speed is not mine]
+        is_slow = self._options.late_min * mine.seen <= max(speed.seen for speed in others)
+        others_s = min(speed.finish_s(size) for speed in others)
+        return self._options.overdue * (others_s if is_slow else max(mine.finish_s(size), others_s))
+
+    # -- what became of them ---------------------------------------------------------------------
+
+    def begin(self, peer: PeerId, phase: Phase, n_samples: int) -> float:
+        """A pass is sent. Returns: all our work there; one of the following is told when it has ended."""
+        size, replica = self.size(phase, n_samples), self._replicas.get(peer)
+        return replica.speed.begin(size) if replica is not None else size
+
+    def end(self, peer: PeerId, phase: Phase, n_samples: int) -> None:
+        """A pass is not awaited any more, whatever became of it."""
+        if peer in self._replicas:
+            self._replicas[peer].speed.end(self.size(phase, n_samples))
+
+    def succeeded(
+        self,
+        peer: PeerId,
+        phase: Phase,
+        n_samples: int,
+        seconds: float,
+        *,
+        told_s: float = 0.0,
+        work: float | None = None,
+    ) -> None:
+        """A pass came back after so long.
+
+        Args:
+            told_s: seconds of computing, by the replica's word; 0: it says nothing.
+            work: what `begin` said; None: this pass was all that we had there.
+        """
         replica = self._replicas.get(peer)
         if replica is None:
             return
-        self._learn(replica, self.size(phase, n_samples) / max(seconds, 1e-9))
+        size, told = self.size(phase, n_samples), replica.speed.told
+        replica.speed.learn(size, size if work is None else work, seconds, told_s)
+        # What it was charged in advance is so many turns, whatever a turn was thought to take.
+        ahead = max(0.0, replica.cost - self._minimum)
+        replica.cost += ahead * (told / replica.speed.told - 1)
         replica.n_bans = 0
 
-    def timed_out(self, peer: PeerId, phase: Phase, n_samples: int, seconds: float, attempts: Attempts) -> None:
-        """No answer after so long: ask another one. The replica is at best as fast as that."""
-        self._fail(peer, f"{peer} did not answer within {seconds:.3g} s", attempts)
+    def overtaken(self, peer: PeerId, phase: Phase, n_samples: int, seconds: float) -> None:
+        """Somebody else answered first: the replica is at best as fast as that."""
         replica = self._replicas.get(peer)
         if replica is not None:
-            self._learn(replica, min(replica.samples_per_s, self.size(phase, n_samples) / max(seconds, 1e-9)))
+            replica.speed.overdue(max(self.size(phase, n_samples), replica.speed.outstanding), seconds)
+
+    def timed_out(self, peer: PeerId, phase: Phase, n_samples: int, seconds: float, attempts: Attempts) -> None:
+        """No answer after so long: ask another one, and think of it as overtaken."""
+        self._fail(peer, f"{peer} did not answer within {seconds:.3g} s", attempts)
+        self.overtaken(peer, phase, n_samples, seconds)
+        if peer in self._replicas:
+            self._replicas[peer].speed.lost(self.size(phase, n_samples), seconds)
 
     def refused(self, peer: PeerId, reason: str, attempts: Attempts) -> None:
         """It answered that it has no room: ask another one, and think no worse of it."""
@@ -195,9 +272,37 @@ class StageWiring:
         """Of a pass, in samples of a forward pass."""
         return n_samples * (self._options.backward_cost if phase is Phase.BACKWARD else 1.0)
 
-    def _learn(self, replica: _Replica, samples_per_s: float) -> None:
-        share = self._options.smoothing
-        replica.samples_per_s = (1 - share) * replica.samples_per_s + share * samples_per_s
+    def _rates(self) -> dict[PeerId, float]:
+        """What each replica is charged by, in samples/s."""
+        speeds = {peer: replica.speed for peer, replica in self._replicas.items()}
+        return believed(speeds, word_max=self._options.word_max)
+
+    def _skips(self, peer: PeerId, size: float, free: Sequence[PeerId]) -> bool:
+        """Whether a replica gets nothing this time, although it is its turn."""
+        replica = self._replicas[peer]
+        if replica.n_skips >= self._options.skips_max:
+            return False
+        fellows = [self._replicas[one].speed for one in free if one != peer]
+        rest_s = self._outlook.rest_s(size)
+        return is_late(replica.speed, fellows, size, rest_s, late_min=self._options.late_min)
+
+    def _owner(self, place: float, free: Sequence[PeerId], size: float, rates: Mapping[PeerId, float]) -> PeerId | None:
+        """Who has this place; None if it is ahead of its fellows by more than its turns allow."""
+        peer = owner(place, {one: rates[one] for one in free})
+        return peer if self._replicas[peer].cost <= self._minimum + TURNS_AHEAD * size / rates[peer] else None
+
+    def _keep_turns(self, skipped: Sequence[PeerId], peer: PeerId, size: float, rates: Mapping[PeerId, float]) -> None:
+        """Who was passed over stays first, but gathers no more than one turn."""
+        for one in skipped:
+            replica = self._replicas[one]
+            replica.is_skipped = True
+            replica.cost = max(replica.cost, self._replicas[peer].cost - size / rates[one])
+
+    def _charge(self, peer: PeerId, size: float, rates: Mapping[PeerId, float]) -> None:
+        replica = self._replicas[peer]
+        replica.cost += size / rates[peer]
+        replica.tie = self._draw.random()
+        replica.n_skips, replica.is_skipped = 0, False
 
     def _fail(self, peer: PeerId, reason: str, attempts: Attempts) -> None:
         attempts.failed.pop(peer, None)

@@ -195,9 +195,13 @@ async def send_offer(round_: Round, peer: PeerId, offer: pb.Offer, payload: byte
 
 async def read_payload(chunks: AsyncIterator[bytes], length: int) -> bytes:
     """Collect a stream up to its announced length. Raises MessageTooLarge."""
-    received = bytearray()
+    received: bytes | bytearray = b""
     async for chunk in chunks:
-        received += chunk
+        if received:
+            received = received if isinstance(received, bytearray) else bytearray(received)
+            received += chunk
+        else:
+            received = chunk  # mostly all of it, and then it is not copied
         if len(received) > length:
             raise MessageTooLarge(f"a stream longer than the {length} bytes that were announced: cut off")
     return bytes(received)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from gossamer.peer.pipeline.activations import (
 )
 from gossamer.peer.pipeline.microbatches import Boundary
 from gossamer.protocol.errors import BadTensor, ChecksumMismatch
+from gossamer.protocol.tensors import decode_tensor, encode_tensor
 
 FLOATS = Boundary(shape=(16, 32), dtype=torch.float32)
 TOKENS = Boundary(shape=(16,), dtype=torch.int64)
@@ -75,9 +78,52 @@ def test_damaged_bytes_are_refused() -> None:
         decode_activations(header, payload[:-1] + b"\x55", FLOATS, n_samples_max=3)
 
 
-def test_what_is_not_finite_is_not_sent() -> None:
-    with pytest.raises(BadTensor):
-        encode_activations(_floats() / 0, Compression.INT8)
+@pytest.mark.parametrize("compression", list(Compression))
+@pytest.mark.parametrize("n", [1, 255, 256, 257, 1000])
+def test_bytes_are_those_of_the_protocols_codec(compression: Compression, n: int) -> None:
+    x = torch.randn(1, n, generator=torch.Generator().manual_seed(n))
+    x[0, : n // 3] = 0
+
+    header, payload = encode_activations(x, compression)
+
+    assert (header, payload) == encode_tensor(x.numpy(), compression.codec)
+    decoded = decode_activations(header, payload, Boundary(shape=(n,), dtype=torch.float32), n_samples_max=1)
+    assert decoded.numpy().tobytes() == decode_tensor(header, payload).tobytes()
+
+
+@pytest.mark.parametrize("compression", list(Compression))
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_not_sent(compression: Compression, value: float) -> None:
+    x = _floats()
+    x[2, 15, 31] = value
+
+    with pytest.raises(BadTensor, match="NaN, infinities or values too large"):
+        encode_activations(x, compression)
+
+
+def test_what_half_precision_cannot_hold_is_not_sent() -> None:
+    with pytest.raises(BadTensor, match="too large for fp16"):
+        encode_activations(_floats() * 1e6, Compression.FP16)
+
+
+@pytest.mark.parametrize(
+    ("compression", "bits"),
+    [
+        (Compression.NONE, b"\x00\x00\xc0\x7f"),  # NaN
+        (Compression.FP16, b"\x00\xfc"),  # minus infinity
+        (Compression.INT8, b"\x00\x00\x80\x7f"),  # a scale that is infinite
+        (Compression.INT8, b"\x00\x00\xc0\x7f"),
+        (Compression.INT8, b"\x00\x00\x80\xbf"),  # -1
+        (Compression.INT8, b"\x00\x00\x00\x00"),  # 0, though its block holds other values
+    ],
+)
+def test_what_no_encoder_sends_is_refused(compression: Compression, bits: bytes) -> None:
+    header, payload = encode_activations(_floats(), compression)
+    forged = bits + payload[len(bits) :]
+    header.sha256 = hashlib.sha256(forged).digest()
+
+    with pytest.raises(BadTensor, match="its sender diverged or lies"):
+        decode_activations(header, forged, FLOATS, n_samples_max=3)
 
 
 def _floats() -> Tensor:

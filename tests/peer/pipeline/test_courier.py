@@ -13,12 +13,13 @@ from torch import Tensor
 
 from gossamer.peer.pipeline.activations import Compression
 from gossamer.peer.pipeline.backlog import Phase
+from gossamer.peer.pipeline.candidates import Announcement
 from gossamer.peer.pipeline.courier import Carried, Courier, CourierOptions
 from gossamer.peer.pipeline.microbatches import MicrobatchId, boundaries
 from gossamer.peer.pipeline.passing import Request, StageClient
 from gossamer.peer.pipeline.server import ServerOptions, StageServer
 from gossamer.peer.pipeline.stage import StageReplica
-from gossamer.peer.pipeline.wiring import Announcement, StageWiring, WiringOptions
+from gossamer.peer.pipeline.wiring import StageWiring, WiringOptions
 from gossamer.protocol.errors import BadTensor, InvalidMessage, NoReplica, StaleStage
 from gossamer.protocol.identity import PeerId
 from gossamer.simulator.host import Host

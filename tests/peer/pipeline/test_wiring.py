@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from gossamer.peer.pipeline.backlog import Phase
-from gossamer.peer.pipeline.wiring import Announcement, Attempts, StageWiring, WiringOptions
+from gossamer.peer.pipeline.candidates import Announcement, Attempts
+from gossamer.peer.pipeline.wiring import StageWiring, WiringOptions
 from gossamer.protocol.errors import NoReplica
 from gossamer.protocol.identity import Identity, PeerId
 
@@ -30,6 +31,7 @@ def test_a_replica_ten_times_slower_gets_about_a_tenth() -> None:
     takes_s = {A: 1.0, B: 1.0, C: 10.0}
 
     counts: Counter[PeerId] = Counter()
+    wiring.expect(1e6, 0.0)
     for i in range(1200):
         phase = Phase.FORWARD if i % 2 else Phase.BACKWARD
         peer = wiring.choose(phase, 1, float(i))
@@ -51,8 +53,90 @@ def test_a_backward_pass_costs_two_and_a_half_forward_passes() -> None:
     assert chosen == [B if first == A else A] * 5
 
 
+def test_a_replica_that_would_be_back_after_all_that_is_to_come_gets_nothing_and_is_first_in_the_next_step() -> None:
+    wiring = _measured({A: 10.0, B: 1.0})
+
+    steps = []
+    for begin_s in (0.0, 2.1, 4.2):
+        wiring.expect(22.0, begin_s)
+        steps.append([wiring.choose(Phase.FORWARD, 1, begin_s + 0.1 * i) for i in range(22)])
+
+    # One pass of B lasts as long as ten of A: among the last ten it would hold up the step.
+    assert [Counter(step)[B] for step in steps] == [2, 2, 2]
+    assert all(B not in step[-9:] for step in steps)
+    assert steps[1][0] == B
+
+
+def test_a_replica_that_is_always_late_is_tried_once_in_a_while() -> None:
+    wiring = _measured({A: 10.0, B: 1.0})
+
+    chosen = []
+    for _ in range(200):
+        wiring.expect(1.0, 0.0)
+        chosen.append(wiring.choose(Phase.FORWARD, 1, 0.0))
+
+    assert 3 <= chosen.count(B) <= 8
+
+
+def test_queues_of_others_do_not_change_a_replicas_share() -> None:
+    wiring = _wiring({A: 1.0, B: 1.0})
+    for peer, told_s, round_trip_s in ((A, 0.1, 0.4), (B, 1.0, 1.2)) * 20:
+        wiring.succeeded(peer, Phase.FORWARD, 1, round_trip_s, told_s=told_s)
+
+    wiring.expect(1e6, 0.0)
+    counts = Counter(wiring.choose(Phase.FORWARD, 1, 0.0) for _ in range(110))
+
+    assert counts == {A: 100, B: 10}
+
+
+@pytest.mark.parametrize("told_s", [1e-12, 1e-6, float("inf"), float("nan"), -1.0])
+def test_a_liar_gets_a_bounded_multiple_of_what_it_delivers(told_s: float) -> None:
+    wiring = _wiring({A: 1.0, B: 1.0, C: 1.0})
+    for _ in range(20):
+        wiring.succeeded(A, Phase.FORWARD, 1, 0.2, told_s=0.1)
+        wiring.succeeded(B, Phase.FORWARD, 1, 0.2, told_s=0.1)
+        wiring.succeeded(C, Phase.FORWARD, 1, 2.0, told_s=told_s)
+
+    assert wiring.samples_per_s(A) == pytest.approx(10.0)
+    assert wiring.samples_per_s(C) <= 4 * 2 * 0.5 + 1e-9
+    # And in the end only what round trips allow: it would be back in 2 s, the others with all of the rest in .7 s.
+    _send_ten_a_second(wiring)
+    wiring.expect(5.0, 0.0)
+    assert C not in [wiring.choose(Phase.FORWARD, 1, 0.0) for _ in range(5)]
+
+
+def test_who_is_overdue_is_overtaken_by_the_fellow_that_answers_soonest_once_all_is_sent() -> None:
+    wiring = _measured({A: 10.0, B: 1.0, C: 5.0})
+    wiring.expect(1.0, 0.0)
+    # B is much slower than A, which says what is long for it; A is compared with itself and C.
+    assert wiring.patience_s(B, Phase.FORWARD, 1) == pytest.approx(0.3)
+    assert wiring.patience_s(A, Phase.FORWARD, 1) == pytest.approx(0.6)
+
+    assert wiring.sooner(B, Phase.FORWARD, 1, 0.0) is None
+    wiring.choose(Phase.FORWARD, 1, 0.0)
+
+    assert wiring.sooner(B, Phase.FORWARD, 1, 0.0) == A
+    for _ in range(3):
+        wiring.begin(A, Phase.FORWARD, 1)
+    assert wiring.sooner(B, Phase.FORWARD, 1, 0.0) == C
+
+
+def test_nobody_is_overdue_before_two_replicas_are_measured() -> None:
+    wiring = _wiring({A: 10.0, B: 1.0})
+    assert wiring.patience_s(A, Phase.FORWARD, 1) is None
+
+    for _ in range(3):
+        wiring.succeeded(A, Phase.FORWARD, 1, 0.1)
+
+    assert wiring.patience_s(A, Phase.FORWARD, 1) is None
+    assert wiring.patience_s(B, Phase.FORWARD, 1) is None
+
+
 def test_the_average_moves_by_a_tenth() -> None:
-    wiring = _wiring({A: 10.0})
+    wiring = _wiring({A: 1.0})
+    for _ in range(10):
+        wiring.succeeded(A, Phase.FORWARD, 4, 0.4)
+    assert wiring.samples_per_s(A) == pytest.approx(10.0)
 
     wiring.succeeded(A, Phase.FORWARD, 4, 2.0)
     assert wiring.samples_per_s(A) == pytest.approx(0.9 * 10 + 0.1 * 2)
@@ -159,6 +243,21 @@ def _wiring(samples_per_s: dict[PeerId, float], options: WiringOptions | None = 
     wiring = StageWiring(0, options or WiringOptions(), random.Random(1))
     wiring.update([_announce(peer, samples_per_s=rate) for peer, rate in samples_per_s.items()])
     return wiring
+
+
+def _measured(samples_per_s: dict[PeerId, float]) -> StageWiring:
+    wiring = _wiring(samples_per_s)
+    for peer, rate in samples_per_s.items():
+        for _ in range(3):
+            wiring.succeeded(peer, Phase.FORWARD, 1, 1 / rate)
+    _send_ten_a_second(wiring)
+    return wiring
+
+
+def _send_ten_a_second(wiring: StageWiring) -> None:
+    """So many in the last step."""
+    wiring.expect(1.0, -0.1)
+    wiring.choose(Phase.FORWARD, 1, 0.0)
 
 
 def _announce(peer: PeerId, *, stage: int = 0, sequence: int = 1, samples_per_s: float = 1.0) -> Announcement:

@@ -1,0 +1,55 @@
+"""The replicas of a stage as one trainer knows them, and what a microbatch has been through with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...protocol.identity import PeerId
+from .speed import Speed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announcement:
+    """A replica's word that it serves a stage."""
+
+    peer: PeerId
+    stage: int
+    sequence: int
+    """Grows with each announcement of this peer."""
+    samples_per_s: float
+    """Forward passes that it has measured, or its guess: the start of our own average."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ban:
+    """Why a replica gets nothing."""
+
+    until_s: float
+    reason: str
+    sequence: int
+    """Of the announcement that it was banned under."""
+
+
+@dataclass(eq=False)
+class Candidate:
+    """A replica that gets passes."""
+
+    announced: Announcement
+    speed: Speed
+    tie: float
+    cost: float = 0.0
+    n_skips: int = 0
+    """Steps in which it was passed over, since it got something."""
+    is_skipped: bool = False
+    """In this step."""
+    n_bans: int = 0
+    ban: Ban | None = None
+
+
+@dataclass(eq=False)
+class Attempts:
+    """What a microbatch has been through at one stage in one pass. One for each, kept until it succeeds."""
+
+    failed: dict[PeerId, str] = field(default_factory=dict)
+    """Whom we asked, and why it did not work out."""
+    n_retries: int = 0
