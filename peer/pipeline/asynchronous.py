@@ -10,8 +10,9 @@ from __future__ import annotations
 from ...algorithms import Method
 from ...algorithms.allreduce import AllReduce
 from ...tasks import Stage, build_stage
+from .decided import Decided
 from .double_buffered import DoubleBuffered, Weights
-from .model import TAKES_PER_MICROBATCH, Decided, StageModel
+from .model import TAKES_PER_MICROBATCH, StageModel
 from .stage import StageReplica
 
 SYNCHRONOUS = "synchronous"

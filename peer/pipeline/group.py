@@ -15,24 +15,25 @@ from ...protocol.errors import Diverged, GossamerError, NetworkError
 from ...protocol.identity import PeerId
 from ..replica import Applied
 from ..rounds.decision import LATE, Decision, Item
-from ..rounds.drafting import draft
-from ..rounds.group import FAREWELL_S, Group
+from ..rounds.group import Group
 from ..rounds.leading import Leadership
 from ..rounds.ledger import Committed
 from ..rounds.outcome import Ending
 from ..rounds.roster import Member, Roster
 from ..rounds.round import Round
 from ..rounds.snapshots import Snapshot
+from ..rounds.spreading import FAREWELL_S
 from ..rounds.transfer import Data, Proposal
 from .borrowing import Borrowing
 from .candidates import Announcement
 from .changes import Brought, Situation, StageChanges, lost_stages
 from .courier import Courier
+from .decided import Decided
 from .exchange import StageExchange
 from .flow import is_begun_in, is_of_round
 from .meter import Meter
 from .microbatches import MicrobatchId
-from .model import NOT_SERVED, Decided, StageModel
+from .model import NOT_SERVED, StageModel
 from .server import StageServer
 from .step_plan import StepPlan
 from .supply import Supply
@@ -158,8 +159,8 @@ class StageGroup(Group):
             await round_.pause(n_tries)
             n_tries += 1
 
-    def _draft(self, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
-        decision = draft(self, round_, proposal, leadership)
+    def draft(self, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
+        decision = super().draft(round_, proposal, leadership)
         exchange = round_.transfer
         assert isinstance(exchange, StageExchange)
         if proposal is not None and exchange.plan is not None:

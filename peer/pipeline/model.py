@@ -6,22 +6,21 @@ What `Replica` is for a whole model. It is *settled* once the peer knows its sta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...algorithms import Exchange, Method, Slots, build_method
-from ...algorithms.local import Local
+from ...algorithms import Exchange, Method, build_method
 from ...protocol.errors import InvalidManifest
 from ...protocol.manifest import Manifest
 from ...protocol.network import Cost
 from ...tasks import CannotCut, Stage, Staged, build_stage, cut_by_cost, loans, owned_names
 from ..buffers import Buffers
 from ..replica import Replica, schedule_of
-from ..rounds.counts import Count
 from ..rounds.roster import WHOLE, Roster
+from .decided import Decided, Stepped
+from .fitting import refuse_unfit, why_unfit
 from .memory import held_max_within
 from .microbatches import MicrobatchId, boundaries
 from .stage import StageReplica, Summed
@@ -32,36 +31,6 @@ NOT_SERVED = -1
 """In place of a version: the weights are not complete."""
 TAKES_PER_MICROBATCH = 2
 """Gradients of so many times a step's microbatches may be held."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stepped:
-    """What an update made of the stage."""
-
-    digest: bytes
-    n_discarded: int
-    """Gradients that were held here and did not count."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decided:
-    """What a round decided for one stage."""
-
-    payloads: Sequence[bytes | memoryview]
-    """Of the stage's contributors, in roster order."""
-    mine: int | None
-    """Index of this replica's own payload; None: it has none among them."""
-    counted: tuple[MicrobatchId, ...]
-    """What that sums."""
-    slots: Slots
-    """Contributors as places among the stage's members."""
-    n_samples: int
-    """Behind the whole step."""
-    counts: tuple[Count, ...] = ()
-    """Of all stages, with the roster that they index."""
-    roster: Roster | None = None
-    delay: float = 0.0
-    """Updates between the weights of the counted microbatches' passes and the present ones, in the mean."""
 
 
 class StageModel(Replica):
@@ -109,7 +78,7 @@ class StageModel(Replica):
             method = build_method(chosen.name, dict(module.owned), chosen.options, schedule_of(self.manifest))
         except ValueError as error:
             raise InvalidManifest(f"[method] of the manifest: {error}") from None
-        self._refuse_unfit(method)
+        refuse_unfit(method, self._why_unfit(method))
         method.begin(self._run_id)
         self.stage, self.model, self.parameters, self.method = stage, module, dict(module.owned), method
         self.buffers = Buffers(module.body)
@@ -326,6 +295,10 @@ class StageModel(Replica):
         """What each stage of this run owns."""
         return owned_names(self.task, self.cut)
 
+    def _why_unfit(self, method: Method) -> str:
+        """Why this run's stages cannot use a method; empty: they can."""
+        return why_unfit(method)
+
     # -- costs -----------------------------------------------------------------------------------
 
     @property
@@ -337,23 +310,3 @@ class StageModel(Replica):
 
     def apply_cost(self) -> Cost:
         return Cost(flops=50.0 * self._n_own, memory_bytes=32.0 * self._n_own)
-
-    # -- which methods fit -----------------------------------------------------------------------
-
-    def _refuse_unfit(self, method: Method) -> None:
-        """Raises InvalidManifest."""
-        why = self._why_unfit(method)
-        if why:
-            fit = "use allreduce (mean), demo, terngrad, local or diloco for a pipeline"
-            raise InvalidManifest(f"method {method.name!r} {why}: {fit}")
-
-    def _why_unfit(self, method: Method) -> str:
-        """Empty: it fits."""
-        one = Slots.everybody(1)
-        if method.overlaps or method.steps(0) != 1 or isinstance(method, Local) or method.name == "sparseloco":
-            return "lets replicas drift apart between exchanges, while all stages make each step together"
-        if method.name == "baffle":
-            return "measures forward passes, and a pipeline passes gradients back"
-        if method.shares(0, 2) != (0,) or method.n_shares(one) != 1:
-            return "deals samples out by slots, while a pipeline's plan says which microbatches count"
-        return "" if method.suffices(one) else "needs more contributions than a stage may have replicas"

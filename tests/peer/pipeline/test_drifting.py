@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from gossamer.algorithms import Slots
+from gossamer.peer.pipeline.decided import Decided
 from gossamer.peer.pipeline.drifting import DriftingModel, receipt
 from gossamer.peer.pipeline.microbatches import MicrobatchId
-from gossamer.peer.pipeline.model import Decided
 from gossamer.peer.pipeline.models import stage_model
 from gossamer.protocol.errors import Diverged, InvalidManifest
 from gossamer.protocol.manifest import manifest_of
