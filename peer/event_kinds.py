@@ -91,6 +91,9 @@ class StepPassed:
     """Microbatches that the update counts, once at each stage; 0 if the round failed."""
     made_up: int = 0
     """Of earlier steps, counted once more at a stage that had lost what they did (local steps)."""
+    delay: float = 0.0
+    """Updates between the weights that the counted microbatches were passed with and those that the update moves, in
+    the mean (asynchronous mode)."""
     expected: int
     """Microbatches of a step."""
     forward_passes: int

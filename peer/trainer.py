@@ -32,7 +32,7 @@ from .event_kinds import (
 from .folder import PeerFolder, standing_to_record
 from .gateway.gateway import Gateway
 from .replica import Replica, Work, finite
-from .rounds.group import Agree, Delegate
+from .rounds.delegate import Agree, Delegate
 from .rounds.outcome import Outcome
 from .rounds.roster import WHOLE, Roster
 from .rounds.snapshots import Standing

@@ -24,11 +24,10 @@ from ..seeking import Seeker
 from .activations import Compression
 from .board import StageBoard, StageRecord
 from .courier import Courier, CourierOptions
-from .drifting import METHODS as DRIFTING
-from .drifting import DriftingModel
 from .group import StageGroup
 from .meter import Meter
 from .model import StageModel
+from .models import stage_model
 from .pacing import SPLIT
 from .passing import StageClient
 from .seeking import StageSeeker
@@ -91,8 +90,7 @@ class StageDaemon(Daemon):
             raise InvalidManifest(
                 f"task {task.name!r} cannot be cut: train it with one stage, or make it a Staged task"
             )
-        fitting = DriftingModel if self.manifest.method.name in DRIFTING else StageModel
-        return fitting(task, self.manifest, stream_run_id(self.signed.run_id))
+        return stage_model(task, self.manifest, stream_run_id(self.signed.run_id))
 
     def _rules(self) -> Rules:
         """What counts is said by plans: any number of contributors will do. A part of a pipeline cannot go on alone."""

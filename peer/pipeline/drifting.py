@@ -24,8 +24,9 @@ from ...protocol.manifest import Manifest
 from ...tasks import Stage, Staged, build_stage
 from ..rounds.decision import HASH_BYTES
 from ..rounds.roster import Roster
+from .decided import Decided
 from .microbatches import MicrobatchId
-from .model import F32, Decided, StageModel
+from .model import F32, StageModel
 from .stage import StageReplica, Summed
 from .unsettled import ROWS_MAX, Owed, Unsettled
 

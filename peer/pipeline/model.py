@@ -6,22 +6,21 @@ What `Replica` is for a whole model. It is *settled* once the peer knows its sta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...algorithms import Exchange, Method, Slots, build_method
-from ...algorithms.local import Local
+from ...algorithms import Exchange, Method, build_method
 from ...protocol.errors import InvalidManifest
 from ...protocol.manifest import Manifest
 from ...protocol.network import Cost
 from ...tasks import CannotCut, Stage, Staged, build_stage, cut_by_cost, loans, owned_names
 from ..buffers import Buffers
 from ..replica import Replica, schedule_of
-from ..rounds.counts import Count
 from ..rounds.roster import WHOLE, Roster
+from .decided import Decided, Stepped
+from .fitting import refuse_unfit, why_unfit
 from .memory import held_max_within
 from .microbatches import MicrobatchId, boundaries
 from .stage import StageReplica, Summed
@@ -34,34 +33,6 @@ TAKES_PER_MICROBATCH = 2
 """Gradients of so many times a step's microbatches may be held."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stepped:
-    """What an update made of the stage."""
-
-    digest: bytes
-    n_discarded: int
-    """Gradients that were held here and did not count."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decided:
-    """What a round decided for one stage."""
-
-    payloads: Sequence[bytes | memoryview]
-    """Of the stage's contributors, in roster order."""
-    mine: int | None
-    """Index of this replica's own payload; None: it has none among them."""
-    counted: tuple[MicrobatchId, ...]
-    """What that sums."""
-    slots: Slots
-    """Contributors as places among the stage's members."""
-    n_samples: int
-    """Behind the whole step."""
-    counts: tuple[Count, ...] = ()
-    """Of all stages, with the roster that they index."""
-    roster: Roster | None = None
-
-
 class StageModel(Replica):
     """A stage's weights, its method and counters.
 
@@ -69,6 +40,9 @@ class StageModel(Replica):
     """
 
     task: Staged
+    takes_per_microbatch = TAKES_PER_MICROBATCH
+    works_a_step_ahead = False
+    """Whether the next step's microbatches are passed before the present one is decided."""
 
     def __init__(self, task: Staged, manifest: Manifest, run_id: bytes) -> None:
         # Not Replica's: nothing is built before the stage is known.
@@ -104,7 +78,7 @@ class StageModel(Replica):
             method = build_method(chosen.name, dict(module.owned), chosen.options, schedule_of(self.manifest))
         except ValueError as error:
             raise InvalidManifest(f"[method] of the manifest: {error}") from None
-        self._refuse_unfit(method)
+        refuse_unfit(method, self._why_unfit(method))
         method.begin(self._run_id)
         self.stage, self.model, self.parameters, self.method = stage, module, dict(module.owned), method
         self.buffers = Buffers(module.body)
@@ -118,7 +92,7 @@ class StageModel(Replica):
         return StageReplica(module, kinds, run_seed=seed, held_max=held_max)
 
     def _held_max(self, n_parameters: int) -> int:
-        wanted = TAKES_PER_MICROBATCH * self.manifest.pipeline.microbatches
+        wanted = self.takes_per_microbatch * self.manifest.pipeline.microbatches
         return wanted if self.memory_max is None else held_max_within(self.memory_max, n_parameters, wanted)
 
     @property
@@ -203,7 +177,8 @@ class StageModel(Replica):
         self._apply(decided)
         self._kept, self._pending = {}, None
         self._progress += torch.tensor([1, decided.n_samples])
-        n_held = len(self.passes.held) if self.passes.version != NOT_SERVED else 0
+        held = self.passes.held if self.passes.version != NOT_SERVED else ()
+        n_held = sum(name.step < self.step for name in held)
         self._show()
         self.passes.renew(NOT_SERVED if self.borrows else self.step)
         return Stepped(digest=self.digest(), n_discarded=max(0, n_held - len(decided.counted)))
@@ -320,6 +295,10 @@ class StageModel(Replica):
         """What each stage of this run owns."""
         return owned_names(self.task, self.cut)
 
+    def _why_unfit(self, method: Method) -> str:
+        """Why this run's stages cannot use a method; empty: they can."""
+        return why_unfit(method)
+
     # -- costs -----------------------------------------------------------------------------------
 
     @property
@@ -331,23 +310,3 @@ class StageModel(Replica):
 
     def apply_cost(self) -> Cost:
         return Cost(flops=50.0 * self._n_own, memory_bytes=32.0 * self._n_own)
-
-    # -- which methods fit -----------------------------------------------------------------------
-
-    def _refuse_unfit(self, method: Method) -> None:
-        """Raises InvalidManifest."""
-        why = self._why_unfit(method)
-        if why:
-            fit = "use allreduce (mean), demo, terngrad, local or diloco for a pipeline"
-            raise InvalidManifest(f"method {method.name!r} {why}: {fit}")
-
-    def _why_unfit(self, method: Method) -> str:
-        """Empty: it fits."""
-        one = Slots.everybody(1)
-        if method.overlaps or method.steps(0) != 1 or isinstance(method, Local) or method.name == "sparseloco":
-            return "lets replicas drift apart between exchanges, while all stages make each step together"
-        if method.name == "baffle":
-            return "measures forward passes, and a pipeline passes gradients back"
-        if method.shares(0, 2) != (0,) or method.n_shares(one) != 1:
-            return "deals samples out by slots, while a pipeline's plan says which microbatches count"
-        return "" if method.suffices(one) else "needs more contributions than a stage may have replicas"

@@ -12,38 +12,33 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from ...algorithms.pipeline.rebalancing import Fleet, work_of_stages
-from ...protocol import rounds_pb2 as pb
-from ...protocol.chunks import n_chunks
 from ...protocol.errors import (
     ChecksumMismatch,
     GossamerError,
     InvalidManifest,
-    InvalidMessage,
     NetworkClosed,
     PeerUnreachable,
 )
 from ...protocol.identity import PeerId
-from ...protocol.wire import parse
 from ..event_kinds import Settled
 from ..folder import standing_of
 from ..joining import Resync, best_lineage
 from ..membership import Announcement
 from ..rounds.decision import HASH_BYTES
 from ..rounds.roster import WHOLE, Member, Roster
-from ..rounds.snapshots import CHUNK_BYTES, INFO_BYTES_MAX, Offer, Standing, download
+from ..rounds.snapshots import Offer, Standing, download
 from ..seeking import Seeker
 from .board import StageRecord
 from .changes import serving_of
 from .model import StageModel
 from .present import Present, ask_present, newest_of_stage
+from .vouching import Vouched, ask_donors, donors_of, newest_vouched
 
 MOVE_PATIENCE_S = 60.0
 """Whoever was moved and gets no state of that stage in this time takes any stage."""
-COUNT_MAX = 1 << 48
 
 
 def first_digest(run_id: str) -> bytes:
@@ -65,19 +60,6 @@ def assigned(members: Sequence[Member], n_stages: int) -> tuple[Member, ...]:
         taken[stage] += member.stage == WHOLE
         placed.append(replace(member, stage=stage))
     return tuple(placed)
-
-
-@dataclass(frozen=True)
-class _Vouched:
-    """A donor's word."""
-
-    offer: Offer
-    stage: int
-    step: int
-    """Updates of the run before the offer's round."""
-    samples: int
-    unsettled: bytes
-    """What single replicas held then."""
 
 
 class StageSeeker(Seeker):
@@ -166,11 +148,11 @@ class StageSeeker(Seeker):
         if present is None:
             return None
         stage = await self._choose(present, lineage or b"")
-        told = await self._ask(active, lineage or b"")
+        told = await ask_donors(self._network, active, lineage or b"")
         if stage in present.lost:
             return await self._bring(stage, told, lineage or b"")
         self._replica.settle(stage)
-        offers = _donors(told, stage, self._replica.snapshot_bytes())
+        offers = donors_of(told, stage, self._replica.snapshot_bytes())
         return await self._download(stage, offers) if offers else None
 
     async def _choose(self, present: Present, lineage: bytes) -> int:
@@ -230,9 +212,9 @@ class StageSeeker(Seeker):
         how = f"{len(got.donors)} replicas gave the state of stage {stage} at round {standing.index}"
         return Resync(standing=standing, bytes=len(got.data), donors=got.donors, how=how)
 
-    async def _bring(self, stage: int, told: Sequence[_Vouched], lineage: bytes) -> Resync | None:
+    async def _bring(self, stage: int, told: Sequence[Vouched], lineage: bytes) -> Resync | None:
         """Nobody serves the stage: offer the newest state of it that lies here, or the initial one."""
-        vouched = _vouched(told)
+        vouched = newest_vouched(told)
         if vouched is None:
             return None
         model, kept = self._replica, newest_of_stage(self._folder.path, stage, lineage)
@@ -251,67 +233,3 @@ class StageSeeker(Seeker):
         where = "own checkpoint" if kept is not None else "initial weights"
         how = f"no replica of stage {stage} is left: {where} of step {from_step} offered for step {vouched.step}"
         return Resync(standing=vouched.offer.standing, bytes=0, donors=(), how=how)
-
-    async def _ask(self, donors: Sequence[PeerId], lineage: bytes) -> list[_Vouched]:
-        request = pb.SnapshotRequest(lineage=lineage).SerializeToString()
-
-        async def ask(donor: PeerId) -> _Vouched | None:
-            try:
-                answer = await self._network.call(donor, "sync/snapshot", request, timeout_s=5.0)
-                return _read(donor, answer)
-            except NetworkClosed:
-                raise
-            except GossamerError:
-                return None
-
-        answers: list[Any] = await asyncio.gather(*(ask(donor) for donor in donors))
-        return [one for one in answers if one is not None and one.offer.standing.lineage == lineage]
-
-
-def _read(donor: PeerId, data: bytes) -> _Vouched:
-    """Raises InvalidMessage."""
-    info = parse(pb.SnapshotInfo, data, bytes_max=INFO_BYTES_MAX, what="a snapshot's description")
-    hashes = [info.digest, info.hash, *info.chunks]
-    if any(len(digest) != HASH_BYTES for digest in hashes) or len(info.chunks) != n_chunks(info.length, CHUNK_BYTES):
-        raise InvalidMessage(f"{donor} describes a snapshot that cannot be: not downloaded from it")
-    if max(info.step, info.samples) > COUNT_MAX:
-        raise InvalidMessage(f"{donor} describes a snapshot after {info.step} updates: not downloaded from it")
-    standing = Standing(
-        lineage=info.lineage, index=info.round, roster=Roster.from_wire(info.roster), digest=info.digest
-    )
-    offer = Offer(donor, standing, info.length, tuple(info.chunks), info.hash, info.rounded)
-    return _Vouched(offer=offer, stage=info.stage - 1, step=info.step, samples=info.samples, unsettled=info.unsettled)
-
-
-def _alike(told: Sequence[_Vouched]) -> list[_Vouched]:
-    """What describes the newest standing for which a quorum of its roster vouches."""
-    for one in sorted(told, key=lambda one: -one.offer.standing.index):
-        standing = one.offer.standing
-        alike = [other for other in told if other.offer.standing == standing]
-        members = {other.offer.donor for other in alike if standing.roster.slot_of(other.offer.donor) is not None}
-        if len(members) >= standing.roster.quorum:
-            return alike
-    return []
-
-
-def _vouched(told: Sequence[_Vouched]) -> _Vouched | None:
-    """The newest standing, with the step that most say it has."""
-    alike = _alike(told)
-    if not alike:
-        return None
-    most, _ = Counter((one.step, one.samples, one.unsettled) for one in alike).most_common(1)[0]
-    return next(one for one in alike if (one.step, one.samples, one.unsettled) == most)
-
-
-def _donors(told: Sequence[_Vouched], stage: int, state_bytes: int) -> list[Offer]:
-    """Offers of one stage's state, by members that served it then, at the newest round that a quorum vouches for."""
-    members = {(member.peer, member.stage) for one in _alike(told)[:1] for member in one.offer.standing.roster.members}
-    mine = [
-        one.offer
-        for one in _alike(told)
-        if one.stage == stage and one.offer.length == state_bytes and (one.offer.donor, stage) in members
-    ]
-    if not mine:
-        return []
-    most, _ = Counter(offer.hash for offer in mine).most_common(1)[0]
-    return [offer for offer in mine if offer.hash == most]

@@ -38,6 +38,7 @@ class StepReport:
     n_counted: int
     n_made_up: int
     n_discarded: int
+    delay: float
     flow: Flow | None
     """None: this peer replayed the round."""
     duration_s: float
@@ -95,6 +96,7 @@ class StageTrainer(Trainer):
                 stage=self.replica.stage,
                 counted=report.n_counted,
                 made_up=report.n_made_up,
+                delay=report.delay,
                 expected=self.replica.manifest.pipeline.microbatches,
                 forward_passes=tally.n_forward - before.n_forward if flow else 0,
                 backward_passes=tally.n_backward - before.n_backward if flow else 0,

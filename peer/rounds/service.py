@@ -134,12 +134,12 @@ class GroupService:
     async def prepare(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.Prepare, request)
         round_, slot = await self.round_of(peer, message.lineage, message.round)
-        return round_.on_prepare(slot, message.ballot).SerializeToString()
+        return round_.voting.on_prepare(slot, message.ballot).SerializeToString()
 
     async def accept(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.Accept, request)
         round_, slot = await self.round_of(peer, message.lineage, message.round)
-        return round_.on_accept(slot, message.ballot, message.decision).SerializeToString()
+        return round_.voting.on_accept(slot, message.ballot, message.decision).SerializeToString()
 
     async def commit(self, peer: PeerId, request: bytes) -> bytes:
         """Answered once the commit is applied here, so that its sender knows."""

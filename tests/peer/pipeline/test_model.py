@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from gossamer.algorithms import Slots
+from gossamer.peer.pipeline.decided import Decided
 from gossamer.peer.pipeline.microbatches import MicrobatchId
-from gossamer.peer.pipeline.model import NOT_SERVED, Decided, StageModel
+from gossamer.peer.pipeline.model import NOT_SERVED, StageModel
 from gossamer.protocol.errors import InvalidManifest
 from gossamer.protocol.manifest import Manifest, manifest_of
 from gossamer.tasks import Staged, build_task
