@@ -18,6 +18,9 @@ from .rounds.roster import Member
 from .rounds.snapshots import Standing
 
 STATUS_EVERY_S = 1.0
+TRAFFIC = ("sent_bytes", "received_bytes")
+TRAFFIC_EVERY_S = 10.0
+"""A status in which nothing but these is new is written so often."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +72,15 @@ class Whereabouts:
         return status.SerializeToString()
 
     async def keep_file(self, address: str) -> None:
-        """For `gossamer status`: what this daemon is doing, written once a second."""
+        """For `gossamer status`: what this daemon is doing, written within a second of a change."""
+        written: dict[str, Any] = {}
+        written_s, clock = 0.0, asyncio.get_running_loop().time
         while True:
-            await self.network.compute(lambda: self.folder.write_status(self.to_dict(address)), Cost())
+            status = self.to_dict(address)
+            is_news = any(status[key] != written.get(key) for key in status if key not in TRAFFIC)
+            if is_news or clock() >= written_s + TRAFFIC_EVERY_S:
+                await self.network.compute(lambda status=status: self.folder.write_status(status), Cost())  # type: ignore[misc]
+                written, written_s = status, clock()
             await asyncio.sleep(STATUS_EVERY_S)
 
     def to_dict(self, address: str) -> dict[str, Any]:

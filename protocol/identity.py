@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import lru_cache
 from pathlib import Path
 from typing import NewType
 
@@ -22,6 +23,8 @@ PeerId = NewType("PeerId", str)
 _ID_PREFIX = b"\x00\x24\x08\x01\x12\x20"  # identity multihash, 36 bytes: protobuf {type: Ed25519, data: 32 bytes}
 _KEY_PREFIX = b"\x08\x01\x12\x40"  # protobuf {type: Ed25519, data: 64 bytes = seed + public key}
 _ID_LENGTH_MAX = 64
+NAMES_REMEMBERED = 4096
+"""Peer ids whose keys are not worked out again each time: every member of every roster is read by its name."""
 
 
 def peer_id_of(public_key: bytes) -> PeerId:
@@ -29,6 +32,7 @@ def peer_id_of(public_key: bytes) -> PeerId:
     return PeerId(base58.b58encode(_ID_PREFIX + public_key).decode())
 
 
+@lru_cache(maxsize=NAMES_REMEMBERED)
 def public_key_of(peer: str) -> bytes:
     """The raw 32-byte public key inside a peer id. Raises InvalidMessage for anything that is not one."""
     try:
@@ -40,6 +44,7 @@ def public_key_of(peer: str) -> bytes:
     return raw[len(_ID_PREFIX) :]
 
 
+@lru_cache(maxsize=NAMES_REMEMBERED)
 def parse_peer_id(text: str) -> PeerId:
     """Check a peer id that came from outside. Raises InvalidMessage."""
     return peer_id_of(public_key_of(text))

@@ -29,6 +29,7 @@ from .fleets.fleet import MBIT
 from .invariants import read_logs, violations
 from .paths import Path
 from .scenario import Population, Scenario
+from .stage_invariants import Vacancies, stage_violations
 from .swarm import Note, Swarm
 from .world import Simulation
 
@@ -94,6 +95,7 @@ def play(
     phones = _phones(scenario)
     sim = _simulation(scenario, fleet, phones, shuffle_seed)
     notes: list[Note] = []
+    vacancies = Vacancies(scenario.pipeline.stages if scenario.pipeline.stages > 1 else 0)
     swarm = Swarm(scenario, fleet, sim, out / "peers", phones=phones, tell=notes.append)
     swarm.clear()
     swarm.root.mkdir(parents=True)
@@ -101,7 +103,7 @@ def play(
     begun_s, failure = time.process_time(), ""
     with _deliveries(scenario, sim, out):
         try:
-            sim.run(_main(scenario, swarm, progress), timeout_s=scenario.duration_s + PATIENCE_S)
+            sim.run(_main(scenario, swarm, vacancies, progress), timeout_s=scenario.duration_s + PATIENCE_S)
         except Exception as error:  # noqa: BLE001 - whatever a daemon let out is what we are looking for
             failure = "".join(traceback.format_exception(error)[-4:])
         finally:
@@ -109,6 +111,8 @@ def play(
         trace_hash = sim.trace_hash()
     logs = read_logs(swarm.root)
     broken = [*([f"crash: {failure}"] if failure else []), *violations(logs, swarm.ends, scenario.expect)]
+    events = [entry.event for entries in logs.values() for entry in entries]
+    broken += stage_violations(events, vacancies, swarm.finished(), scenario.expect)
     summary = {
         "scenario": scenario.name,
         "seed": scenario.seed,
@@ -123,7 +127,7 @@ def play(
     return Played(summary=summary, violations=tuple(broken), struck=tuple(swarm.struck))
 
 
-async def _main(scenario: Scenario, swarm: Swarm, progress: Progress) -> None:
+async def _main(scenario: Scenario, swarm: Swarm, vacancies: Vacancies, progress: Progress) -> None:
     """Start machines and faults; until all is over, or time is."""
     choose = random.Random(f"faults {scenario.seed}")
     jobs = [asyncio.create_task(swarm.follow_sessions(number)) for number in range(len(swarm.hosts))]
@@ -137,6 +141,7 @@ async def _main(scenario: Scenario, swarm: Swarm, progress: Progress) -> None:
     while swarm.sim.now_s < scenario.duration_s:
         await asyncio.sleep(min(LOOK_EVERY_S, scenario.duration_s - swarm.sim.now_s))
         progress(swarm.sim.now_s, swarm.step)
+        vacancies.look(swarm.running(), swarm.sim.now_s)
         for job in jobs:
             if job.done():
                 job.result()

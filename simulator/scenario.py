@@ -62,6 +62,7 @@ class Stages(Table):
     stages: int = Field(default=1, ge=1, le=64)
     microbatches: int = Field(default=8, ge=1, le=4096)
     activations: Literal["int8", "fp16", "none"] = "int8"
+    schedule: Literal["credit", "gpipe", "1f1b", "zero-bubble"] = "credit"
     rebalance_every_s: float = Field(default=300.0, ge=0, le=86400)
     restore_after_s: float = Field(default=60.0, ge=0, le=86400)
 
@@ -133,6 +134,12 @@ class Expectation(Table):
     """Peers that ended with the run finished."""
     accuracy_min: float = Field(default=0.0, ge=0, le=1)
     """On held-out samples, in the end."""
+    empty_stage_s_max: float | None = Field(default=None, ge=0)
+    """A stage is without a living replica for so long at most, while another has two or more."""
+    one_process_within: float | None = Field(default=None, gt=0)
+    """The finished pipeline's parameters differ by so much at most from those that one process makes of the same
+    samples, and every step counts all its microbatches. For methods and activations that are exact, such as plain sgd
+    and none."""
 
 
 class Scenario(Table):

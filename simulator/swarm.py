@@ -175,13 +175,23 @@ class Swarm:
             if self._runs(number) and (region is None or machine.region == region)
         ]
 
+    def running(self) -> list[Daemon]:
+        """The daemons of processes that run now."""
+        return [daemon for number in self.up() if (daemon := self.daemons[number]) is not None]
+
+    def finished(self) -> list[Daemon]:
+        """The daemons whose last life ended with the run finished."""
+        peers = {end.peer for end in self.ends if end.result is not None and end.result.outcome == "finished"}
+        last = zip(self.hosts, self.daemons, strict=True)
+        return [daemon for host, daemon in last if host.name in peers and daemon is not None]
+
     def can_spare_one(self) -> bool:
         """Whether a majority of the committed roster would still be alive if one more process died now.
 
         An incarnation that has died never votes again, so a roster that loses its majority before it could drop the
         dead pauses for good: that is how rounds are defined, and no fault of theirs.
         """
-        alive = [daemon for number in self.up() if (daemon := self.daemons[number]) is not None]
+        alive = self.running()
         members = [daemon.member for daemon in alive]
         for daemon in alive:
             if daemon.group is not None:

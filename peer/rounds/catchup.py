@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 AHEAD_MAX = 64
 LOG_ENTRIES_MAX = 64
 FOLLOW_RETRY_S = 0.5
+ASK_AGAIN_S = 10.0
+"""Who has noted our wish to be let in keeps it, unless it loses its own place: asked anew so often, and each round."""
 COLLECT_TRIES = 4
 NEARLY_THERE = 16
 """Rounds run on while a newcomer replays, perhaps faster than it can: it asks to be let in when so few are left. The
@@ -38,6 +40,8 @@ class CatchUp:
         self._ahead: dict[int, pb.Commit] = {}
         self._news = asyncio.Event()
         self._asking = False
+        self._noted: dict[PeerId, tuple[int, float]] = {}
+        """Who has noted that we want to be let in: in which round, and when."""
         self._sent_along: dict[bytes, bytes] = {}
         """Payloads that came with the last log, at most a message of them."""
 
@@ -148,18 +152,23 @@ class CatchUp:
             return None
 
     async def _ask_to_join(self, peers: list[PeerId]) -> None:
-        group = self._group
-        request = group.join_request().SerializeToString()
+        group, clock = self._group, asyncio.get_running_loop().time
+        request, index = group.join_request().SerializeToString(), group.index
 
         async def ask(peer: PeerId) -> None:
+            self._noted[peer] = (index, clock())
             try:
                 await group.network.call(peer, "group/join", request, timeout_s=5.0)
             except NetworkClosed:
                 raise
             except GossamerError:
-                return
+                self._noted.pop(peer, None)
 
-        await asyncio.gather(*(ask(peer) for peer in peers))
+        def is_due(peer: PeerId) -> bool:
+            noted = self._noted.get(peer)
+            return noted is None or noted[0] != index or clock() - noted[1] >= ASK_AGAIN_S
+
+        await asyncio.gather(*(ask(peer) for peer in peers if is_due(peer)))
 
     async def _wait_for_news(self) -> None:
         try:
