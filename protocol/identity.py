@@ -23,8 +23,11 @@ PeerId = NewType("PeerId", str)
 _ID_PREFIX = b"\x00\x24\x08\x01\x12\x20"  # identity multihash, 36 bytes: protobuf {type: Ed25519, data: 32 bytes}
 _KEY_PREFIX = b"\x08\x01\x12\x40"  # protobuf {type: Ed25519, data: 64 bytes = seed + public key}
 _ID_LENGTH_MAX = 64
-NAMES_REMEMBERED = 4096
+NAMES_REMEMBERED = 1 << 15
 """Peer ids whose keys are not worked out again each time: every member of every roster is read by its name."""
+SIGNATURES_REMEMBERED, REMEMBERED_BYTES_MAX = 4096, 1024
+"""Good signatures of short texts that are not worked out again: votes come with each certificate, tickets with each
+look at the DHT."""
 
 
 def peer_id_of(public_key: bytes) -> PeerId:
@@ -52,10 +55,20 @@ def parse_peer_id(text: str) -> PeerId:
 
 def verify(peer: PeerId, domain: str, payload: bytes, signature: bytes) -> None:
     """Check that `peer` signed `payload` for this use. Raises BadSignature."""
+    framed = _framed(domain, payload)
+    check = _check_again if len(framed) <= REMEMBERED_BYTES_MAX else _check
     try:
-        Ed25519PublicKey.from_public_bytes(public_key_of(peer)).verify(signature, _framed(domain, payload))
+        check(public_key_of(peer), framed, signature)
     except InvalidSignature:
         raise BadSignature(f"a {domain} is not signed by {peer} as it claims: discard it") from None
+
+
+def _check(public_key: bytes, framed: bytes, signature: bytes) -> None:
+    Ed25519PublicKey.from_public_bytes(public_key).verify(signature, framed)
+
+
+_check_again = lru_cache(maxsize=SIGNATURES_REMEMBERED)(_check)
+"""What raises is not remembered."""
 
 
 class Identity:

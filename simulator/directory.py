@@ -100,7 +100,7 @@ class Directory:
         if versions and not newer(record, versions[-1].record):
             return False
         now = self._loop.time()
-        withheld = {name: math.inf for name in self._wires.hosts if self._wires.is_cut(host, name)}
+        withheld = dict.fromkeys(self._wires.cut_off_from(host), math.inf)
         versions.append(
             Version(
                 record=record,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import gc
 import importlib.metadata
 import json
 import random
@@ -90,6 +92,13 @@ def play(
         out: a folder for peers/N/events.jsonl, events.jsonl and summary.json; what an earlier run left there goes.
     Raises: GossamerError for a scenario that cannot begin. What goes wrong later is a violation.
     """
+    try:
+        return _play(scenario, out, shuffle_seed, progress)
+    finally:
+        gc.collect()  # a swarm is full of cycles, and Python does not know how much its tensors weigh
+
+
+def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Progress) -> Played:
     torch.set_num_threads(1)  # more would wait for each other, and sum in another order
     fleet = fleet_of(scenario.fleet, seed=scenario.seed, duration_s=scenario.duration_s)
     phones = _phones(scenario)
@@ -116,7 +125,7 @@ def play(
     summary = {
         "scenario": scenario.name,
         "seed": scenario.seed,
-        "version": importlib.metadata.version("gossamer"),
+        "version": _version(),
         "trace_hash": trace_hash,
         "violations": broken,
         "n_deliveries": sim.n_deliveries,
@@ -125,6 +134,11 @@ def play(
     }
     _write(out, summary, notes)
     return Played(summary=summary, violations=tuple(broken), struck=tuple(swarm.struck))
+
+
+@functools.cache
+def _version() -> str:
+    return importlib.metadata.version("gossamer")
 
 
 async def _main(scenario: Scenario, swarm: Swarm, vacancies: Vacancies, progress: Progress) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from ..protocol.errors import GossamerError, MessageTooLarge, NotAdmitted, RemoteFailure, UnknownMethod
 from ..protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, MAX_PUBLIC_BYTES, Gate, Handler, StreamHandler
-from .session import Kind, Message, Port
+from .messages import Kind, Message
+from .port import Port
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Services:
             _check_received(opening.payload, MAX_MESSAGE_BYTES if inside else MAX_PUBLIC_BYTES)
             answer = await served.handler(port.peer, opening.payload)
             check_size(answer, MAX_MESSAGE_BYTES, f"the answer of {port.method!r}")
-            await port.send(Message(Kind.ANSWER, answer))
+            port.begin(Message(Kind.ANSWER, answer))
         elif served.stream_handler is not None:
             chunks = _received(port, MAX_CHUNK_BYTES if inside else MAX_PUBLIC_BYTES)
             await send_all(port, served.stream_handler(port.peer, chunks))

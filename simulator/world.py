@@ -26,6 +26,7 @@ from ..protocol.identity import Identity
 from .cores import Cores
 from .costs import NOTHING, CostModel
 from .directory import Directory
+from .fabric import Fabric
 from .guard import forbid_wall_clock
 from .host import Host, owner_of
 from .loop import VirtualLoop
@@ -33,7 +34,6 @@ from .nat import Nat
 from .network import SimulatedNetwork
 from .paths import Line, Path
 from .processor import Processor
-from .session import Fabric
 from .trace import Trace
 from .wires import PathRule, Wires
 
@@ -106,6 +106,7 @@ class Simulation:
         clock_skew_s: float = 0.0,
         nat: Nat = Nat.OPEN,
         relay: bool = False,
+        run_id: str = "",
     ) -> Host:
         """Add a machine, switched on.
 
@@ -114,6 +115,7 @@ class Simulation:
             clock_skew_s: how far its wall clock is ahead; may be changed later on the host.
             nat: who can dial it.
             relay: lets those through it that cannot connect otherwise.
+            run_id: of the run that it takes part in, if there are several in this world.
         Raises: ValueError if there is one of this name.
         """
         if name in self.hosts:
@@ -134,6 +136,7 @@ class Simulation:
             clock=lambda: EPOCH_UNIX_S + self._loop.time(),
             connect=lambda machine: SimulatedNetwork(self._fabric, self._directory, machine),
             loop=self._loop,
+            run_id=run_id,
         )
         host.clock_skew_s = clock_skew_s
         return host
