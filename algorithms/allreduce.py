@@ -98,8 +98,9 @@ class AllReduce(Method):
 
     def __init__(self, parameters: Mapping[str, torch.Tensor], options: AllReduceOptions, schedule: Schedule) -> None:
         self._options = options
-        self._descent = Descent(parameters, options, schedule)
-        self._layout = self._descent.layout
+        self.descent = Descent(parameters, options, schedule)
+        """What moves the parameters along the mean."""
+        self._layout = self.descent.layout
         self._rule = options.rule()
         self._noise = NoiseScale()
         reduced = options.exchange == "reduce" or self._rule is None
@@ -153,7 +154,7 @@ class AllReduce(Method):
         if mine is not None:
             own = _mean_of_samples(self._pending)
             self._noise.observe(_square(own), _square(torch.from_numpy(aggregated.vector)), len(slots.contributors))
-        self._descent.update(torch.from_numpy(aggregated.vector), step)
+        self.descent.update(torch.from_numpy(aggregated.vector), step)
         if mine is not None:
             self._retire()
         return aggregated.dropped
@@ -186,7 +187,7 @@ class AllReduce(Method):
 
     def shared_state(self) -> dict[str, torch.Tensor]:
         reference = {"reference": self._reference} if len(self._reference) else {}
-        return {**self._descent.state(), **reference}
+        return {**self.descent.state(), **reference}
 
     def local_state(self) -> dict[str, torch.Tensor]:
         return {"pending": self._pending}

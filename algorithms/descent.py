@@ -8,7 +8,7 @@ import torch
 
 from .clipping import clip_by_global_norm
 from .layout import Layout
-from .optimizers import OptimizerOptions
+from .optimizers import SGD, OptimizerOptions
 from .schedule import Schedule
 
 
@@ -35,6 +35,19 @@ class Descent:
             if self._options.weight_decay:
                 parameter.mul_(1 - lr * self._options.weight_decay)
             parameter.sub_(part.to(parameter.device), alpha=lr)
+
+    @property
+    def momentum(self) -> SGD | None:
+        """The optimizer, if it is one whose late gradients can be made up for."""
+        return self._optimizer if isinstance(self._optimizer, SGD) else None
+
+    @torch.no_grad()
+    def predicted(self, step: int, delay: float) -> dict[str, torch.Tensor]:
+        """The parameters after so many updates more, if they go on along the velocity: w - lr D v. Copies."""
+        assert self.momentum is not None
+        ahead = self._schedule.rate(step) * delay
+        parts = zip(self._parameters.items(), self.layout.views(self.momentum.velocity), strict=True)
+        return {name: parameter - ahead * part.to(parameter.device) for (name, parameter), part in parts}
 
     def state(self) -> dict[str, torch.Tensor]:
         """References."""

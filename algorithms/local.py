@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
 
-from .dense import CODECS, FP32, dense_format
-from .intervals import Interval, default_alpha
+from .dense import CODECS, FP32, N_COUNTED_MAX, dense_format
+from .intervals import STEPS_MAX, Interval, default_alpha
 from .local_steps import LocalSteps
 from .method import F32, U8, Exchange, Method, Slots
 from .optimizers import OptimizerOptions
@@ -68,7 +68,20 @@ class Local(Method):
         self.unit_bytes = self._format.unit_bytes
         alpha = 0.0 if options.rule == "constant" else options.alpha or default_alpha(schedule, options.h)
         self._interval = Interval(base=options.h, alpha=alpha, schedule=schedule)
+        self._n_samples: torch.Tensor | None = None
+        """Behind the drift, where contributions weigh by that; None: all weigh alike."""
         self.overlaps = options.overlap
+
+    def weigh_by_samples(self, *, steps_max: int = STEPS_MAX) -> None:
+        """Let replicas take unequal shares of a step's samples, as those of a pipeline's stage do.
+
+        The mean is then over samples: theta = theta + sum of n_i drift_i / sum of n_i. Before anything else is called.
+
+        Args:
+            steps_max: of a round.
+        """
+        self._n_samples = torch.zeros((), dtype=torch.int64)
+        self._interval = replace(self._interval, steps_max=steps_max)
 
     def steps(self, step: int) -> int:
         return self._interval.steps(step)
@@ -80,12 +93,21 @@ class Local(Method):
 
     def accumulate(self, gradients: Mapping[str, torch.Tensor | None], n_samples: int) -> None:
         self._local.step(gradients)
+        if self._n_samples is not None:
+            self._n_samples += n_samples
 
     def encode(self, agreed: F32) -> bytes:
-        payload = self._format.encode(torch.cat([self._local.send(), torch.ones(1)]).numpy())
+        drift, weight = self._local.send(), self._weight
+        payload = self._format.encode(torch.cat([drift if weight == 1 else drift * weight, weight]).numpy())
         if not self._format.exact:
-            self._local.sent.copy_(torch.from_numpy(self._format.decode(payload)[:-1]))
+            sent = torch.from_numpy(self._format.decode(payload)[:-1])
+            self._local.sent.copy_(sent if weight == 1 else sent / weight.clamp(min=1))
         return payload
+
+    @property
+    def _weight(self) -> torch.Tensor:
+        """float32 [1]."""
+        return torch.ones(1) if self._n_samples is None else self._n_samples.reshape(1).to(torch.float32)
 
     def reduce(self, parts: Sequence[U8], start: int) -> U8:
         return self._format.reduce(parts, start)
@@ -94,10 +116,12 @@ class Local(Method):
         (reduced,) = payloads
         move = self._move(torch.from_numpy(self._format.mean(reduced, len(slots.contributors))))
         self._local.settle(move, sent=mine is not None, step=step, n_steps=self.steps(step))
+        if mine is not None and self._n_samples is not None:
+            self._n_samples.zero_()
         return ()
 
     def check(self, payload: bytes) -> None:
-        self._format.check(payload, counts=range(1, 2))
+        self._format.check(payload, counts=range(1, 2) if self._n_samples is None else range(N_COUNTED_MAX + 1))
 
     def payload_bytes_max(self) -> int:
         return self._format.n_bytes
@@ -106,7 +130,8 @@ class Local(Method):
         return self._local.shared_state()
 
     def local_state(self) -> dict[str, torch.Tensor]:
-        return self._local.local_state()
+        weight = {"n_samples": self._n_samples} if self._n_samples is not None else {}
+        return {**self._local.local_state(), **weight}
 
     def describe(self) -> dict[str, Any]:
         return {"method": self.name, **describe_options(self._options)}

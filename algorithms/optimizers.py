@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from .options import require
+from .pipeline.delayed import compensation
 
 OPTIMIZERS: Final = ("adamw", "sgd")
 BLOCK: Final = 1 << 16
@@ -91,18 +92,27 @@ class AdamW(Optimizer):
 
 
 class SGD(Optimizer):
-    """v = momentum * v + g; the direction is v. Momentum 0 is plain SGD."""
+    """v = momentum * v + g; the direction is v. Momentum 0 is plain SGD.
+
+    A gradient that comes D updates late moves the weights by a v + b g: spike compensation, see `pipeline.delayed`.
+    """
+
+    delay: float = 0.0
+    """D of the next gradient; 0: it comes in time."""
 
     def __init__(self, dim: int, *, momentum: float) -> None:
         self._momentum = momentum
-        self._velocity = torch.zeros(dim)
+        self.velocity = torch.zeros(dim)
 
     def direction(self, gradient: torch.Tensor) -> torch.Tensor:
-        self._velocity.mul_(self._momentum).add_(gradient)
-        return self._velocity
+        self.velocity.mul_(self._momentum).add_(gradient)
+        if self.delay == 0:
+            return self.velocity
+        a, b = compensation(self._momentum, self.delay)
+        return a * self.velocity + b * gradient
 
     def state(self) -> dict[str, torch.Tensor]:
-        return {"sgd_velocity": self._velocity}
+        return {"sgd_velocity": self.velocity}
 
 
 def empty(dim: int) -> torch.Tensor:

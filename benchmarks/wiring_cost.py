@@ -14,7 +14,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, TypeVar
@@ -191,7 +191,8 @@ def _direct(size: Size, compression: Compression) -> float:
     async def main() -> float:
         serving = [asyncio.create_task(server.run()) for server in servers]
         try:
-            return await carry()
+            took_ms: float = await carry()
+            return took_ms
         finally:
             for one in serving:
                 one.cancel()
@@ -209,12 +210,13 @@ def _simulated(size: Size, compression: Compression) -> float:
     servers, carry = _pipeline(size, compression, [host.network for host in hosts])
     for host, server in zip(hosts[1:], servers, strict=True):
         host.spawn(server.run())
-    return sim.run(asyncio.wait_for(carry(), 1e6))
+    took_ms: float = sim.run(asyncio.wait_for(carry(), 1e6))
+    return took_ms
 
 
 def _pipeline(
     size: Size, compression: Compression, networks: Sequence[Network]
-) -> tuple[list[StageServer], Callable[[], Any]]:
+) -> tuple[list[StageServer], Callable[[], Coroutine[Any, Any, float]]]:
     """Servers of all replicas, and what carries all microbatches and says what one cost."""
     task, kinds, every = _material(size)
     cut, spent = cut_by_cost(task, N_STAGES), [0.0]

@@ -6,18 +6,15 @@ It knows the world through `Network` and its folder only, so that the simulator 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..protocol import rounds_pb2 as pb
 from ..protocol.admission import Admission
-from ..protocol.devices import stream_run_id
-from ..protocol.errors import GossamerError, InvalidManifest, UsageError
-from ..protocol.identity import Identity, PeerId
+from ..protocol.errors import GossamerError, UsageError
+from ..protocol.identity import Identity
 from ..protocol.manifest import SignedManifest
-from ..protocol.network import Cost, Network, Server
+from ..protocol.network import Network, Server
 from ..tasks import Task
 from .event_kinds import Ended, Left, Started
 from .events import EventLog
@@ -36,12 +33,10 @@ from .rounds.roster import Member
 from .rounds.service import GroupService
 from .rounds.snapshots import Standing
 from .seeking import Seeker
+from .terms import build_replica, check_task, rules_of
 from .trainer import Trainer, peak_memory_bytes
+from .whereabouts import Whereabouts
 
-STATUS_EVERY_S = 1.0
-TRAFFIC = ("sent_bytes", "received_bytes")
-TRAFFIC_EVERY_S = 10.0
-"""A status in which nothing but these is new is written so often."""
 LEAVE_GRACE_S = 4.0
 """From being asked to leave to going without the group's consent."""
 
@@ -105,18 +100,19 @@ class Daemon:
         loop = asyncio.get_running_loop()
         self.log = EventLog(folder.events, peer=identity.peer_id, clock=loop.time, unix=network.unix_time_s)
         self.trainer = self._build_trainer()
-        self.trainer.standing = self._standing
+        self.whereabouts = self._build_whereabouts()
+        self.trainer.standing = self.whereabouts.standing
         self.gateway = self.trainer.gateway = self._open_gateway(devices) if devices is not None else None
         self._leaving = asyncio.Event()
         self.service = GroupService(network, lambda: self.group)
-        network.serve("round/status", self._status)
+        network.serve("round/status", self.whereabouts.answer)
         if owner is not None:
             InviteDesk(network, owner, manifest.run_id, folder.invites)
         self.membership = Membership(
             network,
             admission=Admission(self.manifest.admission.policy, manifest.owner, manifest.run_id),
             ticket=folder.ticket(),
-            say=self._say,
+            say=self.whereabouts.say,
             on_view=Rivals(network, lambda: self.group, lambda: self.replica.samples).look,
             warn=self.trainer.warned,
         )
@@ -148,6 +144,22 @@ class Daemon:
 
     def _seeker_type(self) -> type[Seeker]:
         return Seeker
+
+    def _build_whereabouts(self) -> Whereabouts:
+        return Whereabouts(
+            network=self.network,
+            replica=self.replica,
+            folder=self.folder,
+            run_id=self.signed.run_id,
+            member=lambda: self.member,
+            group=lambda: self.group,
+            kept=lambda: self.seeker.checkpoint,
+            more=self._more_status,
+        )
+
+    def _more_status(self) -> dict[str, Any]:
+        """What `gossamer status` shows of this kind of daemon."""
+        return {"privacy": self.gateway.privacy if self.gateway is not None else None}
 
     def _next_life(self) -> Member:
         return Member(self.identity.peer_id, self.folder.next_incarnation(self.network.unix_time_s()))
@@ -201,7 +213,7 @@ class Daemon:
         return Result(
             outcome=outcome,
             step=self.replica.step,
-            round_index=self._round_index,
+            round_index=self.whereabouts.round_index,
             digest=self.replica.digest(),
             samples=self.replica.samples,
         )
@@ -209,7 +221,7 @@ class Daemon:
     async def run(self, address: str = "") -> Result:
         """Take part. Returns when the run ended or this peer has left."""
         self._tell_started(address)
-        beside = [self.membership.run(), self._keep_status(address), *self._chores()]
+        beside = [self.membership.run(), self.whereabouts.keep_file(address), *self._chores()]
         background = [asyncio.create_task(chore) for chore in beside]
         work = asyncio.create_task(self._live())
         patience = asyncio.create_task(self._leaving_took_too_long())
@@ -225,7 +237,9 @@ class Daemon:
                 return await self._give_up()
             return await work
         except GossamerError as error:
-            self.log.emit(Ended(outcome="failed", step=self.replica.step, round=self._round_index, message=str(error)))
+            self.log.emit(
+                Ended(outcome="failed", step=self.replica.step, round=self.whereabouts.round_index, message=str(error))
+            )
             raise
         finally:
             for job in (work, patience, *background):
@@ -248,7 +262,9 @@ class Daemon:
         elif group is not None:
             self.trainer.warned("no checkpoint: the last round was only half applied; the one before is good")
         self.log.emit(Left(reason="asked to leave; the others did not answer in time"))
-        self.log.emit(Ended(outcome="stopped", step=self.replica.step, round=self._round_index, digest=digest.hex()))
+        self.log.emit(
+            Ended(outcome="stopped", step=self.replica.step, round=self.whereabouts.round_index, digest=digest.hex())
+        )
         return self._result("stopped")
 
     # -- a life ----------------------------------------------------------------------------------
@@ -279,6 +295,8 @@ class Daemon:
         await group.take_snapshot()
         self.membership.eager = False
         self.membership.hurry()
+        if group.slot is None and self.replica.step >= self.stop_at:
+            return Ending.STOPPED  # the run was over when this peer found it
         try:
             return await group.run()
         finally:
@@ -299,8 +317,12 @@ class Daemon:
         digest = await self.network.compute(replica.digest, replica.apply_cost())
         self.trainer.tell_traffic()
         self.trainer.tell_memory(libraries=self._libraries_bytes, state=replica.snapshot_bytes())
+        if finished:
+            await self.service.farewell.wait(self.whereabouts.round_index, self._leaving)
         outcome: Literal["finished", "stopped"] = "finished" if finished else "stopped"
-        self.log.emit(Ended(outcome=outcome, step=replica.step, round=self._round_index, digest=digest.hex()))
+        self.log.emit(
+            Ended(outcome=outcome, step=replica.step, round=self.whereabouts.round_index, digest=digest.hex())
+        )
         return self._result(outcome)
 
     def _speaks_last(self, group: Group) -> bool:
@@ -321,40 +343,6 @@ class Daemon:
             warned=self.trainer.warned,
         )
 
-    # -- what others hear ------------------------------------------------------------------------
-
-    def _standing(self) -> Standing:
-        if self.group is None:
-            raise RuntimeError("no standing before the first round")
-        return self.group.standing
-
-    @property
-    def _round_index(self) -> int:
-        if self.group is not None:
-            return self.group.index
-        return self.seeker.checkpoint.index if self.seeker.checkpoint is not None else 0
-
-    def _say(self) -> pb.Status:
-        group, replica = self.group, self.replica
-        kept = group or self.seeker.checkpoint
-        return pb.Status(
-            member=self.member.to_wire(),
-            lineage=group.lineage if group is not None else b"",
-            round=self._round_index,
-            step=replica.step,
-            samples=replica.samples,
-            digest=kept.digest if kept is not None else b"",
-            active=group is not None,
-        )
-
-    async def _status(self, peer: PeerId, request: bytes) -> bytes:
-        status = self._say()
-        if self.group is not None:
-            status.roster.CopyFrom(self.group.roster.to_wire())
-        return status.SerializeToString()
-
-    # -- telling ---------------------------------------------------------------------------------
-
     def _tell_started(self, address: str) -> None:
         self.log.emit(
             Started(
@@ -366,65 +354,3 @@ class Daemon:
                 address=address,
             )
         )
-
-    async def _keep_status(self, address: str) -> None:
-        """For `gossamer status`: what this daemon is doing, in a file."""
-        written: dict[str, Any] = {}
-        written_s, clock = 0.0, asyncio.get_running_loop().time
-        while True:
-            status = self.status(address)
-            is_news = any(status[key] != written.get(key) for key in status if key not in TRAFFIC)
-            if is_news or clock() >= written_s + TRAFFIC_EVERY_S:
-                await self.network.compute(lambda status=status: self.folder.write_status(status), Cost())  # type: ignore[misc]
-                written, written_s = status, clock()
-            await asyncio.sleep(STATUS_EVERY_S)
-
-    def status(self, address: str) -> dict[str, Any]:
-        group = self.group
-        return {
-            "run_id": self.signed.run_id,
-            "pid": os.getpid(),
-            "peer": self.identity.peer_id,
-            "incarnation": self.member.incarnation,
-            "address": address,
-            "active": group is not None,
-            "round": self._round_index,
-            "step": self.replica.step,
-            "privacy": self.gateway.privacy if self.gateway is not None else None,
-            "roster": list(group.roster.peers) if group is not None else [],
-            "sent_bytes": sum(self.network.traffic.sent.values()),
-            "received_bytes": sum(self.network.traffic.received.values()),
-        }
-
-
-def build_replica(manifest: SignedManifest, task: Task, kind: type[Replica] = Replica) -> Replica:
-    """Raises InvalidManifest for a method or options that do not exist."""
-    try:
-        replica = kind(task, manifest.manifest)
-    except ValueError as error:
-        raise InvalidManifest(f"[method] of the manifest: {error}") from None
-    replica.method.begin(stream_run_id(manifest.run_id))
-    return replica
-
-
-def check_task(manifest: SignedManifest, task: Task) -> None:
-    """Raises InvalidManifest if this machine's task or data is not the one that the manifest pins."""
-    pinned, ours = manifest.manifest.task.fingerprint, task.fingerprint()
-    if pinned != ours:
-        raise InvalidManifest(
-            f"task {manifest.manifest.task.name!r} is pinned to {pinned[:12]}, this machine's is {ours[:12]}: "
-            "install the version of the task and the data that the run's owner uses"
-        )
-
-
-def rules_of(manifest: SignedManifest, replica: Replica) -> Rules:
-    """The rules of the group's rounds."""
-    chosen = manifest.manifest.group
-    return Rules(
-        payload_bytes_max=min(manifest.manifest.limits.max_payload_bytes, replica.method.payload_bytes_max()),
-        quorum_fraction=chosen.quorum_fraction,
-        strict=chosen.strict,
-        backup=chosen.backup,
-        n_backup=chosen.n_backup,
-        fork=None if chosen.on_split == "auto" else chosen.on_split == "fork",
-    )

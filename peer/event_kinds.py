@@ -89,6 +89,11 @@ class StepPassed:
     stage: int
     counted: int
     """Microbatches that the update counts, once at each stage; 0 if the round failed."""
+    made_up: int = 0
+    """Of earlier steps, counted once more at a stage that had lost what they did (local steps)."""
+    delay: float = 0.0
+    """Updates between the weights that the counted microbatches were passed with and those that the update moves, in
+    the mean (asynchronous mode)."""
     expected: int
     """Microbatches of a step."""
     forward_passes: int
@@ -191,6 +196,8 @@ class Resynced:
     seconds: float
     how: str
     """What vouched for the state, and what made it necessary."""
+    lineage: str = ""
+    """Whose history the peer goes on with; after a split not the one that it had been on."""
 
 
 @dataclass(frozen=True, kw_only=True)

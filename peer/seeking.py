@@ -200,5 +200,6 @@ class Seeker:
                 donors=tuple(short_id(donor) for donor in donors),
                 seconds=asyncio.get_running_loop().time() - started_s,
                 how=got.how,
+                lineage=got.standing.lineage.hex(),
             )
         )

@@ -18,7 +18,17 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from .errors import BadSignature, InvalidManifest, InvalidMessage, unknown_name
 from .identity import Identity, PeerId, parse_peer_id, verify
@@ -27,7 +37,7 @@ from .manifest_errors import manifest_error
 DOMAIN = "manifest"
 PROTOCOL_VERSION = 1
 MAX_TEXT_BYTES = 64 << 10
-TASKS = ("chars", "digits", "fashion")
+TASKS = ("chars", "digits", "fashion", "fashion-rotated")
 
 _MODULE_ATTRIBUTE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _METHOD_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -182,10 +192,28 @@ class Pipeline(_Table):
     """How tensors travel between stages."""
     schedule: Literal["credit", "gpipe", "1f1b", "zero-bubble"] = "credit"
     """In which order a trainer asks for the passes of its microbatches."""
+    mode: Literal["synchronous", "stash", "compensate", "predict", "compensate-predict"] = "synchronous"
+    """Whether trainers wait for each step to be decided before they begin the next one's microbatches. If not,
+    gradients come up to one step late, at the weights that they were forwarded with (stash); spike compensation and
+    linear weight prediction make up for the delay."""
     rebalance_every_s: float = Field(default=300.0, ge=0, le=86400.0)
     """At most one replica moves to a slower stage in this time; 0: never."""
     restore_after_s: float = Field(default=60.0, ge=0, le=86400.0)
     """A stage without living replicas waits so long for its newest state before it goes on from an older checkpoint."""
+
+    @model_validator(mode="after")
+    def _has_stages(self) -> Pipeline:
+        if self.mode != "synchronous" and self.stages == 1:
+            raise ValueError(f"mode = {self.mode!r} is for pipelines: set stages to 2 or more, or leave mode out")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs that don't use `mode` keep the text, and so the run id, that they had before there was one."""
+        tables: dict[str, Any] = dump(self)
+        if self.mode == "synchronous":
+            del tables["mode"]
+        return tables
 
 
 class AdmissionPolicy(_Table):

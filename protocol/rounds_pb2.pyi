@@ -389,7 +389,7 @@ class JoinRequest(_message.Message):
     def __init__(self, member: _Optional[_Union[Member, _Mapping]] = ..., lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ..., state: _Optional[bytes] = ..., n_lost: _Optional[int] = ...) -> None: ...
 
 class SnapshotInfo(_message.Message):
-    __slots__ = ("lineage", "round", "digest", "length", "chunks", "roster", "hash", "rounded", "stage", "step", "samples")
+    __slots__ = ("lineage", "round", "digest", "length", "chunks", "roster", "hash", "rounded", "stage", "step", "samples", "unsettled")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -401,6 +401,7 @@ class SnapshotInfo(_message.Message):
     STAGE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    UNSETTLED_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     digest: bytes
@@ -412,7 +413,8 @@ class SnapshotInfo(_message.Message):
     stage: int
     step: int
     samples: int
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., digest: _Optional[bytes] = ..., length: _Optional[int] = ..., chunks: _Optional[_Iterable[bytes]] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., hash: _Optional[bytes] = ..., rounded: _Optional[bool] = ..., stage: _Optional[int] = ..., step: _Optional[int] = ..., samples: _Optional[int] = ...) -> None: ...
+    unsettled: bytes
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., digest: _Optional[bytes] = ..., length: _Optional[int] = ..., chunks: _Optional[_Iterable[bytes]] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., hash: _Optional[bytes] = ..., rounded: _Optional[bool] = ..., stage: _Optional[int] = ..., step: _Optional[int] = ..., samples: _Optional[int] = ..., unsettled: _Optional[bytes] = ...) -> None: ...
 
 class SnapshotRequest(_message.Message):
     __slots__ = ("lineage", "digest")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..peer.event_kinds import Evaluated, Forked, Joined, RoundEnded, StepPassed
+from ..peer.event_kinds import Evaluated, Forked, Joined, Resynced, RoundEnded, StepPassed
 from ..peer.events import Entry, read_events
 from .scenario import Expectation
 from .swarm import End
@@ -30,7 +30,7 @@ def rounds_of(entries: Sequence[Entry]) -> Iterator[tuple[str, RoundEnded]]:
     lineage = ""
     for entry in entries:
         event = entry.event
-        if isinstance(event, Joined):
+        if isinstance(event, Joined | Resynced):
             lineage = event.lineage
         elif isinstance(event, Forked):
             lineage = event.to_lineage
@@ -65,7 +65,7 @@ def _whole_steps(logs: dict[str, list[Entry]]) -> Iterator[str]:
         lineage = ""
         for entry in entries:
             event = entry.event
-            if isinstance(event, Joined):
+            if isinstance(event, Joined | Resynced):
                 lineage = event.lineage
             if not isinstance(event, StepPassed):
                 continue

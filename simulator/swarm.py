@@ -299,7 +299,7 @@ def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:
         "task": {"name": task_name, "fingerprint": task.fingerprint(), "options": task_options},
         "method": {"name": method, "options": method_options},
         "schedule": {
-            "lr": run.lr if run.lr is not None else method_class(method).default_lr,
+            "lr": run.lr if run.lr is not None else method_class(method).default_rate(method_options),
             "kind": method_class(method).default_schedule,
         },
         "data": {"batch_size": run.batch},

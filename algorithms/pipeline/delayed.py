@@ -40,8 +40,12 @@ class DelayedOptions:
         require(0 <= self.momentum < 1, "momentum", "at least 0 and below 1", self.momentum)
 
 
-def compensation(momentum: float, delay: int) -> tuple[float, float]:
-    """a and b of spike compensation: the shares of velocity and gradient."""
+def compensation(momentum: float, delay: float) -> tuple[float, float]:
+    """a and b of spike compensation: the shares of velocity and gradient.
+
+    Args:
+        delay: D; a mean over gradients that come together is good enough between whole numbers.
+    """
     a = momentum**delay
     return a, (1 - a) / (1 - momentum)
 

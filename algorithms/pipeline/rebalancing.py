@@ -12,11 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 GAIN = 1.1
 """The slowest stage must become faster by this factor."""
 SAFE = 2
 """A stage with fewer replicas is one death from being lost."""
+LOYALTY = 1.5
+"""Who has a stage's state leaves it for a slower one only if its own is faster by this factor without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +103,29 @@ class Fleet:
             )
 
         return min(stages, key=need)
+
+    def is_better_off(self, own: int, other: int) -> bool:
+        """Whether a replica with the state of one stage should rather take another, and download that one's state.
+
+        It leaves no stage of which fewer than `SAFE` others are there, and goes where one death would end a stage, or
+        to one that is slower by far.
+        """
+        if own == other or len(self.at(own)) < SAFE:
+            return False
+        return len(self.at(other)) < SAFE or LOYALTY * self.rate(other) < self.rate(own)
+
+
+def work_of_stages(replicas: Sequence[Serving], n_stages: int) -> tuple[float, ...] | None:
+    """What a pass costs at each stage, relative, by what replicas measured: in inverse proportion to the speed of the
+    median one. Where a stage has fewer than `SAFE` of them, one odd machine would pass for an odd stage: None.
+    """
+    speeds: list[list[float]] = [[] for _ in range(n_stages)]
+    for one in replicas:
+        if one.samples_per_s > 0 and 0 <= one.stage < n_stages:
+            speeds[one.stage].append(one.samples_per_s)
+    if any(len(here) < SAFE for here in speeds):
+        return None
+    return tuple(1.0 / median(here) for here in speeds)
 
 
 def urgent_move(fleet: Fleet, *, but: Collection[int] = ()) -> Proposed | None:

@@ -28,7 +28,8 @@ ENROL_TIMEOUT_S = 120.0
 LAST_WORDS_S = 15.0
 HEARTBEAT_S = 10.0
 TOKEN_LIFETIME_S = 86400.0
-ATTEND = "edge/attend"
+STREAMS = ("edge/attend", "edge/long-answer")
+SNAPSHOT = "edge/snapshot"
 
 
 @dataclass
@@ -197,9 +198,17 @@ def summarise_devices(fleet: Fleet, rounds_ok: int) -> dict[str, Any]:
 
 
 def _mean(statuses: list[dict[str, Any]], key: str, rounds: int) -> float:
-    """Over the attendance stream: greetings, assignments, updates, submissions, receipts, heartbeats."""
-    totals = [status.get(key, {}).get(ATTEND, 0) for status in statuses]
+    """Greetings, assignments, updates, submissions, receipts, heartbeats, and whole models where they travel.
+
+    Without the state that each device began with, which is not a round's.
+    """
+    totals = [_bytes_of_rounds(status.get(key, {}), status.get("resyncs", 0)) for status in statuses]
     return statistics.fmean(totals) / rounds if totals else 0.0
+
+
+def _bytes_of_rounds(traffic: dict[str, int], n_snapshots: int) -> float:
+    again = traffic.get(SNAPSHOT, 0) * (1 - 1 / n_snapshots) if n_snapshots else 0.0
+    return again + sum(traffic.get(stream, 0) for stream in STREAMS)
 
 
 def _shares(gateways: list[dict[str, Any]]) -> dict[str, float]:

@@ -112,7 +112,7 @@ def _to_int8(values: Tensor) -> bytes:
     scales, levels = np.empty(n_blocks, np.float32), np.empty(n_blocks * BLOCK, np.int8)
     if not to_levels(flat, BLOCK, scales, levels):
         raise _not_finite("int8")
-    return scales.astype("<f4", copy=False).tobytes() + memoryview(levels)[: values.numel()]
+    return scales.astype("<f4", copy=False).tobytes() + levels[: values.numel()].tobytes()
 
 
 def _from_float32(payload: bytes | memoryview, n: int) -> Tensor:

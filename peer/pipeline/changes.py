@@ -9,7 +9,14 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...algorithms.pipeline.rebalancing import Fleet, Proposed, Serving, balancing_move, urgent_move
+from ...algorithms.pipeline.rebalancing import (
+    Fleet,
+    Proposed,
+    Serving,
+    balancing_move,
+    urgent_move,
+    work_of_stages,
+)
 from ...protocol.identity import PeerId
 from ..rounds.decision import Decision
 from ..rounds.roster import Member, Roster
@@ -174,7 +181,8 @@ class StageChanges:
         ]
         here = {one.peer for one in after}
         way = [Serving(name=peer, stage=to, may_move=False) for peer, (to, _) in self._on_the_way.items()]
-        return Fleet([*serving, *(one for one in way if one.name not in here)], self._n_stages)
+        coming = [one for one in way if one.name not in here]
+        return Fleet([*serving, *coming], self._n_stages, work_of_stages(serving, self._n_stages))
 
 
 def lost_stages(members: Sequence[Member], n_stages: int) -> set[int]:

@@ -27,10 +27,11 @@ from .courier import Courier, CourierOptions
 from .group import StageGroup
 from .meter import Meter
 from .model import StageModel
+from .models import stage_model
 from .pacing import SPLIT
 from .passing import StageClient
 from .seeking import StageSeeker
-from .server import ServerOptions, StageServer
+from .server import ServerOptions, StageServer, Tally
 from .service import StageService
 from .training import StageTrainer
 from .wiring import StageWiring, WiringOptions
@@ -89,7 +90,7 @@ class StageDaemon(Daemon):
             raise InvalidManifest(
                 f"task {task.name!r} cannot be cut: train it with one stage, or make it a Staged task"
             )
-        return StageModel(task, self.manifest, stream_run_id(self.signed.run_id))
+        return stage_model(task, self.manifest, stream_run_id(self.signed.run_id))
 
     def _rules(self) -> Rules:
         """What counts is said by plans: any number of contributors will do. A part of a pipeline cannot go on alone."""
@@ -154,6 +155,7 @@ class StageDaemon(Daemon):
             )
         else:
             self.server.serve(model.passes)
+            self.server.tally = Tally()  # how fast another stage was says nothing of this one
         self._placed.set()
         return StageGroup(
             courier=self.courier,
@@ -202,5 +204,5 @@ class StageDaemon(Daemon):
             self.group.changes.records = view
             self.group.speeds = {peer: one.samples_per_s for peer, one in view.items() if one.samples_per_s > 0}
 
-    def status(self, address: str) -> dict[str, Any]:
-        return {**super().status(address), "stage": self.replica.stage if self.replica.settled else None}
+    def _more_status(self) -> dict[str, Any]:
+        return {"stage": self.replica.stage if self.replica.settled else None}

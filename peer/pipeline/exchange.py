@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage, RoundError
 from ...protocol.network import Cost
-from ..rounds.counts import check_counts
+from ..rounds.counts import Countable, check_counts
 from ..rounds.decision import Decision, Item
 from ..rounds.gather import Gather
 from ..rounds.place import Report
@@ -22,12 +22,10 @@ from .flow import Flow
 from .lending import Lending
 from .meter import Meter
 from .microbatches import MicrobatchId
-from .model import StageModel
+from .model import F32, StageModel
 from .planning import Planning
+from .proposing import proposable
 from .step_plan import StepPlan, trainer_of
-
-HOLDERS_MIN = 2
-"""So many replicas of a stage hold an item before it is proposed, if there are as many."""
 
 
 class StageExchange(Gather):
@@ -55,11 +53,21 @@ class StageExchange(Gather):
         self._tell_plan = tell_plan
         self._step = model.step
         self._stage = model.stage
-        self.n_microbatches = model.manifest.pipeline.microbatches
+        roster = round_.place.roster
+        self.owed = model.owed(roster)
+        """Microbatches of earlier steps that this one makes up for."""
+        self.holders = model.holders(roster) if model.gathers else ()
+        """Slots that offer what they did before, whether or not they count anything now."""
+        self.countable = Countable(
+            n_stages=model.n_stages,
+            n_microbatches=model.manifest.pipeline.microbatches,
+            owed=tuple(one.stage for one in self.owed),
+            gathers=model.gathers,
+        )
         self.plan: StepPlan | None = None
         self.flow = flow(self)
         self.lending = Lending(round_, model)
-        self.planning = Planning(self, round_, n_stages=model.n_stages)
+        self.planning = Planning(self, round_, self.countable)
         self._announced: dict[bytes, int] = {}
         self._attempts: dict[int, int] = {}
         """Slot -> the plan that its newest offer is for."""
@@ -68,7 +76,7 @@ class StageExchange(Gather):
     def begin(self) -> None:
         """Pass the microbatches that are mine by turns."""
         place = self._round.place
-        turns = [trainer_of(index, place.roster, {}) for index in range(self.n_microbatches)]
+        turns = [trainer_of(index, place.roster, {}) for index in range(self.countable.n)]
         self.flow.begin_own([index for index, slot in enumerate(turns) if slot == place.slot])
 
     def changed(self) -> None:
@@ -87,7 +95,7 @@ class StageExchange(Gather):
         for index, slot in plan.deals:
             if slot == place.slot:
                 self.flow.begin(index)
-        if plan.names_of(place.slot):
+        if any(count.slot == place.slot for count in plan.counts):
             self._round.spawn(self._contribute(plan))
         self._round.wake()
 
@@ -101,18 +109,28 @@ class StageExchange(Gather):
             summed = await self._meter.compute(lambda: self._model.sums(names), cost)
             self.lending.lend(plan, summed)
             lent = await self.lending.awaited(plan)
-            if self.plan is plan:
-                payload = await self._meter.compute(
-                    lambda: self._model.contribution(names, summed, lent), self._model.encode_cost()
-                )
+            payload = await self._encoded(plan, lambda: self._model.prepare(names, summed, lent))
         except (RoundError, ValueError) as error:
             self._round.warn(f"nothing to count in round {self._round.place.index}: {error}")
             self._unable = True
             self._round.wake()
             return
-        if self.plan is plan:
+        if payload is not None and self.plan is plan:
             self._attempts[self._round.place.slot] = plan.attempt
             self._round.offer(payload)
+
+    async def _encoded(self, plan: StepPlan, prepare: Callable[[], F32]) -> bytes | None:
+        """The payload, once the stage's contributors have agreed on what it takes; None if the plan is not followed any
+        more. While they agree, nothing else is prepared but for a newer plan."""
+        model = self._model
+        if self.plan is not plan:
+            return None
+        floats = await self._meter.compute(prepare, model.encode_cost())
+        among = plan.contributors(self._round.place.roster, self._stage)
+        agreed = await self._round.agreement.maximum(floats, among=among)
+        if self.plan is not plan:
+            return None
+        return await self._meter.compute(lambda: model.encode(agreed), model.encode_cost())
 
     # -- the stage's offers ----------------------------------------------------------------------
 
@@ -191,30 +209,13 @@ class StageExchange(Gather):
     def proposal(
         self, reports: Mapping[int, Report], live: Sequence[int], quorum: int, *, late: bool
     ) -> Proposal | None:
-        plan = self.plan
-        if plan is None or not plan.counts:
+        if self.plan is None:
             return None
-        items = []
-        for count in plan.counts:
-            report = reports.get(count.slot)
-            item = report.items.get(count.slot) if report is not None and report.attempt == plan.attempt else None
-            if item is None or not self._is_safe(count.slot, item, reports):
-                return None
-            items.append(item)
-        return tuple(count.slot for count in plan.counts), tuple(items)
-
-    def _is_safe(self, slot: int, item: Item, reports: Mapping[int, Report]) -> bool:
-        """Whether enough replicas of its stage hold an item."""
-        members = self._round.place.roster.members
-        replicas = [other for other, member in enumerate(members) if member.stage == members[slot].stage]
-        n_holders = sum(other in reports and reports[other].items.get(slot) == item for other in replicas)
-        return n_holders >= min(HOLDERS_MIN, sum(other in self._round.live() for other in replicas))
+        return proposable(self.plan, self._round.place.roster, reports, self._round.live())
 
     def refuse(self, decision: Decision) -> None:
         if decision.contributors:
-            check_counts(decision.counts, self._round.place.roster, self._model.n_stages)
-            if any(index >= self.n_microbatches for index, _ in decision.counts[0].names):
-                raise InvalidMessage("a decision that counts microbatches that there are not: refused")
+            check_counts(decision.counts, self._round.place.roster, self.countable)
         named = [move.stage for move in decision.moves] + [one.stage for one in decision.restored]
         if any(stage >= self._model.n_stages for stage in named):
             raise InvalidMessage(f"a decision about stage {max(named)}, which is not in this run: refused")

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ...protocol.errors import NoReplica
 from ...protocol.identity import PeerId
@@ -15,6 +16,9 @@ from ..rounds.round import Round
 from .courier import Carried, Courier
 from .microbatches import MicrobatchId
 from .pacing import CREDIT, Pacing
+
+if TYPE_CHECKING:
+    from .ahead import Between
 
 RETRY_S = 0.2
 RETRY_S_MAX = 5.0
@@ -31,8 +35,13 @@ def take_of(round_index: int, slot: int, attempt: int) -> int:
 
 
 def is_of_round(name: MicrobatchId, round_index: int) -> bool:
+    """Whether a microbatch was begun in a round."""
+    return is_begun_in(name.take, round_index)
+
+
+def is_begun_in(take: int, round_index: int) -> bool:
     """Whether a take was begun in a round."""
-    return name.take >> (SLOT_BITS + TAKE_BITS) == round_index % (1 << ROUND_BITS)
+    return take >> (SLOT_BITS + TAKE_BITS) == round_index % (1 << ROUND_BITS)
 
 
 def step_batches(task: Staged, *, seed: int, step: int, n_microbatches: int, n_samples: int) -> Indices:
@@ -64,7 +73,12 @@ class Flow:
     """
 
     def __init__(
-        self, round_: Round, courier: Courier, load: Load, changed: Callable[[], None], waiting: Callable[[str], None]
+        self,
+        round_: Round | Between,
+        courier: Courier,
+        load: Load,
+        changed: Callable[[], None],
+        waiting: Callable[[str], None],
     ) -> None:
         self._round = round_
         self._courier = courier
@@ -77,6 +91,8 @@ class Flow:
         self._mending: dict[int, None] = {}
         self._dead: dict[PeerId | None, None] = {}
         self._told = False
+        self.closed = False
+        """Set when its step is over: what fails from then on is not tried again."""
         self.n_rerouted = 0
         self.n_mended = 0
 
@@ -85,9 +101,12 @@ class Flow:
         mine = [index for index in indices if index not in self._begun]
         self._pacing = self._paced(mine)
         n_all, n_samples = self._load.batches.shape
-        self._courier.expect(len(mine), int(n_samples), int(n_all))
+        if mine or not indices:  # else it was said when they were begun, before their round opened
+            self._courier.expect(len(mine), int(n_samples), int(n_all))
         for index in indices:
             self.begin(index)
+        if self.whole:  # what is mine has come back before its round opened, or there is nothing
+            self._changed()
 
     def begin(self, index: int) -> None:
         """Pass a microbatch, unless that is done already."""
@@ -116,7 +135,7 @@ class Flow:
         found = []
         for index in sorted(self._begun):
             carried = self._begun[index]
-            if carried is None or index in self._mending:
+            if carried is None or index in self._mending or self._gaps(carried):
                 continue
             slots = tuple(slot_of[peer] for peer in carried.route if peer is not None)
             found.append(Route(index=index, slots=slots, takes=(carried.microbatch.take,) * len(slots)))
@@ -134,18 +153,19 @@ class Flow:
         return math.fsum(losses) / len(losses) if losses else math.nan
 
     async def _pass(self, index: int) -> None:
-        place, step = self._round.place, self._load.step
         pacing = self._pacing
         async with pacing.way(index):
             samples = self._load.batches[index]
             inputs, targets = self._load.task.inputs(samples), self._load.task.targets(samples)
             attempt = 0
             while True:
-                name = MicrobatchId(step=step, index=index, take=take_of(place.index, place.slot, attempt))
+                name, version = self._name(index, attempt)
                 try:
-                    carried = await self._courier.carry(name, step, inputs, targets, pacing.turns(index))
+                    carried = await self._courier.carry(name, version, inputs, targets, pacing.turns(index))
                     break
                 except NoReplica as error:
+                    if self.closed:
+                        return
                     self._tell(error)
                     self.n_rerouted += 1
                     await _pause(attempt)
@@ -155,6 +175,11 @@ class Flow:
         if self._gaps(carried):
             await self._mend(index, carried)
         self._changed()
+
+    def _name(self, index: int, attempt: int) -> tuple[MicrobatchId, int]:
+        """What a microbatch is called when it is begun now, and the version that it is passed at."""
+        place, step = self._round.place, self._load.step
+        return MicrobatchId(step=step, index=index, take=take_of(place.index, place.slot, attempt)), step
 
     def _paced(self, indices: Sequence[int]) -> Pacing:
         load = self._load
@@ -167,6 +192,8 @@ class Flow:
             try:
                 await self._courier.pass_back(carried, gaps[0])
             except NoReplica as error:
+                if self.closed or self._gives_up(carried):
+                    break
                 self._tell(error)
                 await _pause(attempt)
                 attempt += 1
@@ -177,7 +204,14 @@ class Flow:
                 self._dead.pop(holder, None)  # it has just answered
         self.n_rerouted += carried.n_rerouted - before
         self._mending.pop(index)
+        if self._gaps(carried) and not self.closed:
+            self._begun.pop(index)
+            self.begin(index)
         self._changed()
+
+    def _gives_up(self, carried: Carried) -> bool:
+        """Whether a microbatch that cannot be mended is begun anew rather than tried again."""
+        return False
 
     def _gaps(self, carried: Carried) -> list[int]:
         """Stages whose gradient nobody holds who is there, the last first."""

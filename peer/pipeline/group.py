@@ -6,42 +6,40 @@ import asyncio
 import contextlib
 import hashlib
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from ...algorithms import Slots
-from ...protocol import pipelines_pb2 as pb
 from ...protocol import rounds_pb2 as rounds_pb
-from ...protocol.errors import ChecksumMismatch, Diverged, GossamerError, NetworkClosed, NetworkError
+from ...protocol.errors import Diverged, GossamerError, NetworkError
 from ...protocol.identity import PeerId
-from ...protocol.network import MAX_MESSAGE_BYTES
-from ...protocol.wire import parse
 from ..replica import Applied
 from ..rounds.decision import LATE, Decision, Item
-from ..rounds.drafting import draft
-from ..rounds.gather import read_payload
-from ..rounds.group import FAREWELL_S, Group
+from ..rounds.group import Group
 from ..rounds.leading import Leadership
 from ..rounds.ledger import Committed
 from ..rounds.outcome import Ending
 from ..rounds.roster import Member, Roster
 from ..rounds.round import Round
 from ..rounds.snapshots import Snapshot
+from ..rounds.spreading import FAREWELL_S
 from ..rounds.transfer import Data, Proposal
+from .borrowing import Borrowing
 from .candidates import Announcement
 from .changes import Brought, Situation, StageChanges, lost_stages
 from .courier import Courier
+from .decided import Decided
 from .exchange import StageExchange
-from .flow import Flow, Load, is_of_round, step_batches
+from .flow import is_begun_in, is_of_round
 from .meter import Meter
 from .microbatches import MicrobatchId
 from .model import NOT_SERVED, StageModel
 from .server import StageServer
 from .step_plan import StepPlan
+from .supply import Supply
 from .training import StageTrainer, StepReport
 
-BORROW_RETRY_S = 0.1
 FIRST_GUESS = 100.0
 """Samples/s that a replica is believed to do before anything is known of it."""
 
@@ -74,6 +72,8 @@ class StageGroup(Group):
         self.courier = courier
         self.server = server
         self.meter = meter
+        self.borrowing = Borrowing(self.network, self.replica, meter)
+        self.supply = Supply(self.replica, courier, self.delegate.warned, stop_at=self.stop_at, spawn=self.spawn)
         self.state = b""
         self.counters: tuple[PeerId, ...] = ()
         """Who counted something in the newest committed round."""
@@ -122,33 +122,18 @@ class StageGroup(Group):
     # -- a round ---------------------------------------------------------------------------------
 
     def _open_transfer(self, round_: Round) -> StageExchange:
-        def flow(exchange: StageExchange) -> Flow:
-            load = self._load(exchange.n_microbatches)
-            return Flow(round_, self.courier, load, exchange.changed, self.delegate.warned)
-
         index = round_.place.index
         self.replica.passes.forget(unless=lambda name: is_of_round(name, index))
-        exchange = StageExchange(round_, self.replica, self.meter, self.state, flow=flow, tell_plan=self._tell_plan)
+        exchange = StageExchange(
+            round_,
+            self.replica,
+            self.meter,
+            self.state,
+            flow=lambda exchange: self.supply.open(round_, exchange),
+            tell_plan=self._tell_plan,
+        )
         exchange.planning.quorum_fraction = self.replica.manifest.group.quorum_fraction
         return exchange
-
-    def _load(self, n_microbatches: int) -> Load:
-        manifest, step = self.replica.manifest, self.replica.step
-        batches = step_batches(
-            self.replica.task,
-            seed=manifest.run.seed,
-            step=step,
-            n_microbatches=n_microbatches,
-            n_samples=manifest.data.batch_size,
-        )
-        return Load(
-            task=self.replica.task,
-            batches=batches,
-            step=step,
-            in_flight_max=2 * self.replica.n_stages,
-            n_stages=self.replica.n_stages,
-            schedule=manifest.pipeline.schedule,
-        )
 
     async def _contribute(self, round_: Round) -> None:
         exchange = round_.transfer
@@ -175,8 +160,8 @@ class StageGroup(Group):
             await round_.pause(n_tries)
             n_tries += 1
 
-    def _draft(self, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
-        decision = draft(self, round_, proposal, leadership)
+    def draft(self, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
+        decision = super().draft(round_, proposal, leadership)
         exchange = round_.transfer
         assert isinstance(exchange, StageExchange)
         if proposal is not None and exchange.plan is not None:
@@ -188,57 +173,22 @@ class StageGroup(Group):
         situation = Situation(roster=round_.place.roster, gone=gone, step=self.replica.step, base=round_.place.base)
         return self.changes.amend(decision, situation)
 
-    def _waited_s(self, round_: Round) -> float:
+    def waited_s(self, round_: Round) -> float:
         """Nobody waits for the dead: others pass their microbatches as soon as they are missed, and that is work."""
         return math.inf
 
-    # -- tied weights ----------------------------------------------------------------------------
-
     async def _serve_version(self) -> None:
-        """See that the borrowed tensors are those of this step: without them nothing is served."""
-        while self.replica.passes.version == NOT_SERVED:
-            bits = {lender: await self._borrow(lender) for lender in self.replica.lenders}
-            found = {lender: data for lender, data in bits.items() if data is not None}
-            if len(found) == len(bits):
-                await self.meter.compute(lambda found=found: self.replica.borrow(found), self.replica.encode_cost())  # type: ignore[misc]
-            else:
-                await asyncio.sleep(BORROW_RETRY_S)
+        await self.borrowing.complete(self.roster, self.slot)
         self.server.moved()
-
-    async def _borrow(self, lender: int) -> bytes | None:
-        """The bits of what we borrow from a stage, from any replica of it that stands where we do."""
-        owners = [member.peer for member in self.roster.members if member.stage == lender]
-        turn = self.roster.peers.index(self.network.peer_id) if self.slot is not None else 0
-        for peer in [*owners[turn % max(1, len(owners)) :], *owners[: turn % max(1, len(owners))]]:
-            try:
-                return await self._borrow_from(peer, lender)
-            except NetworkClosed:
-                raise
-            except GossamerError:
-                continue
-        return None
-
-    async def _borrow_from(self, peer: PeerId, lender: int) -> bytes:
-        request = pb.Borrow(version=self.replica.step).SerializeToString()
-
-        async def head() -> AsyncIterator[bytes]:
-            yield request
-
-        answers = self.network.stream(peer, "stage/borrow", head(), timeout_s=10.0)
-        header = parse(pb.Borrow, await anext(answers, b""), bytes_max=MAX_MESSAGE_BYTES, what="lent tensors")
-        data = await read_payload(answers, self.replica.n_borrowed_bytes(lender))
-        if hashlib.sha256(data).digest() != header.hash:
-            raise ChecksumMismatch(f"the tensors that {peer} lends do not match their hash: asking another owner")
-        return data
 
     # -- after a decision ------------------------------------------------------------------------
 
     async def _combine(self, decision: Decision, items: Sequence[Data], slot: int | None) -> Applied | None:
         model, roster = self.replica, self.roster
-        decided = decision.stage_digests[model.stage] if len(decision.stage_digests) == model.n_stages else b""
-        if decided != self.state:
+        base = decision.stage_digests[model.stage] if len(decision.stage_digests) == model.n_stages else b""
+        if base != self.state:
             raise Diverged(
-                f"stage {model.stage} goes from {decided.hex()[:12]} in round {self.index}, but this peer's is "
+                f"stage {model.stage} goes from {base.hex()[:12]} in round {self.index}, but this peer's is "
                 f"{self.state.hex()[:12]}: resynchronising"
             )
         members = [place for place, member in enumerate(roster.members) if member.stage == model.stage]
@@ -246,19 +196,20 @@ class StageGroup(Group):
         mine = slots.index(slot) if slot in slots else None
         names = next((count.names for count in decision.counts if count.slot == slot), ())
         counted = tuple(MicrobatchId(step=model.step, index=index, take=take) for index, take in names)
-        n_counted = len({index for count in decision.counts for index, _ in count.names})
-
-        def work() -> tuple[bytes, int]:
-            stepped = model.update(
-                items,
-                mine=mine,
-                counted=counted,
-                slots=Slots(contributors=tuple(members.index(s) for s in slots), n_members=len(members)),
-                n_samples=n_counted * model.manifest.data.batch_size,
-            )
-            return stepped.digest, stepped.n_discarded
-
-        self.state, n_discarded = await self.meter.compute(work, model.apply_cost())
+        indices = {index for count in decision.counts for index, _ in count.names}
+        n_counted = sum(index < model.manifest.pipeline.microbatches for index in indices)
+        decided = Decided(
+            payloads=items,
+            mine=mine,
+            counted=counted,
+            slots=Slots(contributors=tuple(members.index(s) for s in slots), n_members=len(members)),
+            n_samples=n_counted * model.manifest.data.batch_size,
+            counts=decision.counts,
+            roster=roster,
+            delay=self._delay(decision),
+        )
+        stepped = await self.meter.compute(lambda: model.update(decided), model.apply_cost())
+        self.state = stepped.digest
         self.digest = hashlib.sha256(self.digest + decision.encode()).digest()
         self.counters = tuple(roster.members[place].peer for place in decision.contributors)
         self.server.moved()
@@ -267,7 +218,9 @@ class StageGroup(Group):
             StepReport(
                 round_index=self.index,
                 n_counted=n_counted,
-                n_discarded=n_discarded,
+                n_made_up=len(indices) - n_counted,
+                n_discarded=stepped.n_discarded,
+                delay=decided.delay,
                 flow=flow,
                 duration_s=self.round.elapsed_s if self.round is not None else 0.0,
             ),
@@ -276,6 +229,13 @@ class StageGroup(Group):
             model.passes,
         )
         return Applied(digest=self.digest, dropped=())
+
+    def _delay(self, decision: Decision) -> float:
+        """In the mean over my stage's microbatches; the same for all its replicas, whenever they apply the decision."""
+        mine = {slot for slot, member in enumerate(self.roster.members) if member.stage == self.replica.stage}
+        takes = [take for count in decision.counts if count.slot in mine for _, take in count.names]
+        late = [take for take in takes if not is_begun_in(take, self.index)]
+        return len(late) / len(takes) if takes and self.replica.works_a_step_ahead else 0.0
 
     async def _ending(self, committed: Committed) -> Ending | None:
         if self.moved_to is not None and not committed.decision.stop and not self.leaving:
@@ -317,7 +277,8 @@ class StageGroup(Group):
     async def take_snapshot(self, rounded: bytes | None = None) -> None:
         data = await self.meter.compute(self.replica.snapshot, self.replica.apply_cost())
         progress = (self.replica.step, self.replica.samples)
-        self.shelf.add(self.standing, data, stage=self.replica.stage, progress=progress)
+        unsettled = self.replica.unsettled_bytes()
+        self.shelf.add(self.standing, data, stage=self.replica.stage, progress=progress, unsettled=unsettled)
 
     async def await_evaluation(self, timeout_s: float) -> None:
         """Stay until the final model is evaluated: that goes through our stage, too."""

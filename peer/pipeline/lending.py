@@ -38,9 +38,9 @@ class Lending:
     def lend(self, plan: StepPlan, summed: Summed) -> None:
         """Send what I sum of borrowed tensors to who counts it."""
         roster, me = self._round.place.roster, self._round.place.slot
-        for lender in self._model.lenders:
-            owners = plan.contributors(roster, lender)
-            borrowers = plan.contributors(roster, self._model.stage)
+        for lender in self._model.lenders if plan.names_of(me) else ():
+            owners = plan.counting(roster, lender)
+            borrowers = plan.counting(roster, self._model.stage)
             owner = owners[borrowers.index(me) % len(owners)]
             self._round.spawn(self._send(owner, plan, self._model.lendable(summed, lender)))
 
@@ -81,10 +81,10 @@ class Lending:
     async def awaited(self, plan: StepPlan) -> list[tuple[int, F32]]:
         """(borrowing stage, gradients) of all borrowers that send theirs to me, once they are here."""
         roster, me = self._round.place.roster, self._round.place.slot
-        owners, senders = plan.contributors(roster, self._model.stage), []
+        owners, senders = plan.counting(roster, self._model.stage), []
         for stage in range(self._model.n_stages):
             if stage != self._model.stage and self._model.lent_names(stage):
-                borrowers = plan.contributors(roster, stage)
+                borrowers = plan.counting(roster, stage)
                 senders += [slot for i, slot in enumerate(borrowers) if owners[i % len(owners)] == me]
         while not all(self._arrived.get(slot, (-1, None))[0] == plan.attempt for slot in senders):
             self._news.clear()

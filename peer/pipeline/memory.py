@@ -24,6 +24,7 @@ payloads, and what the allocator does not give back. Measured: daemons of 6.3 mi
 of four microbatches took 1.0 GB."""
 STATE_BYTES = BYTES_PER_PARAMETER + COPIES_BYTES
 """Of each parameter, with the gradient of one microbatch."""
+WEIGHT_BYTES = 4.0
 HELD_BYTES = 4.0
 """Of each parameter, for each microbatch whose gradient is held."""
 UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
@@ -49,14 +50,25 @@ class Needs:
         return max(self.by_stage)
 
 
-def needs(costs: Costs, cut: Cut, n_microbatches: int) -> Needs:
-    """What each stage takes if one replica holds the gradients of all of a step's microbatches."""
-    each = STATE_BYTES + HELD_BYTES * (n_microbatches - 1 if cut.n_stages > 1 else 0)
+def needs(costs: Costs, cut: Cut, n_microbatches: int, n_copies: int = 0) -> Needs:
+    """What each stage takes if one replica holds the gradients of all of a step's microbatches.
+
+    Args:
+        n_copies: of the weights, besides those that are trained.
+    """
+    each = STATE_BYTES + WEIGHT_BYTES * n_copies + HELD_BYTES * (n_microbatches - 1 if cut.n_stages > 1 else 0)
     found = []
     for stage in range(cut.n_stages):
         parameters = {name: n for layer in cut.layers_of(stage) for name, n in costs[layer].parameters.items()}
         found.append(DAEMON_BYTES + each * sum(parameters.values()))
     return Needs(by_stage=tuple(found))
+
+
+def copies_of(manifest: Manifest) -> int:
+    """Copies of the weights that passes need: with a drift added, or of two versions."""
+    if manifest.pipeline.mode != "synchronous":
+        return 2
+    return int(manifest.method.name in ("local", "diloco") and manifest.pipeline.stages > 1)
 
 
 def held_max_within(cap: int, n_parameters: int, wanted: int) -> int:
@@ -81,23 +93,24 @@ def check_memory(task: Task, manifest: Manifest, cap: int, stage: int | None = N
             )
         return
     costs = estimate_costs(task)
-    found = needs(costs, cut_by_cost(task, n_stages, costs), n_microbatches)
+    found = needs(costs, cut_by_cost(task, n_stages, costs), n_microbatches, copies_of(manifest))
     wanted = found.largest if stage is None else found.by_stage[stage]
     if wanted > cap:
         what = "the model in one piece" if n_stages == 1 else f"stage {found.by_stage.index(wanted)} of {n_stages}"
         raise UsageError(
             f"{what} needs {_mb(wanted)} (weights, gradients, optimizer, copies for newcomers and checkpoints, and "
             f"{_mb(DAEMON_BYTES)} for the daemon), --max-memory allows {_mb(cap)}: "
-            f"{_remedy(task, costs, n_microbatches, cap, found)}"
+            f"{_remedy(task, costs, manifest, cap, found)}"
         )
 
 
-def _remedy(task: Staged, costs: Costs, n_microbatches: int, cap: int, found: Needs) -> str:
+def _remedy(task: Staged, costs: Costs, manifest: Manifest, cap: int, found: Needs) -> str:
     fits = [str(stage) for stage, need in enumerate(found.by_stage) if need <= cap]
     least = found.largest
     for more in range(len(found.by_stage) + 1, len(costs) + 1):
         try:
-            largest = needs(costs, cut_by_cost(task, more, costs), n_microbatches).largest
+            cut = cut_by_cost(task, more, costs)
+            largest = needs(costs, cut, manifest.pipeline.microbatches, copies_of(manifest)).largest
         except CannotCut:
             break
         least = min(least, largest)

@@ -6,38 +6,31 @@ What `Replica` is for a whole model. It is *settled* once the peer knows its sta
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...algorithms import Exchange, Method, Slots, build_method
+from ...algorithms import Exchange, Method, build_method
 from ...protocol.errors import InvalidManifest
 from ...protocol.manifest import Manifest
 from ...protocol.network import Cost
-from ...tasks import CannotCut, Staged, build_stage, cut_by_cost, loans, owned_names
+from ...tasks import CannotCut, Stage, Staged, build_stage, cut_by_cost, loans, owned_names
 from ..buffers import Buffers
 from ..replica import Replica, schedule_of
-from ..rounds.roster import WHOLE
+from ..rounds.roster import WHOLE, Roster
+from .decided import Decided, Stepped
+from .fitting import refuse_unfit, why_unfit
 from .memory import held_max_within
 from .microbatches import MicrobatchId, boundaries
 from .stage import StageReplica, Summed
+from .unsettled import Owed
 
 F32 = npt.NDArray[np.float32]
 NOT_SERVED = -1
 """In place of a version: the weights are not complete."""
 TAKES_PER_MICROBATCH = 2
 """Gradients of so many times a step's microbatches may be held."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stepped:
-    """What an update made of the stage."""
-
-    digest: bytes
-    n_discarded: int
-    """Gradients that were held here and did not count."""
 
 
 class StageModel(Replica):
@@ -47,6 +40,9 @@ class StageModel(Replica):
     """
 
     task: Staged
+    takes_per_microbatch = TAKES_PER_MICROBATCH
+    works_a_step_ahead = False
+    """Whether the next step's microbatches are passed before the present one is decided."""
 
     def __init__(self, task: Staged, manifest: Manifest, run_id: bytes) -> None:
         # Not Replica's: nothing is built before the stage is known.
@@ -82,20 +78,21 @@ class StageModel(Replica):
             method = build_method(chosen.name, dict(module.owned), chosen.options, schedule_of(self.manifest))
         except ValueError as error:
             raise InvalidManifest(f"[method] of the manifest: {error}") from None
-        _refuse_unfit(method)
+        refuse_unfit(method, self._why_unfit(method))
         method.begin(self._run_id)
         self.stage, self.model, self.parameters, self.method = stage, module, dict(module.owned), method
         self.buffers = Buffers(module.body)
-        self.passes = StageReplica(
-            module,
-            self.kinds[stage],
-            run_seed=self.manifest.run.seed,
-            held_max=self._held_max(sum(parameter.numel() for parameter in module.parameters())),
-        )
+        self.passes = self._build_passes(module)
         self._progress.zero_()
 
+    def _build_passes(self, module: Stage) -> StageReplica:
+        """What passes microbatches through the stage."""
+        held_max = self._held_max(sum(parameter.numel() for parameter in module.parameters()))
+        kinds, seed = self.kinds[module.index], self.manifest.run.seed
+        return StageReplica(module, kinds, run_seed=seed, held_max=held_max)
+
     def _held_max(self, n_parameters: int) -> int:
-        wanted = TAKES_PER_MICROBATCH * self.manifest.pipeline.microbatches
+        wanted = self.takes_per_microbatch * self.manifest.pipeline.microbatches
         return wanted if self.memory_max is None else held_max_within(self.memory_max, n_parameters, wanted)
 
     @property
@@ -104,9 +101,30 @@ class StageModel(Replica):
 
     # -- a step ----------------------------------------------------------------------------------
 
+    @property
+    def steps(self) -> int:
+        """A pipeline's round is one step, whatever the method."""
+        return 1
+
+    @property
+    def gathers(self) -> bool:
+        """Whether the step that comes next gathers what replicas did by themselves since the last such one."""
+        return False
+
+    def owed(self, roster: Roster) -> tuple[Owed, ...]:
+        """Microbatches of earlier steps that the next one is to make up for; alike at all replicas of all stages."""
+        return ()
+
+    def holders(self, roster: Roster) -> tuple[int, ...]:
+        """Slots of replicas whose work since the last agreed step nobody else has."""
+        return ()
+
     def sums(self, names: Sequence[MicrobatchId]) -> Summed:
         """Raises MissingMicrobatch, DuplicateMicrobatch."""
-        return self.passes.collect(names)
+        if names:
+            return self.passes.collect(names)
+        nothing = {name: torch.zeros_like(parameter) for name, parameter in self.passes.stage.trained.items()}
+        return Summed(gradients=nothing, n_samples=0, loss=None)
 
     def lendable(self, summed: Summed, lender: int) -> F32:
         """The gradients of what this stage borrows from another, summed over samples, one after the other."""
@@ -123,16 +141,27 @@ class StageModel(Replica):
         """What another stage borrows from this one."""
         return [name for name, stage in self.loans[borrower].items() if stage == self.stage]
 
-    def contribution(
-        self, names: tuple[MicrobatchId, ...], summed: Summed, lent: Sequence[tuple[int, F32]] = ()
-    ) -> bytes:
-        """The payload for exactly these microbatches; what was made for others is taken back.
+    def prepare(self, names: tuple[MicrobatchId, ...], summed: Summed, lent: Sequence[tuple[int, F32]] = ()) -> F32:
+        """Take in exactly these microbatches for the payload; what was made for others is taken back.
 
         Args:
             lent: (borrowing stage, its gradients as `lendable` gives them), each of them once.
+        Returns: floats to agree on with the stage's other contributors before `encode`.
         Raises: ValueError for gradients that the method refuses.
         """
         self._take_back()
+        gradients = self._with_lent(summed, lent)
+        self._kept = {name: tensor.clone() for name, tensor in self.method.local_state().items()}
+        self._pending = names
+        if summed.n_samples:
+            self._take_in(gradients, summed.n_samples)
+        return self.method.agree()
+
+    def _take_in(self, gradients: dict[str, torch.Tensor], n_samples: int) -> None:
+        self.method.accumulate(gradients, n_samples)
+
+    def _with_lent(self, summed: Summed, lent: Sequence[tuple[int, F32]]) -> dict[str, torch.Tensor]:
+        """The mean gradients of what this stage owns, with what borrowers add to them."""
         gradients = {name: summed.gradients[name] for name in self.parameters}
         for borrower, values in lent:
             start = 0
@@ -141,43 +170,36 @@ class StageModel(Replica):
                 part = torch.from_numpy(values[start:stop]).reshape(gradients[name].shape)
                 gradients[name] = gradients[name] + part / summed.n_samples
                 start = stop
-        self._kept = {name: tensor.clone() for name, tensor in self.method.local_state().items()}
-        self._pending = names
-        self.method.accumulate(gradients, summed.n_samples)
-        return self.encode(np.empty(0, np.float32))
+        return gradients
 
-    def update(
-        self,
-        payloads: Sequence[bytes | memoryview],
-        *,
-        mine: int | None,
-        counted: tuple[MicrobatchId, ...],
-        slots: Slots,
-        n_samples: int,
-    ) -> Stepped:
-        """Apply a decided step.
+    def update(self, decided: Decided) -> Stepped:
+        """Apply a decided step."""
+        self._apply(decided)
+        self._kept, self._pending = {}, None
+        self._progress += torch.tensor([1, decided.n_samples])
+        held = self.passes.held if self.passes.version != NOT_SERVED else ()
+        n_held = sum(name.step < self.step for name in held)
+        self._show()
+        self.passes.renew(NOT_SERVED if self.borrows else self.step)
+        return Stepped(digest=self.digest(), n_discarded=max(0, n_held - len(decided.counted)))
 
-        Args:
-            payloads: of the stage's contributors, in roster order.
-            mine: index of this replica's own payload; None: it has none among them.
-            counted: what that sums.
-            slots: contributors as places among the stage's members.
-            n_samples: behind the whole step.
-        """
-        if mine is None or counted != self._pending:
+    def _apply(self, decided: Decided) -> None:
+        mine = decided.mine
+        if mine is None or decided.counted != self._pending:
             # Decided was what an earlier plan asked of this replica: its bytes count, nothing of it is left to be sent.
             self._take_back()
             mine = None
-        bodies = [bytes(payload) for payload in payloads]
+        self._combine(decided, mine, self.step)
+
+    def _combine(self, decided: Decided, mine: int | None, step: int) -> None:
+        bodies = [bytes(payload) for payload in decided.payloads]
         if self.exchange is Exchange.REDUCE:
             parts = [np.frombuffer(body, np.uint8) for body in bodies]
             bodies = [self.method.reduce(parts, 0).tobytes()]
-        self.method.combine(bodies, mine=mine, step=self.step, slots=slots)
-        self._kept, self._pending = {}, None
-        self._progress += torch.tensor([1, n_samples])
-        n_held = len(self.passes.held) if self.passes.version != NOT_SERVED else 0
-        self.passes.renew(NOT_SERVED if self.borrows else self.step)
-        return Stepped(digest=self.digest(), n_discarded=max(0, n_held - len(counted)))
+        self.method.combine(bodies, mine=mine, step=step, slots=decided.slots)
+
+    def _show(self) -> None:
+        """Pass microbatches with the weights as they are now."""
 
     def _take_back(self) -> None:
         """What was accumulated for a plan that does not count leaves no trace."""
@@ -199,7 +221,8 @@ class StageModel(Replica):
 
     def lend(self, borrower: int) -> bytes:
         """The bits of what a stage borrows from this one, one tensor after the other."""
-        return b"".join(self.parameters[name].detach().numpy().tobytes() for name in self.lent_names(borrower))
+        served = self.passes.stage.owned
+        return b"".join(served[name].detach().numpy().tobytes() for name in self.lent_names(borrower))
 
     def n_borrowed_bytes(self, lender: int) -> int:
         return sum(parameter.numel() * 4 for parameter in self._borrowed_from(lender).values())
@@ -236,11 +259,28 @@ class StageModel(Replica):
 
     def _renewed(self) -> None:
         self._kept, self._pending = {}, None
+        self._show()
         # At step 0 what is borrowed follows from the seed, as everything does.
         self.passes.renew(NOT_SERVED if self.borrows and self.step > 0 else self.step)
 
-    def count_as(self, step: int, samples: int) -> None:
-        """Give an older state the run's present version: what it has not seen is lost."""
+    @property
+    def agreed_step(self) -> int:
+        """Updates that the stage's agreed weights have seen."""
+        return self.step
+
+    def start_settled(self) -> None:
+        """A new life begins, in which nothing is pending that only an earlier one is known to hold."""
+
+    def unsettled_bytes(self) -> bytes:
+        """What single replicas hold of the run's newest microbatches; alike at all replicas of all stages."""
+        return b""
+
+    def count_as(self, step: int, samples: int, unsettled: bytes) -> None:
+        """Give an older state the run's present version: what it has not seen is lost.
+
+        Args:
+            unsettled: what `unsettled_bytes` is at that version. Raises ValueError if it cannot be that.
+        """
         self._progress.copy_(torch.tensor([step, samples]))
         self._renewed()
 
@@ -255,6 +295,10 @@ class StageModel(Replica):
         """What each stage of this run owns."""
         return owned_names(self.task, self.cut)
 
+    def _why_unfit(self, method: Method) -> str:
+        """Why this run's stages cannot use a method; empty: they can."""
+        return why_unfit(method)
+
     # -- costs -----------------------------------------------------------------------------------
 
     @property
@@ -266,20 +310,3 @@ class StageModel(Replica):
 
     def apply_cost(self) -> Cost:
         return Cost(flops=50.0 * self._n_own, memory_bytes=32.0 * self._n_own)
-
-
-def _refuse_unfit(method: Method) -> None:
-    why = ""
-    one = Slots.everybody(1)
-    if method.overlaps or method.steps(0) != 1 or method.name in ("local", "diloco", "sparseloco"):
-        why = "lets replicas drift apart between exchanges, while all stages make each step together"
-    elif method.name == "baffle":
-        why = "measures forward passes, and a pipeline passes gradients back"
-    elif len(method.agree()):
-        why = "agrees on floats before it encodes, for which a pipeline's round has no phase"
-    elif method.shares(0, 2) != (0,) or method.n_shares(one) != 1:
-        why = "deals samples out by slots, while a pipeline's plan says which microbatches count"
-    elif not method.suffices(one):
-        why = "needs more contributions than a stage may have replicas"
-    if why:
-        raise InvalidManifest(f"method {method.name!r} {why}: use allreduce (mean) or demo for a pipeline")

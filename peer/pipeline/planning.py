@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ..rounds.counts import Route, counts_of
+from ..rounds.counts import Countable, Route, counts_of
 from ..rounds.place import Report
 from ..rounds.plan import PLANS_PER_BALLOT
 from ..rounds.round import Round
@@ -23,10 +23,11 @@ PARTIAL_PATIENCE = 3.0
 class Planning:
     """Makes the plans of one round, while this member leads it."""
 
-    def __init__(self, exchange: StageExchange, round_: Round, *, n_stages: int) -> None:
+    def __init__(self, exchange: StageExchange, round_: Round, countable: Countable) -> None:
         self._exchange = exchange
         self._round = round_
-        self.n_stages = n_stages
+        self._countable = countable
+        self.n_stages = countable.n_stages
         self.quorum_fraction = 0.5
 
     def next_plan(self, plan: StepPlan | None, reports: Mapping[int, Report]) -> StepPlan | None:
@@ -40,10 +41,12 @@ class Planning:
         if plan is not None and plan.counts and not any(count.slot in dead for count in plan.counts):
             return None
         routes = self._whole(reports, dead)
-        n = self._exchange.n_microbatches
-        missing = [index for index in range(n) if index not in routes]
-        if not missing or self._settles_for(n - len(missing), n):
-            return self._numbered(plan, StepPlan(attempt=0, dead=dead, counts=counts_of(list(routes.values()))))
+        missing = [index for index in range(self._countable.n) if index not in routes]
+        n_whole = sum(index < self._countable.n_microbatches for index in routes)
+        if not missing or self._settles_for(n_whole, self._countable.n_microbatches):
+            gathered = [slot for slot in self._exchange.holders if slot not in dead]
+            counts = counts_of(list(routes.values()), self._countable, gathered)
+            return self._numbered(plan, StepPlan(attempt=0, dead=dead, counts=counts))
         deals = dict(plan.deals) if plan is not None else {}
         roster = self._round.place.roster
         orphans = [index for index in missing if trainer_of(index, roster, deals) in dead]
@@ -88,7 +91,7 @@ class Planning:
 
     def _is_usable(self, route: Route) -> bool:
         members = self._round.place.roster.members
-        if route.index >= self._exchange.n_microbatches or len(route.slots) != self.n_stages:
+        if route.index >= self._countable.n or len(route.slots) != self.n_stages:
             return False
         return all(slot < len(members) and members[slot].stage == stage for stage, slot in enumerate(route.slots))
 

@@ -1,9 +1,9 @@
 """How a pipeline's peer finds its place: as `Seeker`, and which stage it serves.
 
-A newcomer takes the stage that it was told or moved to, else the neediest; one that comes back keeps its own. It
-downloads that stage's state from all replicas of it that vouch for one digest, while a quorum of the run's members, of
-whatever stage, vouches for the round that the state belongs to. If nobody serves the stage any more, it brings what it
-has of it.
+A newcomer takes the stage that it was told or moved to, else the neediest; one that comes back keeps its own unless
+another needs it far more. It downloads that stage's state from all replicas of it that vouch for one digest, while a
+quorum of the run's members, of whatever stage, vouches for the round that the state belongs to. If nobody serves the
+stage any more, it brings what it has of it.
 """
 
 from __future__ import annotations
@@ -12,38 +12,33 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from ...algorithms.pipeline.rebalancing import Fleet
-from ...protocol import rounds_pb2 as pb
-from ...protocol.chunks import n_chunks
+from ...algorithms.pipeline.rebalancing import Fleet, work_of_stages
 from ...protocol.errors import (
     ChecksumMismatch,
     GossamerError,
     InvalidManifest,
-    InvalidMessage,
     NetworkClosed,
     PeerUnreachable,
 )
 from ...protocol.identity import PeerId
-from ...protocol.wire import parse
 from ..event_kinds import Settled
 from ..folder import standing_of
 from ..joining import Resync, best_lineage
 from ..membership import Announcement
 from ..rounds.decision import HASH_BYTES
 from ..rounds.roster import WHOLE, Member, Roster
-from ..rounds.snapshots import CHUNK_BYTES, INFO_BYTES_MAX, Offer, Standing, download
+from ..rounds.snapshots import Offer, Standing, download
 from ..seeking import Seeker
 from .board import StageRecord
 from .changes import serving_of
 from .model import StageModel
 from .present import Present, ask_present, newest_of_stage
+from .vouching import Vouched, ask_donors, donors_of, newest_vouched
 
 MOVE_PATIENCE_S = 60.0
 """Whoever was moved and gets no state of that stage in this time takes any stage."""
-COUNT_MAX = 1 << 48
 
 
 def first_digest(run_id: str) -> bytes:
@@ -65,17 +60,6 @@ def assigned(members: Sequence[Member], n_stages: int) -> tuple[Member, ...]:
         taken[stage] += member.stage == WHOLE
         placed.append(replace(member, stage=stage))
     return tuple(placed)
-
-
-@dataclass(frozen=True)
-class _Vouched:
-    """A donor's word."""
-
-    offer: Offer
-    stage: int
-    step: int
-    """Updates of the run before the offer's round."""
-    samples: int
 
 
 class StageSeeker(Seeker):
@@ -128,6 +112,8 @@ class StageSeeker(Seeker):
         before = self.checkpoint
         standing = await super().first(member)
         if standing is not None and standing is before:
+            # In this life nobody counts on what an earlier one did alone: it is owed, and passed again.
+            self._replica.start_settled()
             self._tell_settled("own checkpoint")
         return standing
 
@@ -162,11 +148,11 @@ class StageSeeker(Seeker):
         if present is None:
             return None
         stage = await self._choose(present, lineage or b"")
-        told = await self._ask(active, lineage or b"")
+        told = await ask_donors(self._network, active, lineage or b"")
         if stage in present.lost:
             return await self._bring(stage, told, lineage or b"")
         self._replica.settle(stage)
-        offers = _donors(told, stage, self._replica.snapshot_bytes())
+        offers = donors_of(told, stage, self._replica.snapshot_bytes())
         return await self._download(stage, offers) if offers else None
 
     async def _choose(self, present: Present, lineage: bytes) -> int:
@@ -181,14 +167,38 @@ class StageSeeker(Seeker):
         for stage in sorted(unserved):
             if newest_of_stage(self._folder.path, stage, lineage) is not None:
                 return stage
+        fleet = await self._fleet(present)
+        return fleet.neediest(rather=self._replica.stage, but=unserved)
+
+    async def _fleet(self, present: Present) -> Fleet:
+        """Who else is there and answers, with what it says of its speed."""
         try:
             records = await self.look()
         except NetworkClosed:
             raise
         except GossamerError:
             records = {}
-        serving = [serving_of(member, records.get(member.peer)) for member in present.members]
-        return Fleet(serving, n_stages).neediest(rather=self._replica.stage, but=unserved)
+        others = [one for one in present.members if one.peer in present.answered and one.peer != self._network.peer_id]
+        serving = [serving_of(member, records.get(member.peer)) for member in others]
+        n_stages = self._replica.n_stages
+        return Fleet(serving, n_stages, work_of_stages(serving, n_stages))
+
+    async def _join(self) -> Standing | None:
+        if self.checkpoint is not None and await self._is_needed_elsewhere(self.checkpoint):
+            self.forget()
+        return await super()._join()
+
+    async def _is_needed_elsewhere(self, mine: Standing) -> bool:
+        """Whether another stage needs this peer so much more than its checkpoint's that a download is worth it."""
+        view, stage = self._membership.view, self._replica.stage
+        active = sorted(peer for peer, claim in view.items() if claim.active and claim.lineage == mine.lineage)
+        if self.wish != WHOLE or not active:
+            return False
+        present = await ask_present(self._network, active, mine.lineage, self._replica.n_stages)
+        if present is None:
+            return False
+        fleet, unserved = await self._fleet(present), present.unserved(self._replica.n_stages)
+        return stage not in unserved and fleet.is_better_off(stage, fleet.neediest(rather=stage, but=unserved))
 
     async def _download(self, stage: int, offers: Sequence[Offer]) -> Resync | None:
         model = self._replica
@@ -202,84 +212,24 @@ class StageSeeker(Seeker):
         how = f"{len(got.donors)} replicas gave the state of stage {stage} at round {standing.index}"
         return Resync(standing=standing, bytes=len(got.data), donors=got.donors, how=how)
 
-    async def _bring(self, stage: int, told: Sequence[_Vouched], lineage: bytes) -> Resync | None:
+    async def _bring(self, stage: int, told: Sequence[Vouched], lineage: bytes) -> Resync | None:
         """Nobody serves the stage: offer the newest state of it that lies here, or the initial one."""
-        vouched = _vouched(told)
+        vouched = newest_vouched(told)
         if vouched is None:
             return None
         model, kept = self._replica, newest_of_stage(self._folder.path, stage, lineage)
         model.settle(stage)
         if kept is not None:
             model.load(dict(kept.model), dict(kept.shared), dict(kept.local))
-        from_step = model.step
+        from_step = model.agreed_step
         if from_step > vouched.step:
             return None
-        model.count_as(vouched.step, vouched.samples)
+        try:
+            model.count_as(vouched.step, vouched.samples, vouched.unsettled)
+        except ValueError as error:
+            self._warn(str(error))
+            return None
         self.n_lost = vouched.step - from_step
         where = "own checkpoint" if kept is not None else "initial weights"
         how = f"no replica of stage {stage} is left: {where} of step {from_step} offered for step {vouched.step}"
         return Resync(standing=vouched.offer.standing, bytes=0, donors=(), how=how)
-
-    async def _ask(self, donors: Sequence[PeerId], lineage: bytes) -> list[_Vouched]:
-        request = pb.SnapshotRequest(lineage=lineage).SerializeToString()
-
-        async def ask(donor: PeerId) -> _Vouched | None:
-            try:
-                answer = await self._network.call(donor, "sync/snapshot", request, timeout_s=5.0)
-                return _read(donor, answer)
-            except NetworkClosed:
-                raise
-            except GossamerError:
-                return None
-
-        answers: list[Any] = await asyncio.gather(*(ask(donor) for donor in donors))
-        return [one for one in answers if one is not None and one.offer.standing.lineage == lineage]
-
-
-def _read(donor: PeerId, data: bytes) -> _Vouched:
-    """Raises InvalidMessage."""
-    info = parse(pb.SnapshotInfo, data, bytes_max=INFO_BYTES_MAX, what="a snapshot's description")
-    hashes = [info.digest, info.hash, *info.chunks]
-    if any(len(digest) != HASH_BYTES for digest in hashes) or len(info.chunks) != n_chunks(info.length, CHUNK_BYTES):
-        raise InvalidMessage(f"{donor} describes a snapshot that cannot be: not downloaded from it")
-    if max(info.step, info.samples) > COUNT_MAX:
-        raise InvalidMessage(f"{donor} describes a snapshot after {info.step} updates: not downloaded from it")
-    standing = Standing(
-        lineage=info.lineage, index=info.round, roster=Roster.from_wire(info.roster), digest=info.digest
-    )
-    offer = Offer(donor, standing, info.length, tuple(info.chunks), info.hash, info.rounded)
-    return _Vouched(offer=offer, stage=info.stage - 1, step=info.step, samples=info.samples)
-
-
-def _alike(told: Sequence[_Vouched]) -> list[_Vouched]:
-    """What describes the newest standing for which a quorum of its roster vouches."""
-    for one in sorted(told, key=lambda one: -one.offer.standing.index):
-        standing = one.offer.standing
-        alike = [other for other in told if other.offer.standing == standing]
-        members = {other.offer.donor for other in alike if standing.roster.slot_of(other.offer.donor) is not None}
-        if len(members) >= standing.roster.quorum:
-            return alike
-    return []
-
-
-def _vouched(told: Sequence[_Vouched]) -> _Vouched | None:
-    """The newest standing, with the step that most say it has."""
-    alike = _alike(told)
-    if not alike:
-        return None
-    (step, samples), _ = Counter((one.step, one.samples) for one in alike).most_common(1)[0]
-    return next(one for one in alike if (one.step, one.samples) == (step, samples))
-
-
-def _donors(told: Sequence[_Vouched], stage: int, state_bytes: int) -> list[Offer]:
-    """Offers of one stage's state, by members that served it then, at the newest round that a quorum vouches for."""
-    members = {(member.peer, member.stage) for one in _alike(told)[:1] for member in one.offer.standing.roster.members}
-    mine = [
-        one.offer
-        for one in _alike(told)
-        if one.stage == stage and one.offer.length == state_bytes and (one.offer.donor, stage) in members
-    ]
-    if not mine:
-        return []
-    most, _ = Counter(offer.hash for offer in mine).most_common(1)[0]
-    return [offer for offer in mine if offer.hash == most]

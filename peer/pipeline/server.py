@@ -182,7 +182,11 @@ class StageServer:
 
     async def _compute(self, jobs: list[Job[_Asked]]) -> None:
         asked = [job.content for job in jobs]
-        together = len(asked) > 1 and not self._is_random and len({one.request.version for one in asked}) == 1
+        together = (
+            len(asked) > 1
+            and not self._is_random
+            and len({(one.request.version, one.request.microbatch.step) for one in asked}) == 1
+        )
         for group in [asked] if together else [[one] for one in asked]:
             passes = BACKWARD_PASSES if group[0].request.phase is Phase.BACKWARD else 1.0
             n_samples = sum(one.request.n_samples for one in group)

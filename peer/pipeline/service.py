@@ -39,12 +39,7 @@ class StageService:
         message = parse(pb.StepPlan, request, bytes_max=MAX_MESSAGE_BYTES, what="a step's plan")
         round_, slot = await self._rounds.round_of(peer, message.lineage, message.round)
         exchange = self._exchange(round_)
-        plan = StepPlan.from_wire(
-            message,
-            round_.place.roster,
-            n_stages=exchange.planning.n_stages,
-            n_microbatches=exchange.n_microbatches,
-        )
+        plan = StepPlan.from_wire(message, round_.place.roster, exchange.countable)
         if round_.place.leader_of(plan.ballot) != slot:
             raise InvalidMessage(f"{peer} plans for a ballot that it does not lead: refused")
         round_.heard(slot)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ...protocol import pipelines_pb2 as pb
 from ...protocol.errors import InvalidMessage
-from ..rounds.counts import Count, check_counts
+from ..rounds.counts import Count, Countable, check_counts
 from ..rounds.plan import PLANS_PER_BALLOT
 from ..rounds.roster import Roster
 
@@ -34,8 +34,12 @@ class StepPlan:
         return next((count.names for count in self.counts if count.slot == slot), ())
 
     def contributors(self, roster: Roster, stage: int) -> list[int]:
-        """Slots that count something at a stage."""
+        """Slots that offer something at a stage."""
         return [count.slot for count in self.counts if roster.members[count.slot].stage == stage]
+
+    def counting(self, roster: Roster, stage: int) -> list[int]:
+        """Those of them that count microbatches of this step."""
+        return [slot for slot in self.contributors(roster, stage) if self.names_of(slot)]
 
     def to_wire(self, lineage: bytes, round_index: int) -> pb.StepPlan:
         return pb.StepPlan(
@@ -48,15 +52,15 @@ class StepPlan:
         )
 
     @classmethod
-    def from_wire(cls, message: pb.StepPlan, roster: Roster, *, n_stages: int, n_microbatches: int) -> StepPlan:
+    def from_wire(cls, message: pb.StepPlan, roster: Roster, countable: Countable) -> StepPlan:
         """Check a plan that came from outside. Raises InvalidMessage."""
-        deals = tuple((deal.index, deal.slot) for deal in message.deals[: n_microbatches + 1])
+        deals = tuple((deal.index, deal.slot) for deal in message.deals[: countable.n + 1])
         slots = [*message.dead[: len(roster) + 1], *(slot for _, slot in deals)]
-        if any(slot >= len(roster) for slot in slots) or any(index >= n_microbatches for index, _ in deals):
+        if any(slot >= len(roster) for slot in slots) or any(index >= countable.n for index, _ in deals):
             raise InvalidMessage("a plan that names slots or microbatches that there are not: refused")
         counts = tuple(Count.from_wire(count) for count in message.counts[: len(roster) + 1])
         if counts:
-            check_counts(counts, roster, n_stages)
+            check_counts(counts, roster, countable)
         return cls(attempt=message.attempt, dead=tuple(message.dead), deals=deals, counts=counts)
 
 

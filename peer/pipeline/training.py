@@ -36,7 +36,9 @@ class StepReport:
 
     round_index: int
     n_counted: int
+    n_made_up: int
     n_discarded: int
+    delay: float
     flow: Flow | None
     """None: this peer replayed the round."""
     duration_s: float
@@ -93,6 +95,8 @@ class StageTrainer(Trainer):
                 step=self.replica.step,
                 stage=self.replica.stage,
                 counted=report.n_counted,
+                made_up=report.n_made_up,
+                delay=report.delay,
                 expected=self.replica.manifest.pipeline.microbatches,
                 forward_passes=tally.n_forward - before.n_forward if flow else 0,
                 backward_passes=tally.n_backward - before.n_backward if flow else 0,

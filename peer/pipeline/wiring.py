@@ -149,10 +149,11 @@ class StageWiring:
         size, replicas, rates = self.size(phase, n_samples), self._replicas, self._rates()
         placed = self._owner(place, free, size, rates) if place is not None else None
         turns = sorted(free, key=lambda peer: (peer in failed, peer != placed, replicas[peer].cost, replicas[peer].tie))
-        peer = next(one for one in turns if not self._skips(one, size, free))
+        hopeful = [one for one in free if one not in failed]
+        peer = next(one for one in turns if not self._skips(one, size, hopeful))
         self._keep_turns(turns[: turns.index(peer)], peer, size, rates)
         self._charge(peer, size, rates)
-        if not failed:
+        if not failed and phase is not Phase.EVALUATE:
             self._outlook.sent(size, now_s)
         return peer
 

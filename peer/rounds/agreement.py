@@ -1,13 +1,15 @@
 """A few floats that the members of a round agree on before they encode: the maximum over all of them.
 
-Everybody tells everybody. Who has heard of all living members, or has waited for the round's deadline, takes the
-maximum of what is there. Members may come to different results when somebody dies meanwhile; that costs quality and
-never correctness, since every payload says what it was encoded with.
+Everybody tells everybody, in a pipeline every contributor of a stage the others of it. Who has heard of all that are
+living, or has waited for the round's deadline, takes the maximum of what is there. Members may come to different
+results when somebody dies meanwhile; that costs quality and never correctness, since every payload says what it was
+encoded with.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,19 +33,25 @@ class Agreement:
         self._heard: dict[int, F32] = {}
         self._changed = asyncio.Event()
 
-    async def maximum(self, mine: F32) -> F32:
-        """The elementwise maximum over the members that could be heard, float32 [n]."""
+    async def maximum(self, mine: F32, among: Sequence[int] | None = None) -> F32:
+        """The elementwise maximum over the members that could be heard, float32 [n].
+
+        Args:
+            among: slots that agree; None: all members.
+        """
         if len(mine) == 0:
             return mine
         place = self._round.place
+        others = place.others if among is None else [slot for slot in among if slot != place.slot]
         self._heard[place.slot] = mine
         message = pb.Floats(
             lineage=place.lineage, round=place.index, base=place.base, values=mine.astype("<f4").tobytes()
         ).SerializeToString()
-        for slot in place.others:
+        for slot in others:
             self._round.spawn(self._tell(slot, message))
-        await self._hear_all()
-        fitting = [self._heard[slot] for slot in sorted(self._heard) if len(self._heard[slot]) == len(mine)]
+        await self._hear_all(others)
+        heard = [self._heard[slot] for slot in sorted({*others, place.slot}) if slot in self._heard]
+        fitting = [floats for floats in heard if len(floats) == len(mine)]
         agreed: F32 = np.stack(fitting).max(axis=0)
         return agreed
 
@@ -54,10 +62,10 @@ class Agreement:
             await self._round.pause(n_tries)
             n_tries += 1
 
-    async def _hear_all(self) -> None:
+    async def _hear_all(self, others: Sequence[int]) -> None:
         try:
             async with asyncio.timeout_at(self._round.started_s + self._round.patience_s):
-                while not all(slot in self._heard for slot in self._round.live()):
+                while not all(slot in self._heard or slot not in self._round.live() for slot in others):
                     await self._changed.wait()
                     self._changed.clear()
         except TimeoutError:

@@ -49,35 +49,64 @@ class Count:
 
     @classmethod
     def from_wire(cls, message: pb.Count) -> Count:
-        if len(message.indices) != len(message.takes) or not 1 <= len(message.indices) <= MICROBATCHES_MAX:
+        if len(message.indices) != len(message.takes) or len(message.indices) > MICROBATCHES_MAX:
             raise InvalidMessage("a count that does not name a take for each of its microbatches: refused")
         return cls(slot=message.slot, names=tuple(zip(message.indices, message.takes, strict=True)))
 
 
-def counts_of(routes: Sequence[Route]) -> tuple[Count, ...]:
-    """What each replica counts if these microbatches do, by slot."""
-    names: dict[int, list[tuple[int, int]]] = {}
+@dataclass(frozen=True, kw_only=True)
+class Countable:
+    """What a round may count."""
+
+    n_stages: int
+    n_microbatches: int
+    """Of the step: indices from 0, each counted once at every stage."""
+    owed: tuple[int, ...] = ()
+    """Stages of the microbatches of earlier steps that are made up for: indices from `n_microbatches` on, each counted
+    once, at that stage alone."""
+    gathers: bool = False
+    """Whether replicas that count nothing in this step may contribute what they did before."""
+
+    @property
+    def n(self) -> int:
+        """Microbatches to be passed."""
+        return self.n_microbatches + len(self.owed)
+
+    def counts_at(self, index: int, stage: int) -> bool:
+        """Whether a stage counts a microbatch."""
+        return index < self.n_microbatches or (index < self.n and self.owed[index - self.n_microbatches] == stage)
+
+
+def counts_of(routes: Sequence[Route], countable: Countable, gathered: Sequence[int] = ()) -> tuple[Count, ...]:
+    """What each replica counts if these microbatches do, by slot.
+
+    Args:
+        gathered: slots that contribute even if they count nothing.
+    """
+    names: dict[int, list[tuple[int, int]]] = {slot: [] for slot in gathered}
     for route in sorted(routes, key=lambda route: route.index):
-        for slot, take in zip(route.slots, route.takes, strict=True):
-            names.setdefault(slot, []).append((route.index, take))
+        for stage, (slot, take) in enumerate(zip(route.slots, route.takes, strict=True)):
+            if countable.counts_at(route.index, stage):
+                names.setdefault(slot, []).append((route.index, take))
     return tuple(Count(slot=slot, names=tuple(names[slot])) for slot in sorted(names))
 
 
-def check_counts(counts: Sequence[Count], roster: Roster, n_stages: int) -> int:
-    """Refuse counts that do not count the same microbatches once at every stage.
-
-    Returns: how many microbatches count. Raises InvalidMessage.
-    """
+def check_counts(counts: Sequence[Count], roster: Roster, countable: Countable) -> None:
+    """Refuse counts that do not count the same microbatches once at every stage, and each of those owed at most once,
+    at its own. Raises InvalidMessage."""
     slots = [count.slot for count in counts]
     if slots != sorted(set(slots)) or any(slot >= len(roster) for slot in slots):
         raise InvalidMessage("counts that name slots not on the round's roster, or not in order: refused")
-    indices: list[list[int]] = [[] for _ in range(n_stages)]
+    if not countable.gathers and not all(count.names for count in counts):
+        raise InvalidMessage("a count that does not name its microbatches: refused")
+    indices: list[list[int]] = [[] for _ in range(countable.n_stages)]
     for count in counts:
         stage = roster.members[count.slot].stage
-        if not 0 <= stage < n_stages:
+        if not 0 <= stage < countable.n_stages:
             raise InvalidMessage(f"slot {count.slot} serves no stage of this pipeline, but shall count there: refused")
         indices[stage] += [index for index, _ in count.names]
-    first = sorted(indices[0])
-    if len(set(first)) != len(first) or any(sorted(other) != first for other in indices):
+        if not all(countable.counts_at(index, stage) for index, _ in count.names):
+            raise InvalidMessage(f"slot {count.slot} shall count microbatches that stage {stage} does not: refused")
+    whole = [sorted(index for index in here if index < countable.n_microbatches) for here in indices]
+    if any(len(set(here)) != len(here) for here in indices) or any(here != whole[0] for here in whole):
         raise InvalidMessage("counts that do not count every microbatch once at every stage: refused")
-    return len(first)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from ...algorithms import Exchange, Slots, TooFewContributions
 from ...protocol import rounds_pb2 as pb
@@ -20,61 +16,25 @@ from .backup import Backup
 from .catchup import CatchUp
 from .concluding import outcome_of
 from .decision import LATE, Decision, Item
+from .delegate import Delegate
 from .drafting import draft
 from .forking import Forking
 from .gather import Gather
 from .leading import Leadership
+from .learning import learn
 from .ledger import Committed, Ledger
 from .lines import Uplink
-from .outcome import Ending, Outcome
+from .opening import open_round
+from .outcome import Ending
 from .patience import Patience
-from .place import Place, Rules
+from .place import Rules
 from .reduce import Reduce
 from .reducing import Units
 from .roster import WHOLE, Member, Roster
 from .round import Round
 from .snapshots import Shelf, Snapshot, Standing
+from .spreading import spread, tell_stop
 from .transfer import Data, Proposal, Transfer
-
-FAREWELL_S = 4.0
-
-Agree = Callable[[npt.NDArray[np.float32]], Awaitable[npt.NDArray[np.float32]]]
-
-
-class Delegate(ABC):
-    """Whoever trains: told when a round opens and what became of it."""
-
-    @abstractmethod
-    async def contribute(self, round_index: int, roster: Roster, slot: int, agree: Agree) -> bytes:
-        """This peer's payload for a round. Cancelled if the round ends without it.
-
-        Args:
-            agree: the maximum of some floats over the members of the round.
-        """
-
-    @abstractmethod
-    async def concluded(self, outcome: Outcome, roster: Roster) -> None:
-        """A round was applied, or failed. `roster` is the next round's. The next round waits for this to return."""
-
-    @abstractmethod
-    def unadmitted(self, peer: PeerId) -> None:
-        """A member does not know our ticket: it was restarted, perhaps."""
-
-    @abstractmethod
-    def refused(self, peer: PeerId, reason: str) -> None:
-        """Something that a peer sent was refused."""
-
-    @abstractmethod
-    def warned(self, message: str) -> None:
-        """Something is amiss, and the run goes on."""
-
-    @abstractmethod
-    def paused(self, standing: Standing, reachable: Sequence[PeerId]) -> None:
-        """A round's outcome is unknown: too few members can be reached. Nothing is lost; the round waits."""
-
-    @abstractmethod
-    def forked(self, old: Standing, new: Standing) -> None:
-        """The group lost its quorum, and this part of it goes on as a new lineage."""
 
 
 class Group:
@@ -195,7 +155,7 @@ class Group:
             return committed
         round_, slot = self.round, self.slot
         if round_ is not None and slot == round_.place.leader_of(committed.certificate.ballot):
-            self._spread(committed)
+            spread(self, committed)
         items = await self.catch_up.collect(committed, self.wanted(committed.decision, committed.roster))
         if items is None:
             return Ending.LOST
@@ -207,7 +167,8 @@ class Group:
         return await self._ending(committed)
 
     async def _take_part(self) -> Committed | None:
-        round_ = self.round = self._open_round()
+        round_ = self.round = open_round(self)
+        round_.transfer = self._open_transfer(round_)
         self.catch_up.recall(round_)
         self._announce_move()
         work = asyncio.create_task(self._contribute(round_))
@@ -223,30 +184,6 @@ class Group:
                 task.cancel()
             await asyncio.gather(work, fork, conclude, return_exceptions=True)
             round_.close()
-
-    def _open_round(self) -> Round:
-        slot = self.slot
-        assert slot is not None
-        round_ = Round(
-            Place(lineage=self.lineage, index=self.index, roster=self.roster, base=self.digest, slot=slot),
-            network=self.network,
-            identity=self.identity,
-            rules=self.rules,
-            patience_s=self.patience.deadline_s(self.replica.steps),
-            quota=self.backup.quota(
-                self.index, self.roster.peers, self.replica.steps, self.replica.method.noise_scale()
-            ),
-            passed_over=frozenset(slot for slot, peer in enumerate(self.roster.peers) if peer in self.backup.late),
-            suffices=self._suffices,
-            draft=self._draft,
-            is_leaving=lambda: self.leaving,
-            note_stale=self.catch_up.nudge,
-            unadmitted=self.delegate.unadmitted,
-            refused=self.delegate.refused,
-            warn=self.delegate.warned,
-        )
-        round_.transfer = self._open_transfer(round_)
-        return round_
 
     def _open_transfer(self, round_: Round) -> Transfer:
         if self.replica.exchange is Exchange.GATHER:
@@ -266,10 +203,7 @@ class Group:
                 self._verdict.set_exception(error)
             raise
 
-    def _suffices(self, contributors: tuple[int, ...]) -> bool:
-        return self.replica.method.suffices(Slots(contributors=contributors, n_members=len(self.roster)))
-
-    def _draft(self, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
+    def draft(self, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
         return draft(self, round_, proposal, leadership)
 
     # -- after a decision ------------------------------------------------------------------------
@@ -287,15 +221,14 @@ class Group:
         outcome = outcome_of(self, committed, applied, round_, collected_s=collected_s, n_steps=n_steps)
         mine = self.wanted(decision, committed.roster)
         self.ledger.append(committed, {item.hash: data for item, data in zip(mine, items, strict=True)})
-        if round_ is not None and (outcome.committed or not round_.transfer.stuck(round_.live())):
-            self.patience.learn(outcome, waited_s=self._waited_s(round_), n_steps=n_steps)
-        self._learn_from(round_, outcome, n_steps)
+        if round_ is not None:
+            learn(self, round_, outcome, n_steps)
         self._advance(decision)
         if decision.snapshot and not decision.stop:
             await self.take_snapshot(rounded)
         await self.delegate.concluded(outcome, self.roster)
 
-    def _waited_s(self, round_: Round) -> float:
+    def waited_s(self, round_: Round) -> float:
         """How long a round may have waited for members that were not there."""
         return round_.patience_s
 
@@ -340,20 +273,6 @@ class Group:
         whole = self.round.transfer.whole(decision.items) if self.round is not None else None
         return whole if whole is not None else b"".join(items)
 
-    def _learn_from(self, round_: Round | None, outcome: Outcome, n_steps: int) -> None:
-        """How fast the members are."""
-        if round_ is None or round_.decided_s is None:
-            return
-        peers = round_.place.roster.peers
-        self.backup.saw(
-            peers,
-            {peers[slot]: time_s for slot, time_s in round_.arrived_s.items()},
-            outcome.contributors,
-            waited_s=round_.decided_s - round_.started_s,
-            duration_s=outcome.duration_s,
-            n_steps=n_steps,
-        )
-
     def _advance(self, decision: Decision) -> None:
         self.backup.concluded(self.roster.peers[slot] for slot, reason in decision.excluded if reason == LATE)
         self.roster = decision.next_roster(self.roster)
@@ -386,29 +305,11 @@ class Group:
             data = await self.network.compute(self.replica.snapshot, self.replica.apply_cost())
             self.shelf.add(self.standing, data)
 
-    def _spread(self, committed: Committed) -> None:
-        """The leader tells the members of this round and of the next."""
-        message = committed.to_wire().SerializeToString()
-        after = committed.decision.next_roster(committed.roster)
-        for peer in sorted({*committed.roster.peers, *after.peers}):
-            if peer != self.network.peer_id:
-                self.spawn(self.catch_up.tell(peer, message))
-
     async def _ending(self, committed: Committed) -> Ending | None:
         if committed.decision.stop:
-            await self._farewell(committed)
+            await tell_stop(self, committed)
             return Ending.STOPPED
         return Ending.LEFT if self.leaving and self.slot is None else None
-
-    async def _farewell(self, committed: Committed) -> None:
-        """Stay until everybody knows of the stop, but not for long."""
-        message = committed.to_wire().SerializeToString()
-        others = [peer for peer in committed.roster.peers if peer != self.network.peer_id]
-        try:
-            async with asyncio.timeout(FAREWELL_S):
-                await asyncio.gather(*(self.catch_up.tell(peer, message) for peer in others))
-        except TimeoutError:
-            self.delegate.warned("not everybody confirmed the stop of the run in time")
 
     # -- for handlers ----------------------------------------------------------------------------
 

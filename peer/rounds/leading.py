@@ -14,6 +14,7 @@ from .consensus import Proposer
 from .decision import DECISION_BYTES_MAX, VOTE_DOMAIN, Decision, certify, decision_hash, vote_statement
 from .ledger import Committed
 from .place import Report
+from .watching import watch
 
 if TYPE_CHECKING:
     from .round import Round
@@ -58,7 +59,7 @@ class Leadership:
     def watch(self) -> None:
         """Notice it when somebody dies for whom I wait, even if nobody has to do with it just then."""
         for slot in self.round.place.others:
-            self.round.spawn(self.round.watch(slot, lambda: self.current))
+            self.round.spawn(watch(self.round, slot, lambda: self.current))
 
     def act(self) -> None:
         """Propose as soon as there is something to propose."""
@@ -107,7 +108,7 @@ class Leadership:
     # -- what to propose -------------------------------------------------------------------------
 
     def _hear_myself(self) -> None:
-        self.reports[self.round.place.slot] = Report.from_wire(self.round.hold())
+        self.reports[self.round.place.slot] = Report.from_wire(self.round.reporting.hold())
 
     def agreeing(self) -> dict[int, Report]:
         """Reports of the members that start from the same state as I do."""
@@ -167,7 +168,7 @@ class Leadership:
         encoded = self.proposer.propose(value)
         if not self.round.acceptor.accept(self.ballot, encoded):
             return
-        self._count(self.round.vote(self.ballot, encoded), encoded)
+        self._count(self.round.voting.vote(self.ballot, encoded), encoded)
         for slot in self.round.place.others:
             self.round.spawn(self._seek_vote(slot, encoded))
 

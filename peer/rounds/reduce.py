@@ -28,6 +28,7 @@ from .plan import Plan
 from .reducing import HEARTBEAT_S, Reducing, Reduction, Units, chunk_bytes
 from .replanning import Replanning
 from .transfer import Data, Proposal, Transfer, close_iterator
+from .watching import look_for
 
 if TYPE_CHECKING:
     from .round import Round
@@ -187,7 +188,7 @@ class Reduce(Transfer):
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
             if plan is self._plan and not reducing.done:
-                self._round.spawn(self._round.look_for(slot))
+                self._round.spawn(look_for(self._round, slot))
 
     async def _read(
         self, slot: int, plan: Plan, header: pb.PartHeader, reducing: Reducing, chunks: AsyncIterator[bytes]

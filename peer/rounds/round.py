@@ -24,23 +24,19 @@ from ...protocol.errors import (
 )
 from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Network
-from ...protocol.wire import parse
 from .agreement import Agreement
 from .backup import Quota
-from .consensus import Acceptor
-from .decision import Decision, sign_vote
+from .decision import Decision
 from .leading import Leadership
 from .ledger import Committed
 from .place import Place, Report, Rules
+from .reporting import RETRY_S, Reporting
 from .transfer import Proposal, Transfer
+from .voting import Voting
 
 BALLOT_PATIENCE = 6.0
 """A leader that answers but does not lead is given up after this many deadlines."""
 BACKOFF_MAX_S = 15.0
-RETRY_S = 0.2
-WATCH_EVERY = 0.1
-"""A leader looks for members that it has not heard of for this part of a deadline."""
-WATCH_EVERY_MIN_S = 0.5
 Draft = Callable[["Round", Proposal | None, Leadership], Decision]
 """Completes a proposal (None: a failed round) with roster changes, stop and snapshot."""
 
@@ -77,7 +73,8 @@ class Round:
         self.suffices = suffices
         self.draft = draft
         self.is_leaving = is_leaving
-        self.acceptor = Acceptor()
+        self.voting = Voting(self)
+        self.acceptor = self.voting.acceptor
         self.ballot = 0
         self.arrived_s: dict[int, float] = {}
         """Slot -> when its contribution was first known to be there, after the round's start."""
@@ -99,9 +96,7 @@ class Round:
         self._spawner: asyncio.TaskGroup | None = None
         self._early: list[Coroutine[Any, Any, None]] = []
         self._over = False
-        self._reported: tuple[object, ...] | None = None
-        self._reporting = False
-        self._report_due_s = self.started_s + patience_s
+        self.reporting = Reporting(self)
         self.decided: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         self.leadership = Leadership(self, 0) if place.leader_of(0) == place.slot else None
 
@@ -157,6 +152,10 @@ class Round:
         self._heard_s[slot] = self._clock()
         self.suspects.pop(slot, None)
 
+    def unheard_s(self, slot: int) -> float:
+        """Since a member has last spoken."""
+        return self._clock() - self._heard_s.get(slot, 0.0)
+
     def suspect(self, slot: int, reason: str) -> None:
         """A member is out of reach, or not to be trusted in this round."""
         self.suspects[slot] = reason
@@ -208,7 +207,7 @@ class Round:
         if self.leadership is not None:
             self.leadership.act()
         else:
-            self._report()
+            self.reporting.report()
 
     async def _wait(self) -> None:
         now = self._clock()
@@ -224,7 +223,7 @@ class Round:
         begun, patience = self.started_s, self.patience_s
         alarms = [begun + patience, begun + 4 * patience, self._ballot_started_s + BALLOT_PATIENCE * patience]
         alarms += [begun + self.quota.not_before_s, begun + self.rules.patience_floor_s]
-        return [*alarms, self._report_due_s, self._ballot_started_s + self._backoff_s()]
+        return [*alarms, self.reporting.due_s, self._ballot_started_s + self._backoff_s()]
 
     # -- ballots ---------------------------------------------------------------------------------
 
@@ -237,8 +236,7 @@ class Round:
             self.suspects.clear()
         self.ballot = ballot
         self._ballot_started_s = self._clock()
-        self._reported = None
-        self._report_due_s = self._clock()
+        self.reporting.enter_ballot()
         if self.leader == self.place.slot:
             self.leadership = Leadership(self, ballot)
             self.leadership.begin()
@@ -259,56 +257,7 @@ class Round:
         cycle = self.ballot // len(self.place.roster)
         return 0.0 if cycle == 0 else min(BACKOFF_MAX_S, 0.25 * self.patience_s * 2.0**cycle)
 
-    # -- a member reports to the leader ----------------------------------------------------------
-
-    def hold(self) -> pb.Hold:
-        """What I would report now."""
-        held = self.transfer.held()
-        hold = pb.Hold(
-            lineage=self.place.lineage,
-            round=self.place.index,
-            ballot=self.ballot,
-            base=self.place.base,
-            items=[pb.HeldItem(key=key, item=held[key].to_wire()) for key in sorted(held)],
-            ready=self.transfer.offered is not None,
-            attempt=self.transfer.attempt,
-            leaving=self.is_leaving(),
-            refused=self.transfer.refused,
-            lost=self.transfer.lost,
-            bytes_per_s=self.transfer.bytes_per_s or 0.0,
-        )
-        self.transfer.complete_hold(hold)
-        return hold
-
-    def _report(self) -> None:
-        ready = self.transfer.offered is not None
-        transfer = self.transfer
-        told = (tuple(transfer.held()), tuple(transfer.refused), tuple(transfer.lost), transfer.news)
-        news = (self.ballot, transfer.attempt, ready, *told, self.is_leaving())
-        overdue = self._clock() >= self._report_due_s
-        worth = self.is_leaving() or self.transfer.complete(self.live()) or self.elapsed_s >= self.patience_s
-        worth = worth or self._may_be_enough()
-        if self._reporting or not (overdue or (worth and news != self._reported)):
-            return
-        self._reporting, self._reported = True, news
-        self.spawn(self._send_report(self.leader))
-
-    def _may_be_enough(self) -> bool:
-        """Whether the leader could do with what I hold; it waits for as many as it thinks best, not I."""
-        n_members = len(self.place.roster)
-        return self.rules.backup != "none" and len(self.transfer.held()) >= self.rules.contributions_min(n_members)
-
-    async def _send_report(self, leader: int) -> None:
-        try:
-            answer = await self.ask(leader, "round/hold", self.hold().SerializeToString())
-        finally:
-            self._reporting = False
-        heard = answer is not None
-        if answer is not None:
-            with self.refusing(leader):
-                self.enter(parse(pb.Prepare, answer, bytes_max=1024, what="an answer to a report").ballot)
-        self._report_due_s = self._clock() + (max(1.0, self.patience_s / 2) if heard else RETRY_S)
-        self.wake()
+    # -- reaching the others ---------------------------------------------------------------------
 
     async def pause(self, n_tries: int) -> None:
         """Between tries that went unanswered: short at first, then longer."""
@@ -329,28 +278,6 @@ class Round:
         except InvalidMessage as error:
             self.refused(self.place.roster.members[slot].peer, str(error))
             self.suspect(slot, error.code)
-
-    async def look_for(self, slot: int) -> None:
-        """See whether a member is gone. One that is merely slow to answer keeps the time that it has anyway."""
-        peer, message = self.place.roster.members[slot].peer, self.hold().SerializeToString()
-        try:
-            await self.network.call(peer, "round/hold", message, timeout_s=max(2.0, self.patience_s))
-        except PeerUnreachable:
-            self.suspect(slot, "unreachable")
-        except NewLife:
-            self.suspect(slot, "restarted")
-        except NetworkClosed:
-            raise
-        except GossamerError:
-            return
-
-    async def watch(self, slot: int, while_true: Callable[[], bool]) -> None:
-        """Look for a member of whom nothing is heard, again and again: the dead do not say that they are dead."""
-        every_s = max(WATCH_EVERY_MIN_S, WATCH_EVERY * self.patience_s)
-        while while_true():
-            await asyncio.sleep(every_s)
-            if slot not in self.suspects and self._clock() - self._heard_s.get(slot, 0.0) >= every_s:
-                await self.look_for(slot)
 
     @contextlib.contextmanager
     def noting(self, slot: int) -> Iterator[None]:
@@ -385,44 +312,3 @@ class Round:
             self.leadership.reports[slot] = report
             self.wake()
         return pb.Prepare(lineage=self.place.lineage, round=self.place.index, ballot=self.ballot)
-
-    def on_prepare(self, slot: int, ballot: int) -> pb.Promise:
-        self._check_leads(slot, ballot)
-        granted = self.acceptor.prepare(ballot)
-        if granted:
-            self.enter(ballot)
-        accepted = self.acceptor.accepted
-        return pb.Promise(
-            granted=granted,
-            promised=self.acceptor.promised,
-            has_accepted=accepted is not None,
-            accepted_ballot=max(0, self.acceptor.accepted_ballot),
-            accepted=accepted or b"",
-            hold=self.hold(),
-        )
-
-    def on_accept(self, slot: int, ballot: int, encoded: bytes) -> pb.Accepted:
-        self._check_leads(slot, ballot)
-        decision = Decision.decode(encoded, self.place.roster)
-        if (decision.lineage, decision.round_index) != (self.place.lineage, self.place.index):
-            raise InvalidMessage(f"a proposal for another round than {self.place.index}: refused")
-        if decision.base != self.place.base:
-            raise InvalidMessage(f"a proposal that starts from another state than round {self.place.index}: refused")
-        is_moved = self.place.slot in {move.slot for move in decision.moves}
-        if ballot == 0 and self.place.slot in decision.removed and not (is_moved or self.is_leaving()):
-            raise InvalidMessage(f"a proposal that removes {self.network.peer_id}, which is alive: refused")
-        self.transfer.refuse(decision)
-        if not self.acceptor.accept(ballot, encoded):
-            return pb.Accepted(granted=False, promised=self.acceptor.promised)
-        self.enter(ballot)
-        return pb.Accepted(granted=True, promised=ballot, vote=self.vote(ballot, encoded))
-
-    def vote(self, ballot: int, encoded: bytes) -> pb.Vote:
-        place = self.place
-        signature = sign_vote(self.identity, place.lineage, place.index, ballot, place.roster, encoded)
-        return pb.Vote(slot=place.slot, signature=signature)
-
-    def _check_leads(self, slot: int, ballot: int) -> None:
-        self.heard(slot)
-        if self.place.leader_of(ballot) != slot:
-            raise InvalidMessage(f"ballot {ballot} of round {self.place.index} is not led by slot {slot}: refused")

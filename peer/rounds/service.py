@@ -14,6 +14,7 @@ from ...protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, Network
 from ...protocol.wire import parse
 from .catchup import LOG_ENTRIES_MAX
 from .decision import LINEAGE_BYTES
+from .farewell import Farewell
 from .gather import Gather, read_payload
 from .group import Group
 from .place import Report
@@ -41,6 +42,7 @@ class GroupService:
     def __init__(self, network: Network, current: Callable[[], Group | None]) -> None:
         self._network = network
         self.current = current
+        self.farewell = Farewell(network)
         for method, handler in {
             "round/offer": self.offer,
             "round/agree": self.agree,
@@ -132,12 +134,12 @@ class GroupService:
     async def prepare(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.Prepare, request)
         round_, slot = await self.round_of(peer, message.lineage, message.round)
-        return round_.on_prepare(slot, message.ballot).SerializeToString()
+        return round_.voting.on_prepare(slot, message.ballot).SerializeToString()
 
     async def accept(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.Accept, request)
         round_, slot = await self.round_of(peer, message.lineage, message.round)
-        return round_.on_accept(slot, message.ballot, message.decision).SerializeToString()
+        return round_.voting.on_accept(slot, message.ballot, message.decision).SerializeToString()
 
     async def commit(self, peer: PeerId, request: bytes) -> bytes:
         """Answered once the commit is applied here, so that its sender knows."""
@@ -179,6 +181,8 @@ class GroupService:
         if message.lineage != group.lineage:
             raise Diverged(f"{self._network.peer_id} follows another lineage of this run: resynchronise")
         entries = group.ledger.since(message.from_round, LOG_ENTRIES_MAX)
+        if message.from_round < group.index:
+            self.farewell.asked(peer)
         first = group.ledger.first_round
         log = pb.Log(
             first_round=group.index if first is None else first, entries=[entry.to_wire() for entry in entries]
@@ -192,6 +196,7 @@ class GroupService:
         data = held if held is not None else group.ledger.item(message.hash)
         if data is None:
             raise StaleRound(f"{self._network.peer_id} does not hold that payload: ask another member")
+        self.farewell.asked(peer)
         for start in range(0, len(data), MAX_CHUNK_BYTES):
             yield bytes(data[start : start + MAX_CHUNK_BYTES])
 
@@ -217,10 +222,12 @@ class GroupService:
         if snapshot is None:
             group.wants_snapshot = True
             raise StaleRound(f"{self._network.peer_id} has no snapshot yet; one is taken with the next round")
+        self.farewell.asked(peer)
         return snapshot.info().SerializeToString()
 
     async def chunk(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.ChunkRequest, request)
+        self.farewell.asked(peer)
         return self._group().shelf.chunk(message.hash, message.index)
 
     # -- splits ----------------------------------------------------------------------------------

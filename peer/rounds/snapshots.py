@@ -44,6 +44,7 @@ class Snapshot:
     taken_s: float
     stage: int = WHOLE
     progress: tuple[int, int] = (0, 0)
+    unsettled: bytes = b""
     """Of a pipeline: updates, and samples behind them."""
 
     def info(self) -> pb.SnapshotInfo:
@@ -59,6 +60,7 @@ class Snapshot:
             stage=self.stage + 1,
             step=self.progress[0],
             samples=self.progress[1],
+            unsettled=self.unsettled,
         )
 
 
@@ -76,12 +78,13 @@ class Shelf:
         rounded: bool = False,
         stage: int = WHOLE,
         progress: tuple[int, int] = (0, 0),
+        unsettled: bytes = b"",
     ) -> None:
         """Keep a copy of the state of a standing."""
         whole = stage == WHOLE and not rounded
         data_hash = standing.digest if whole else hashlib.sha256(data).digest()
         taken_s = asyncio.get_running_loop().time()
-        taken = Snapshot(standing, data, rounded, data_hash, taken_s, stage, progress)
+        taken = Snapshot(standing, data, rounded, data_hash, taken_s, stage, progress, unsettled)
         self._snapshots = [*self._snapshots, taken][-2:]
 
     def newest(self, lineage: bytes, first_round: int | None, index: int) -> Snapshot | None:

@@ -105,6 +105,18 @@ def test_backup_is_part_of_the_manifest() -> None:
     assert (chosen.backup, chosen.n_backup) == ("fixed", 2)
 
 
+def test_a_run_that_does_not_use_the_asynchronous_mode_has_the_text_it_had_before_there_was_one() -> None:
+    plain = manifest_of(changed("pipeline.stages", 2))
+    said = manifest_of({**TABLES, "pipeline": {"stages": 2, "mode": "synchronous"}})
+    other = manifest_of({**TABLES, "pipeline": {"stages": 2, "mode": "stash"}})
+
+    assert compose(plain, OWNER) == compose(said, OWNER)
+    assert "mode" not in compose(plain, OWNER)
+    assert parse(compose(other, OWNER)).manifest == other
+    with pytest.raises(InvalidManifest, match="set stages to 2 or more"):
+        manifest_of(changed("pipeline.mode", "stash"))
+
+
 def test_a_manifest_with_any_character_changed_is_refused() -> None:
     text = compose(manifest(), OWNER)
 

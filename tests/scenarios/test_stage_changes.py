@@ -103,3 +103,36 @@ def test_a_lost_stage_that_nobody_comes_back_to_begins_anew_on_a_replica_to_spar
     assert (one.stage, one.from_step) == (1, 0)
     assert one.step >= 4
     assert [event.to_stage for number in living for event in events(swarm, number, Moved)][:1] == [1]
+
+
+def test_a_peer_that_comes_back_takes_the_stage_that_one_death_would_end_and_not_its_own(tmp_path: Path) -> None:
+    sim = Simulation(seed=14)
+    swarm = chars(
+        tmp_path,
+        sim=sim,
+        run={"steps": 20},
+        group={"start_peers": 7},
+        limits={"checkpoint_every_steps": 2},
+        pipeline={"rebalance_every_s": 0.0},  # nobody else makes up for it
+    )
+    victim = -1
+
+    async def main() -> dict[int, Result]:
+        nonlocal victim
+        swarm.start(7)
+        await swarm.reach(4)
+        victim = next(number for number in range(1, 7) if stage_of(swarm, number) == 0)
+        other = next(number for number in range(1, 7) if stage_of(swarm, number) == 2)
+        for number in (victim, other):
+            swarm.hosts[number].kill()
+        await asyncio.sleep(3.0)
+        swarm.restart(victim)
+        living = [number for number in range(7) if number != other]
+        return dict(zip(living, await swarm.finish(living), strict=True))
+
+    results = swarm.run(main())
+
+    assert [one.stage for one in events(swarm, victim, Settled)] == [0, 2]
+    assert any(one.stage == 2 and one.backward_passes for one in events(swarm, victim, StepPassed))
+    check_stages_agree(swarm, results)
+    assert counted(swarm) == dict.fromkeys(range(1, 21), N_MICROBATCHES)

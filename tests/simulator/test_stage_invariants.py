@@ -81,7 +81,7 @@ def _trained(stage: int) -> Daemon:
     with torch.no_grad():
         for name, parameter in model.parameters.items():
             parameter.copy_(expected[name])
-    model.count_as(2, 12)
+    model.count_as(2, 12, b"")
     return cast(Daemon, SimpleNamespace(replica=model, identity=Identity(bytes(32))))
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+
+from gossamer.tasks.digits import Digits
 
 from .swarms import gossamer, up
 
@@ -25,6 +28,11 @@ def test_gateway_killed_in_mid_run_goes_on_with_its_devices(tmp_path: Path) -> N
     assert summary["eval_loss"] < 0.9 * summary["eval_loss_start"]
     assert summary["uplink_bytes_per_device_per_round"] <= 4 * 20 + 256
     assert summary["downlink_bytes_per_device_per_round"] <= 4 * 20 * 3 + 256
+    exported = gossamer("export", str(tmp_path / "run"), str(tmp_path / "model.safetensors"))
+    assert exported.returncode == 0, exported.stderr
+    task, model = Digits(options={}), Digits(options={}).build_model(0)
+    model.load_state_dict(safetensors.torch.load_file(tmp_path / "model.safetensors"))
+    assert task.evaluate(model).loss == pytest.approx(summary["eval_loss"], rel=1e-5)
 
 
 @pytest.mark.timeout(170)

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gossamer.algorithms import BadOption
+from gossamer.algorithms import BadOption, Schedule
+from gossamer.algorithms.descent import Descent
+from gossamer.algorithms.optimizers import OptimizerOptions
 from gossamer.algorithms.pipeline.delayed import DelayedOptions, DelayedSGD, compensation
 
 LR = 0.1
@@ -66,3 +68,20 @@ def _response(options: DelayedOptions, *, arrives: int, delay: int) -> list[floa
         optimizer.step({"w": gradient}, lr=LR, delay=delay)
         trace.append(float(w))
     return trace
+
+
+def test_the_flat_optimizer_of_allreduce_makes_the_same_steps() -> None:
+    generator = torch.Generator().manual_seed(0)
+    w, flat = torch.zeros(5), torch.nn.Parameter(torch.zeros(5))
+    late = DelayedSGD({"w": w}, DelayedOptions(momentum=0.5, compensate=True))
+    descent = Descent({"w": flat}, OptimizerOptions(optimizer="sgd", momentum=0.5, clip=0.0), Schedule(lr=LR))
+    assert descent.momentum is not None
+
+    for step, delay in enumerate((0, 1, 2, 0, 1)):
+        gradient = torch.randn(5, generator=generator)
+        late.step({"w": gradient}, lr=LR, delay=delay)
+        descent.momentum.delay = delay
+        descent.update(gradient.clone(), step)
+
+    torch.testing.assert_close(flat.detach(), w, rtol=0, atol=1e-6)
+    torch.testing.assert_close(descent.predicted(5, 3)["w"], late.predicted(lr=LR, delay=3)["w"], rtol=0, atol=1e-6)

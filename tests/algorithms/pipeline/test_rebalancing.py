@@ -7,7 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from gossamer.algorithms.pipeline.rebalancing import GAIN, SAFE, Fleet, Serving, balancing_move, urgent_move
+from gossamer.algorithms.pipeline.rebalancing import (
+    GAIN,
+    SAFE,
+    Fleet,
+    Serving,
+    balancing_move,
+    urgent_move,
+    work_of_stages,
+)
 
 
 def fleet(*stages: list[float]) -> Fleet:
@@ -118,3 +126,23 @@ def test_moves_end_and_each_raises_the_slowest_without_emptying_a_stage(seed: in
         now = moved
     else:
         pytest.fail("replicas move to and fro")
+
+
+def test_a_replica_keeps_the_state_it_has_unless_another_stage_is_far_worse_off() -> None:
+    assert fleet([1, 1], [1]).is_better_off(0, 1)  # one death would end it
+    assert not fleet([1], [1]).is_better_off(0, 1)
+    assert not fleet([1, 1, 1], [1, 1.1]).is_better_off(0, 1)  # slower, and not by far
+    assert fleet([1, 1, 1], [1, 0.5]).is_better_off(0, 1)
+    assert not fleet([1, 1, 1], [1]).is_better_off(0, 0)
+
+
+def test_the_median_replica_says_what_a_pass_costs_at_a_stage() -> None:
+    told = [(0, 8.0), (0, 8.0), (0, 0.8), (1, 2.0), (1, 2.0), (1, 0.0)]
+    replicas = [Serving(name=str(i), stage=stage, samples_per_s=speed) for i, (stage, speed) in enumerate(told)]
+
+    work = work_of_stages(replicas, 2)
+
+    assert work == (1 / 8, 1 / 2)
+    known = Fleet(replicas, 2, work)
+    assert known.power(replicas[0]) == known.power(replicas[3]) == 1.0  # machines alike, stages not
+    assert work_of_stages(replicas[:4], 2) is None

@@ -40,7 +40,7 @@ class Race:
 
         async def main() -> tuple[str | None, float]:
             found = await hedged(self._ask("first", self.first_s, first_gives), self.second, after_s)
-            return found, asyncio.get_running_loop().time()
+            return found, round(asyncio.get_running_loop().time(), 6)
 
         return Simulation(seed=0).run(main())
 
@@ -48,7 +48,7 @@ class Race:
 def test_nobody_else_is_asked_while_the_first_is_in_time() -> None:
     race = Race(0.9, 0.1)
 
-    assert race.run() == ("first", pytest.approx(0.9))
+    assert race.run() == ("first", 0.9)
 
     assert race.n_begun == 0
 
@@ -56,7 +56,7 @@ def test_nobody_else_is_asked_while_the_first_is_in_time() -> None:
 def test_the_second_overtakes_a_first_that_is_overdue() -> None:
     race = Race(100.0, 0.5)
 
-    assert race.run() == ("second", pytest.approx(1.5))
+    assert race.run() == ("second", 1.5)
 
     assert race.cancelled == ["first"]
 
@@ -64,22 +64,22 @@ def test_the_second_overtakes_a_first_that_is_overdue() -> None:
 def test_a_first_that_answers_after_all_ends_the_second() -> None:
     race = Race(1.2, 10.0)
 
-    assert race.run() == ("first", pytest.approx(1.2))
+    assert race.run() == ("first", 1.2)
 
     assert race.cancelled == ["second"]
 
 
 def test_one_that_comes_to_nothing_leaves_it_to_the_other() -> None:
-    assert Race(1.2, 10.0).run(first_gives=None) == ("second", pytest.approx(11.0))
-    assert Race(20.0, 0.5, second_gives=None).run() == ("first", pytest.approx(20.0))
-    assert Race(1.2, 0.5, second_gives=None).run(first_gives=None) == (None, pytest.approx(1.5))
+    assert Race(1.2, 10.0).run(first_gives=None) == ("second", 11.0)
+    assert Race(20.0, 0.5, second_gives=None).run() == ("first", 20.0)
+    assert Race(1.2, 0.5, second_gives=None).run(first_gives=None) == (None, 1.5)
 
 
 def test_the_second_is_tried_again_while_there_is_nobody() -> None:
     race = Race(100.0, 0.5)
     race.n_refusals = 2
 
-    assert race.run() == ("second", pytest.approx(3.5))
+    assert race.run() == ("second", 3.5)
     assert race.n_begun == 1
 
 

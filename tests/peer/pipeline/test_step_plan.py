@@ -8,7 +8,7 @@ from gossamer.peer.pipeline.flow import is_of_round, take_of
 from gossamer.peer.pipeline.microbatches import MicrobatchId
 from gossamer.peer.pipeline.seeking import assigned
 from gossamer.peer.pipeline.step_plan import StepPlan, deal_out, trainer_of
-from gossamer.peer.rounds.counts import Route, counts_of
+from gossamer.peer.rounds.counts import Countable, Route, counts_of
 from gossamer.peer.rounds.roster import Member, Roster
 from gossamer.protocol import pipelines_pb2 as pb
 from gossamer.protocol.errors import InvalidMessage
@@ -16,6 +16,7 @@ from gossamer.protocol.identity import Identity
 
 PEERS = sorted(Identity(bytes([number]) * 32).peer_id for number in range(4))
 ROSTER = Roster.of(Member(peer, 1, number % 2, trains=number != 3) for number, peer in enumerate(PEERS))
+ONE = Countable(n_stages=2, n_microbatches=1)
 
 
 def test_microbatches_of_a_dead_trainer_go_to_living_ones_and_to_no_mere_replica() -> None:
@@ -29,19 +30,19 @@ def test_microbatches_of_a_dead_trainer_go_to_living_ones_and_to_no_mere_replica
 
 
 def test_a_plan_survives_the_wire_and_a_malformed_one_does_not() -> None:
-    counts = counts_of([Route(index=0, slots=(0, 1), takes=(5, 5))])
-    plan = StepPlan(attempt=257, dead=(3,), deals=((1, 2),), counts=counts)
+    counts = counts_of([Route(index=0, slots=(0, 1), takes=(5, 5))], ONE)
+    plan = StepPlan(attempt=257, dead=(3,), deals=((0, 2),), counts=counts)
     message = plan.to_wire(b"l" * 16, 9)
 
-    assert StepPlan.from_wire(message, ROSTER, n_stages=2, n_microbatches=2) == plan
+    assert StepPlan.from_wire(message, ROSTER, ONE) == plan
     assert plan.ballot == 1
     for broken in (
         pb.StepPlan(attempt=1, dead=[4]),
-        pb.StepPlan(attempt=1, deals=[pb.Deal(index=2, slot=0)]),
+        pb.StepPlan(attempt=1, deals=[pb.Deal(index=1, slot=0)]),
         pb.StepPlan(attempt=1, counts=[counts[0].to_wire()]),
     ):
         with pytest.raises(InvalidMessage):
-            StepPlan.from_wire(broken, ROSTER, n_stages=2, n_microbatches=2)
+            StepPlan.from_wire(broken, ROSTER, ONE)
 
 
 def test_takes_of_trainers_and_rounds_never_meet() -> None:

@@ -1,0 +1,76 @@
+"""A stage in asynchronous mode: gradients may come a step late, and what makes up for that.
+
+A microbatch's delay D is the number of updates between the weights of its passes and those that its gradient moves: 1
+if it was begun before the step before it was decided, else 0. It is read off the decided counts, so all replicas of a
+stage measure the same. docs/design/0004-pipelines.md, "Without waiting".
+"""
+
+from __future__ import annotations
+
+from ...algorithms import Method
+from ...algorithms.allreduce import AllReduce
+from ...tasks import Stage, build_stage
+from .decided import Decided
+from .double_buffered import DoubleBuffered, Weights
+from .model import TAKES_PER_MICROBATCH, StageModel
+from .stage import StageReplica
+
+SYNCHRONOUS = "synchronous"
+DELAY = 1.0
+"""Of a gradient that comes late."""
+
+
+class AsynchronousModel(StageModel):
+    """A stage whose replicas also pass the next step's microbatches."""
+
+    takes_per_microbatch = 2 * TAKES_PER_MICROBATCH
+    works_a_step_ahead = True
+
+    def _build_passes(self, module: Stage) -> StageReplica:
+        seed, kinds = self.manifest.run.seed, self.kinds[module.index]
+        first, second = (build_stage(self.task, seed, self.cut, module.index) for _ in range(2))
+        passes = DoubleBuffered(
+            module,
+            kinds,
+            run_seed=seed,
+            held_max=self._held_max(sum(parameter.numel() for parameter in module.parameters())),
+            copies=(first, second),
+            ahead=self._ahead,
+        )
+        passes.renew(0)
+        return passes
+
+    def _ahead(self) -> Weights:
+        """What passes a step ahead use in place of the agreed weights. Borrowed tensors are not predicted."""
+        if not self._predicts:
+            return {}
+        assert isinstance(self.method, AllReduce)
+        return self.method.descent.predicted(self.step, DELAY)
+
+    @property
+    def _predicts(self) -> bool:
+        return "predict" in self.manifest.pipeline.mode
+
+    @property
+    def _compensates(self) -> bool:
+        return "compensate" in self.manifest.pipeline.mode
+
+    def _apply(self, decided: Decided) -> None:
+        if self._compensates:
+            assert isinstance(self.method, AllReduce)
+            assert self.method.descent.momentum is not None
+            self.method.descent.momentum.delay = decided.delay
+        super()._apply(decided)
+
+    def _renewed(self) -> None:
+        assert isinstance(self.passes, DoubleBuffered)
+        self.passes.clear()
+        super()._renewed()
+
+    def _why_unfit(self, method: Method) -> str:
+        makes_up = self._predicts or self._compensates
+        if makes_up and not (isinstance(method, AllReduce) and method.descent.momentum is not None):
+            return (
+                f"is not momentum SGD, for which mode = {self.manifest.pipeline.mode!r} is defined: mode = 'stash', or"
+            )
+        return super()._why_unfit(method)

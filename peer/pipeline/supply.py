@@ -1,0 +1,93 @@
+"""What a trainer passes: a step's microbatches, those owed, and if it does not wait for decisions the next step's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...tasks import Indices
+from ..rounds.place import Place
+from ..rounds.round import Round
+from .ahead import AheadFlow, Spawn
+from .courier import Courier
+from .flow import Flow, Load, step_batches
+from .model import StageModel
+from .step_plan import trainer_of
+from .unsettled import Owed
+
+if TYPE_CHECKING:
+    from .exchange import StageExchange
+
+
+class Supply:
+    """The flows of one trainer.
+
+    Args:
+        stop_at: updates after which the run stops.
+        spawn: runs what outlives a round.
+    """
+
+    def __init__(
+        self, model: StageModel, courier: Courier, waiting: Callable[[str], None], *, stop_at: int, spawn: Spawn
+    ) -> None:
+        self._model, self._courier, self._waiting = model, courier, waiting
+        self._stop_at, self._spawn = stop_at, spawn
+        self._flow: Flow | None = None
+        self._ahead: AheadFlow | None = None
+
+    def open(self, round_: Round, exchange: StageExchange) -> Flow:
+        """The flow of a round that begins; the one before is over."""
+        if self._flow is not None:
+            self._flow.closed = True
+
+        def changed() -> None:
+            exchange.changed()
+            if exchange.flow.whole:
+                self._go_ahead(round_.place)
+
+        ahead = self._ahead
+        if ahead is not None and ahead.step <= self._model.step:
+            self._ahead = None
+        if ahead is not None and ahead.step == self._model.step:
+            ahead.join(round_, changed)
+            self._flow = ahead
+        else:
+            if ahead is not None and ahead.step < self._model.step:
+                ahead.closed = True
+            load = self._load(self._model.step, exchange.owed)
+            self._flow = Flow(round_, self._courier, load, changed, self._waiting)
+        return self._flow
+
+    def _go_ahead(self, place: Place) -> None:
+        """What is mine of this step has come back: begin the next one's."""
+        step = self._model.step + 1
+        if not self._model.works_a_step_ahead or self._ahead is not None or step >= self._stop_at:
+            return
+        load = self._load(step, ())
+        self._ahead = AheadFlow(place, self._courier, load, self._waiting, self._spawn)
+        turns = [trainer_of(index, place.roster, {}) for index in range(len(load.batches))]
+        self._ahead.begin_own([index for index, slot in enumerate(turns) if slot == place.slot])
+
+    def _load(self, step: int, owed: Sequence[Owed]) -> Load:
+        model = self._model
+        made_up = [self._batches(one.step)[one.index : one.index + 1] for one in owed]
+        return Load(
+            task=model.task,
+            batches=np.concatenate([self._batches(step), *made_up]),
+            step=step,
+            in_flight_max=2 * model.n_stages,
+            n_stages=model.n_stages,
+            schedule=model.manifest.pipeline.schedule,
+        )
+
+    def _batches(self, step: int) -> Indices:
+        manifest = self._model.manifest
+        return step_batches(
+            self._model.task,
+            seed=manifest.run.seed,
+            step=step,
+            n_microbatches=manifest.pipeline.microbatches,
+            n_samples=manifest.data.batch_size,
+        )

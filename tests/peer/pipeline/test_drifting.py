@@ -1,0 +1,115 @@
+"""Local steps of a stage's replicas: receipts travel, drifts are averaged by samples, cycles follow from the step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from gossamer.algorithms import Slots
+from gossamer.peer.pipeline.decided import Decided
+from gossamer.peer.pipeline.drifting import DriftingModel, receipt
+from gossamer.peer.pipeline.microbatches import MicrobatchId
+from gossamer.peer.pipeline.models import stage_model
+from gossamer.protocol.errors import Diverged, InvalidManifest
+from gossamer.protocol.manifest import manifest_of
+
+from .test_model import SMALL, chars
+
+PLAIN = {"optimizer": "sgd", "momentum": 0.0, "clip": 0.0}
+
+
+def first_stage(**options: Any) -> DriftingModel:
+    manifest = manifest_of(
+        {
+            "run": {"name": "stages", "seed": 1, "steps": 10, "created": "now"},
+            "task": {"name": "chars", "fingerprint": "0" * 64, "options": SMALL},
+            "method": {"name": "local", "options": {"h": 2, **PLAIN, **options}},
+            "schedule": {"lr": 0.1},
+            "data": {"batch_size": 2},
+            "pipeline": {"stages": 2, "microbatches": 4},
+        }
+    )
+    model = stage_model(chars(), manifest, bytes(32))
+    assert isinstance(model, DriftingModel)
+    model.settle(0)
+    return model
+
+
+def passed(model: DriftingModel, *indices: int) -> tuple[MicrobatchId, ...]:
+    names = tuple(MicrobatchId(step=model.step, index=index) for index in indices)
+    for name in names:
+        x = model.task.inputs(torch.arange(2).numpy() + 10 * name.index)
+        out = model.passes.forward(name, model.step, x)
+        model.passes.backward(name, model.step, x, torch.ones_like(out) * (1 + name.index))
+    return names
+
+
+def offered(model: DriftingModel, names: tuple[MicrobatchId, ...]) -> bytes:
+    payload = model.encode(model.prepare(names, model.sums(names)))
+    model.check(payload)
+    return payload
+
+
+def update(model: DriftingModel, payloads: Sequence[bytes], mine: int, names: tuple[MicrobatchId, ...]) -> bytes:
+    slots = Slots.everybody(len(payloads))
+    return model.update(Decided(payloads=payloads, mine=mine, counted=names, slots=slots, n_samples=8)).digest
+
+
+def test_replicas_drift_in_a_local_step_and_meet_in_an_agreed_one() -> None:
+    models = [first_stage(), first_stage()]
+
+    digests, served = [], []
+    for shares in ([(0, 1, 2), (3,)], [(0,), (1, 2, 3)]):
+        names = [passed(model, *share) for model, share in zip(models, shares, strict=True)]
+        payloads = [offered(model, mine) for model, mine in zip(models, names, strict=True)]
+        digests.append([update(model, payloads, i, names[i]) for i, model in enumerate(models)])
+        served.append([torch.cat([p.reshape(-1) for p in model.passes.stage.owned.values()]) for model in models])
+
+    assert [len(set(pair)) for pair in digests] == [1, 1]
+    assert len(payloads[0]) > 32
+    assert not torch.equal(served[0][0], served[0][1])
+    assert torch.equal(served[1][0], served[1][1])
+    assert not any(bool(model.method.local_state()["drift"].any()) for model in models)
+
+
+def test_a_drift_weighs_as_many_samples_as_stand_behind_it() -> None:
+    one, other, both = first_stage(h=1), first_stage(h=1), first_stage(h=1)
+    mine, theirs, all_of_them = passed(one, 0, 1, 2), passed(other, 3), passed(both, 0, 1, 2, 3)
+
+    payloads = [offered(one, mine), offered(other, theirs)]
+    update(one, payloads, 0, mine)
+    update(both, [offered(both, all_of_them)], 0, all_of_them)
+
+    for name, parameter in one.parameters.items():
+        torch.testing.assert_close(parameter, both.parameters[name], rtol=0, atol=1e-6)
+
+
+def test_a_local_step_that_a_replica_was_never_asked_for_is_not_made_up() -> None:
+    model = first_stage()
+    names = passed(model, 0, 1)
+    offered(model, names)
+
+    with pytest.raises(Diverged, match="resynchronising"):
+        update(model, [receipt(names[:1])], 0, names[:1])
+
+
+def test_cycles_follow_from_the_step_wherever_a_replica_begins() -> None:
+    model = first_stage(h=4)
+
+    found = []
+    for step in (0, 3, 4, 9, 2):
+        model._progress[0] = step
+        found.append((model.agreed_step, model.gathers))
+
+    assert found == [(0, False), (0, True), (4, False), (8, True), (0, False)]  # the run ends at 10
+
+
+def test_local_steps_and_delays_do_not_mix() -> None:
+    tables = first_stage().manifest.model_dump()
+    manifest = manifest_of({**tables, "pipeline": {**tables["pipeline"], "mode": "stash"}})
+
+    with pytest.raises(InvalidManifest, match="leave mode out"):
+        stage_model(chars(), manifest, bytes(32))
