@@ -101,7 +101,7 @@ class SimulatedNetwork(Network):
     # ------------------------------------------------------------------------------------------------------- calling
 
     async def call(self, peer: PeerId, method: str, request: bytes, *, timeout_s: float) -> bytes:
-        check_size(request, MAX_MESSAGE_BYTES, f"the request of {method!r}")
+        check_size(request, MAX_MESSAGE_BYTES, "the request of", method)
         port = self._dial(peer, method) or await self._nobody(peer)
         loop = self._fabric.loop
         deadline = loop.call_at(loop.now_s + timeout_s, _give_up, port, timeout_s, context=_OUTSIDE)
