@@ -62,6 +62,10 @@ class Outbox:
         """End the session at this end, with an error for whoever sends or receives."""
         raise NotImplementedError
 
+    def _leave(self) -> bool:
+        """Part from the other end. False if it has before."""
+        raise NotImplementedError
+
     def begin(self, message: Message) -> None:
         """`send` what is no chunk, without waiting until it has left. Raises: what the session failed with."""
         if self._error is not None:
