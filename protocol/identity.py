@@ -56,9 +56,11 @@ def parse_peer_id(text: str) -> PeerId:
 def verify(peer: PeerId, domain: str, payload: bytes, signature: bytes) -> None:
     """Check that `peer` signed `payload` for this use. Raises BadSignature."""
     framed = _framed(domain, payload)
-    check = _check_again if len(framed) <= REMEMBERED_BYTES_MAX else _check
     try:
-        check(public_key_of(peer), framed, signature)
+        if len(framed) <= REMEMBERED_BYTES_MAX:
+            _check_again(public_key_of(peer), framed, signature)
+        else:
+            _check(public_key_of(peer), framed, signature)
     except InvalidSignature:
         raise BadSignature(f"a {domain} is not signed by {peer} as it claims: discard it") from None
 
