@@ -111,7 +111,7 @@ class Fleet(Swarm):
         home = PeerFolder(device.gateway.folder)
         line = new_token(home, expires_at_s=time.time() + TOKEN_LIFETIME_S)
         address = (home.path / HOME / "address").read_text().strip()
-        return ["enroll", "--gateway", address, "--token", line]
+        return ["enroll", "--gateway", address, "--token", line, "--no-bench"]
 
     def _spawn_device(self, device: DeviceChild, arguments: list[str]) -> None:
         device.folder.mkdir(parents=True, exist_ok=True)
