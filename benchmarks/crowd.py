@@ -4,8 +4,8 @@
     python -m benchmarks.crowd pipelines [--peers 1000] [--hours 1]     # eight stages each
 
 The daemons' own code with analytic compute: payloads have their size, the maths its time, nothing is learnt. A roster
-has 64 members at most and large runs are to be made of groups of 32 or less, so the peers are cut into groups of 32 or
-pipelines of 62; each is a run with a manifest of its own, and all share one DHT, whose searches take the hops of a net
+has 64 members at most and large runs are to be made of groups of 32 or less, so the peers are cut into groups or
+pipelines of 32; each is a run with a manifest of its own, and all share one DHT, whose searches take the hops of a net
 of so many nodes. Everybody checks every signature, record and certificate.
 
 groups: three quarters of a group found it, within half a minute; the others come in the minute after that, fetch the
@@ -49,8 +49,8 @@ from .sized_chain import SizedChain
 FLOPS_PER_S = 5e10
 UP_BYTES_PER_S, DOWN_BYTES_PER_S = 2.5e6, 12.5e6
 FOUNDED_WITHIN_S, LATE_S = 30.0, (30.0, 90.0)
-GROUP, PIPELINE = 32, 62
-N_STAGES, MICROBATCHES = 8, 32
+GROUP = 32
+N_STAGES, MICROBATCHES = 8, 16
 FORWARD_S = 3.0
 """Of a microbatch, at one stage."""
 SAMPLES = 64
@@ -184,7 +184,7 @@ def play_groups(n_peers: int, n_rounds: int, root: Path) -> str:
 
 
 def play_pipelines(n_peers: int, hours: float, root: Path) -> str:
-    crowd = Crowd(pipelines(), n_peers, PIPELINE, root)
+    crowd = Crowd(pipelines(), n_peers, GROUP, root)
 
     async def main() -> None:
         lives = asyncio.create_task(crowd.live())

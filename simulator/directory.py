@@ -120,8 +120,12 @@ class Directory:
         """What a host finds: of every signer the newest record that has reached it and has not expired."""
         now = self._loop.time()
         found: list[Record] = []
+        versions_of = self._versions.get(key, {})
         for signer in self._signers.get(key, ()):
-            version = self._found(self._versions[key][signer], host, now)
+            versions = versions_of[signer]
+            version: Version | None = versions[-1]
+            if self._stale or not (versions[-1].is_visible(host, now) and self._is_held(versions[-1])):
+                version = self._found(versions, host, now)
             if version is not None and version.record.expires_at_s > now_unix_s:
                 found.append(version.record)
         return found

@@ -174,7 +174,7 @@ class SimulatedNetwork(Network):
         await asyncio.sleep(search_s)
         self._require_open()
         found = self._directory.find(key, host=self.host, now_unix_s=self.unix_time_s())
-        self.traffic.received[_DHT] += sum(len(key) + len(record.value) for record in found)
+        self.traffic.received[_DHT] += len(key) * len(found) + sum([len(record.value) for record in found])
         return found
 
     def _full(self, key: str) -> str:

@@ -55,7 +55,7 @@ class Route(Draws):
 
     def __init__(self, path: Path, seed: int, up: int, down: int) -> None:
         """Args: up, down: links of the hosts' lines."""
-        super().__init__(seed)
+        self._state = seed
         self.path = path
         self.up = up
         self.down = down

@@ -149,14 +149,19 @@ class Wires:
         return self.path(source, target).latency_s
 
     def _new_route(self, source: str, target: str) -> Route:
-        path, how = self._rule(source, target), self.reach(source, target)
         seed = mixed(self._seeds[source], self._seeds[target])
-        route = Route(path, seed, self._up[source], self._down[target])
+        route = Route(self._rule(source, target), seed, self._up[source], self._down[target])
+        if self._nat[source] is not Nat.OPEN and self._nat[target] is not Nat.OPEN:
+            self._lead_through_nats(route, source, target)
+        return route
+
+    def _lead_through_nats(self, route: Route, source: str, target: str) -> None:
+        how = self.reach(source, target)
         if how is Reach.RELAYED:
             self._lead_over_relay(route, source, target)
         elif how is Reach.PUNCHED:
-            route.connect_s = PUNCH_ROUND_TRIPS * (path.latency_s + self._rule(target, source).latency_s)
-        return route
+            there, back = route.path, self._rule(target, source)
+            route.connect_s = PUNCH_ROUND_TRIPS * (there.latency_s + back.latency_s)
 
     def _lead_over_relay(self, route: Route, source: str, target: str) -> None:
         """Of a pair that needs one: always the same, another for other pairs."""
