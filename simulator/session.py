@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -93,6 +93,8 @@ class Fabric:
     wires: Wires
     trace: Trace
     costs: CostModel = NOTHING
+    grains: Mapping[str, int] = field(default_factory=dict)
+    """By method: bytes on the lines for each byte of its messages, of which only a part is held; default 1."""
     endpoints: dict[PeerId, Endpoint] = field(default_factory=dict)
     """The latest network of every peer, open or not."""
 
@@ -163,9 +165,10 @@ class Port:
 
         Raises: what the session failed with.
         """
-        n_bytes = message.n_bytes = message.wire_bytes(self.method)
-        if self._unread_bytes and self._unread_bytes + n_bytes > WINDOW_BYTES:
-            await self._room_for(n_bytes)
+        held_bytes = message.wire_bytes(self.method)
+        n_bytes = message.n_bytes = held_bytes * self._fabric.grains.get(self.method, 1)
+        if self._unread_bytes and self._unread_bytes + held_bytes > WINDOW_BYTES:
+            await self._room_for(held_bytes)
         if self._error is not None:
             raise self._error
         owner = self._owner
@@ -173,7 +176,7 @@ class Port:
         if owner.tamper is not None:
             message.payload = owner.tamper(self.method, message.payload)
         owner.traffic.sent[self.method] += n_bytes
-        self._unread_bytes += n_bytes
+        self._unread_bytes += held_bytes
         if owner.thread is not None:
             await self._handled(owner.thread, n_bytes)
         if self._route is not None:
@@ -357,7 +360,7 @@ class Port:
             return
         if sender._credits is None:
             sender._credits = deque()
-        sender._credits.append((arrival_s, message.n_bytes))
+        sender._credits.append((arrival_s, message.wire_bytes(self.method)))
         if sender._writer is not None:
             self._fabric.loop.post(arrival_s, _wake_writer, sender)
 
