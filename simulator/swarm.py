@@ -143,7 +143,8 @@ class Swarm:
             if self._like is not None:
                 folder.keep_ticket(self._like.tickets[number])
                 owner = self._like.owner
-            kind, limits = Daemon, {}
+            kind: type[Daemon] = Daemon
+            limits: dict[str, Any] = {}
             if self.manifest.manifest.pipeline.stages > 1:
                 kind, limits = StageDaemon, {"memory_max": int(self.fleet.machines[number].memory_bytes)}
             daemon = kind(
