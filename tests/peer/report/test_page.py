@@ -18,7 +18,10 @@ from gossamer.protocol.errors import StateError
 
 from .synthetic import SAMPLE_AFTER, Story, write_run
 
-_FIGURES = ["loss-by-step", "loss-by-bytes", "heat-map", "timeline", "round-times", "bytes-by-purpose"]
+_FIGURES = [
+    *("loss-by-step", "loss-by-time", "loss-by-bytes", "heat-map", "timeline"),
+    *("throughput", "utilisation", "link-use", "round-times", "bytes-by-purpose"),
+]
 _HOSTILE = (
     '</script></pre><script>alert(1)</script><img src=x onerror=alert(2)><a href="javascript:alert(3)">\'"&{{7*7}}'
 )
