@@ -117,12 +117,14 @@ class Membership:
         await self._network.publish(PEERS_KEY, status.SerializeToString(), ttl_s=TTL_S)
 
     async def _look(self) -> None:
-        view, read = {}, {}
-        for record in await self._network.lookup(PEERS_KEY):
-            if record.signer == self._network.peer_id:
+        view, read, admitted, own = {}, {}, self._admitted, self._network.peer_id
+        records = await self._network.lookup(PEERS_KEY)
+        now_s = self._network.unix_time_s()
+        for record in records:
+            if record.signer == own:
                 continue
             known = self._read.get(record.signer)
-            if known is not None and known[0] == record.value and self.is_admitted(record.signer):
+            if known is not None and known[0] == record.value and admitted.get(record.signer, 0.0) > now_s:
                 read[record.signer], view[record.signer] = known, known[1]
                 continue
             try:

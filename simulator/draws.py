@@ -30,11 +30,8 @@ class Draws:
 
 
 def mixed(a: int, b: int) -> int:
-    """64 bits that follow from two seeds, in this order (the finalizer of SplitMix64, Steele, Lea, Flood 2014)."""
-    state = (a * _FACTOR + b) & _MASK
-    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
-    return state ^ (state >> 31)
+    """64 bits that follow from two seeds, in this order. Seeds that differ at random make states that do."""
+    return (a * _FACTOR + b) & _MASK
 
 
 def seed_of(*names: object) -> int:

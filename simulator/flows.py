@@ -47,6 +47,7 @@ class Flows:
         """In this instant: number, bytes, links."""
         self._links = np.zeros(_ROWS_MIN, rows.LINK)
         self._rows = np.zeros(0, rows.FLOW)
+        self._ended = self._rows["ended_list"]
         self._entries = np.zeros(0, rows.ENTRY)
         self._counts = np.zeros(rows.N_COUNTS, np.int64)
         loop.fluid = self
@@ -132,7 +133,10 @@ class Flows:
         self.dirty = True
         due_s = self._loop.now_s + RESOLUTION_S
         n_ended = sharing.finish(self._links, self._rows, self._entries, self._counts, due_s)
-        for flow in [self._release(number) for number in self._rows["ended_list"][:n_ended].tolist()]:
+        if n_ended == 1:
+            self._release(self._ended.item(0)).then()
+            return
+        for flow in [self._release(number) for number in self._ended[:n_ended].tolist()]:
             flow.then()
 
     def _begin(self) -> None:
@@ -154,6 +158,7 @@ class Flows:
         new = max(_ROWS_MIN, old)
         self._rows = np.concatenate([self._rows, np.zeros(new, rows.FLOW)])
         self._entries = np.concatenate([self._entries, np.zeros(rows.LINKS_MAX * new, rows.ENTRY)])
+        self._ended = self._rows["ended_list"]
         self._entries["link"][rows.LINKS_MAX * old :] = -1
         self._flows += [None] * new
         self._free += range(old + new - 1, old - 1, -1)

@@ -21,13 +21,13 @@ class Call(Handle):
 
     def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None) -> None:
         self._callback: Callable[..., object] | None = callback
-        self._args: tuple[Any, ...] | None = args
+        self._args = args
         self._context = context
         self._cancelled = False
 
     def cancel(self) -> None:
         self._cancelled = True
-        self._callback = self._args = None
+        self._callback, self._args = None, ()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._callback!r}{' cancelled' if self._cancelled else ''}>"
@@ -47,7 +47,7 @@ class Timer(TimerHandle):
         context: Context | None,
     ) -> None:
         self._callback: Callable[..., object] | None = callback
-        self._args: tuple[Any, ...] | None = args
+        self._args = args
         self._context = context
         self._cancelled = False
         self._when = when
@@ -57,7 +57,7 @@ class Timer(TimerHandle):
     def cancel(self) -> None:
         if not self._cancelled:
             self._cancelled = True
-            self._callback = self._args = None
+            self._callback, self._args = None, ()
             if self._scheduled:
                 self._loop._n_cancelled += 1
 

@@ -110,7 +110,8 @@ class VirtualLoop(Clockwork):
     def create_task(  # type: ignore[override]
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
     ) -> Task[T]:
-        self._check_closed()  # type: ignore[attr-defined]
+        if self._closed:
+            self._check_closed()  # type: ignore[attr-defined]
         task: Task[T] = Task(coro, loop=self, name=name, context=context)
         owner = self.owner_of(context)
         self._tasks[task] = owner

@@ -11,7 +11,7 @@ from typing import TypeVar
 from ..protocol.errors import GossamerError, NetworkClosed, PeerTimeout, PeerUnreachable, error_from_wire
 from ..protocol.identity import Identity, PeerId
 from ..protocol.network import MAX_MESSAGE_BYTES, Cost, Gate, Handler, Network, Record, StreamHandler, Traffic
-from ..protocol.records import sign_record
+from ..protocol.records import MAX_LIFETIME_S, CheckedRecord, sign_record
 from .cores import Thread
 from .directory import Directory
 from .fabric import Fabric, Tamper
@@ -101,7 +101,7 @@ class SimulatedNetwork(Network):
     # ------------------------------------------------------------------------------------------------------- calling
 
     async def call(self, peer: PeerId, method: str, request: bytes, *, timeout_s: float) -> bytes:
-        check_size(request, MAX_MESSAGE_BYTES, f"the request of {method!r}")
+        check_size(request, MAX_MESSAGE_BYTES, "the request of", method)
         port = self._dial(peer, method) or await self._nobody(peer)
         loop = self._fabric.loop
         deadline = loop.call_at(loop.now_s + timeout_s, _give_up, port, timeout_s, context=_OUTSIDE)
@@ -148,13 +148,23 @@ class SimulatedNetwork(Network):
         self._require_open()
         key, now_s = self._full(key), self.unix_time_s()
         self._sequence = max(self._sequence + 1, int(now_s * 1e6))
-        data = sign_record(self._machine.identity, key, value, expires_at_s=now_s + ttl_s, sequence=self._sequence)
+        expires_at_s, sequence = now_s + ttl_s, self._sequence
+        data = sign_record(self._machine.identity, key, value, expires_at_s=expires_at_s, sequence=sequence)
         search_s, n_bytes = self._directory.draw_search(self.host)
         n_holders = len(self._directory.holders(key))
         self.traffic.sent[_DHT] += n_bytes + n_holders * (len(key) + len(data))
         await asyncio.sleep(search_s)
         self._require_open()
-        self._directory.store(key, data, host=self.host, now_unix_s=self.unix_time_s())
+        if self.unix_time_s() < expires_at_s <= now_s + MAX_LIFETIME_S:  # nothing else to check: we signed it
+            record = CheckedRecord(
+                key=key,
+                signer=self.peer_id,
+                value=bytes(value),
+                expires_at_s=expires_at_s,
+                sequence=sequence,
+                signature=b"",
+            )
+            self._directory.store(record, host=self.host)
 
     async def lookup(self, key: str) -> list[Record]:
         self._require_open()
@@ -164,7 +174,7 @@ class SimulatedNetwork(Network):
         await asyncio.sleep(search_s)
         self._require_open()
         found = self._directory.find(key, host=self.host, now_unix_s=self.unix_time_s())
-        self.traffic.received[_DHT] += sum(len(key) + len(record.value) for record in found)
+        self.traffic.received[_DHT] += len(key) * len(found) + sum([len(record.value) for record in found])
         return found
 
     def _full(self, key: str) -> str:

@@ -29,39 +29,41 @@ KEEPALIVE_S = 20.0
 
 
 class Outbox:
-    """What leaves one end of a session."""
+    """What leaves one end of a session. A port sets all of it, at once, for there are two for each call."""
 
     __slots__ = (
         *("_closed", "_error", "_fabric", "_flow", "_inbox", "_is_parting", "_last_arrival_s", "_lost", "_outgoing"),
         *("_owner", "_progress_s", "_reader", "_route", "_sender", "far", "host", "is_caller", "method", "peer"),
     )
 
+    host: str
+    method: str
+    is_caller: bool
     peer: PeerId
     """Who is at the other end."""
     far: Port
-
-    def __init__(self, fabric: Fabric, host: str, method: str, *, route: Route | None, is_caller: bool) -> None:
-        """Args: route: to the other end; None within a host, where nothing takes time."""
-        self.host = host
-        self.method = method
-        self.is_caller = is_caller
-        self._fabric = fabric
-        self._route = route
-        self._owner: Endpoint | None = None
-        self._inbox: deque[Message] | None = None
-        self._progress_s = fabric.loop.now_s
-        self._last_arrival_s = 0.0
-        self._outgoing: Message | None = None
-        self._flow: Flow | None = None
-        self._lost = False
-        self._is_parting = False
-        self._closed = False
-        self._error: Exception | None = None
-        self._reader: Future[None] | None = None
-        self._sender: Future[None] | None = None
+    _fabric: Fabric
+    _route: Route | None
+    """To the other end; None within a host, where nothing takes time."""
+    _owner: Endpoint | None
+    _inbox: deque[Message] | None
+    _progress_s: float
+    _last_arrival_s: float
+    _outgoing: Message | None
+    _flow: Flow | None
+    _lost: bool
+    _is_parting: bool
+    _closed: bool
+    _error: Exception | None
+    _reader: Future[None] | None
+    _sender: Future[None] | None
 
     def fail(self, error: Exception) -> None:
         """End the session at this end, with an error for whoever sends or receives."""
+        raise NotImplementedError
+
+    def _leave(self) -> bool:
+        """Part from the other end. False if it has before."""
         raise NotImplementedError
 
     def begin(self, message: Message) -> None:

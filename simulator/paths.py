@@ -51,13 +51,16 @@ class Route(Draws):
     Lives as long as its world, which may have millions; `path` may be replaced.
     """
 
-    __slots__ = ("_cut_since_s", "_cuts", "connect_s", "is_blocked", "is_cut", "links", "path")
+    __slots__ = ("_cut_since_s", "_cuts", "connect_s", "down", "is_blocked", "is_cut", "path", "relayed", "up")
 
-    def __init__(self, path: Path, seed: int, links: tuple[int, ...]) -> None:
-        super().__init__(seed)
+    def __init__(self, path: Path, seed: int, up: int, down: int) -> None:
+        """Args: up, down: links of the hosts' lines."""
+        self._state = seed
         self.path = path
-        self.links = links
-        """Of the hosts' lines, and of the relay's if there is one."""
+        self.up = up
+        self.down = down
+        self.relayed: tuple[int, int, int, int] | None = None
+        """All links, if a relay's line is among them."""
         self.connect_s = 0.0
         """What the first words between two hosts wait for. Connections are kept, so it is set to 0 once they have."""
         self.is_blocked = False

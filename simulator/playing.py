@@ -29,10 +29,11 @@ from .faults import Fault
 from .fleets import Fleet, Machine, build_fleet, read_trace
 from .fleets.fleet import MBIT
 from .invariants import read_logs, violations
+from .lives import Note
 from .paths import Path
 from .scenario import Population, Scenario
 from .stage_invariants import Vacancies, stage_violations
-from .swarm import Note, Swarm
+from .swarm import Swarm
 from .world import Simulation
 
 LOOK_EVERY_S = 0.5

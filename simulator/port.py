@@ -20,8 +20,24 @@ class Port(Outbox):
 
     def __init__(self, fabric: Fabric, host: str, method: str, *, route: Route | None, is_caller: bool) -> None:
         """Args: route: to the other end; None within a host, where nothing takes time."""
-        super().__init__(fabric, host, method, route=route, is_caller=is_caller)
+        self.host = host
+        self.method = method
+        self.is_caller = is_caller
         self.on_failure: Callable[[], object] | None = None
+        self._fabric = fabric
+        self._route = route
+        self._owner = None
+        self._inbox = None
+        self._progress_s = fabric.loop.now_s
+        self._last_arrival_s = 0.0
+        self._outgoing = None
+        self._flow = None
+        self._lost = False
+        self._is_parting = False
+        self._closed = False
+        self._error = None
+        self._reader = None
+        self._sender = None
         self._window: Window | None = None
 
     def attach(self, owner: Endpoint) -> None:

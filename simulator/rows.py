@@ -63,4 +63,5 @@ TOUCHED, ENDS, STAMP, ORDER = range(N_COUNTS)
 
 def compiled(function: F) -> F:
     """Nothing is allocated, so nothing needs numba's counting of references, which takes a third of the time."""
-    return cast(F, numba.njit(cache=True, _nrt=False)(function))
+    build: Any = numba.njit
+    return cast(F, build(cache=True, _nrt=False)(function))

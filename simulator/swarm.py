@@ -7,14 +7,12 @@ import hashlib
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..algorithms import method_class
-from ..peer.daemon import Daemon, Devices, Result
+from ..peer.daemon import Daemon, Devices
 from ..peer.folder import PeerFolder
-from ..peer.gateway.options import GatewayOptions
 from ..peer.pipeline.daemon import StageDaemon
 from ..peer.pipeline.model import StageModel
 from ..peer.rounds.roster import WHOLE
@@ -23,36 +21,16 @@ from ..protocol.identity import Identity
 from ..protocol.manifest import SignedManifest, compose, manifest_of, parse
 from ..tasks import TASKS, Task, build_task
 from . import analytic
-from .devices import Crowd, gateway_identity
+from .devices import Crowd, gateway_identity, gateway_options
 from .faults import Fault
 from .fleets import Fleet, Machine
 from .host import Host
 from .likeness import Likeness, likeness_of
-from .scenario import DeviceCrowd, Scenario, Training
+from .lives import End, Note
+from .scenario import Scenario, Training
 from .world import Simulation
 
 PEERS_MAX = 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class Note:
-    """Something that happened to a machine, as the simulator knows it."""
-
-    t_s: float
-    what: str
-    peer: str
-    text: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class End:
-    """How a daemon's life ended, if it was not cut short."""
-
-    peer: str
-    result: Result | None
-    error: str = ""
-    stage: int = WHOLE
-    """Of a pipeline, that it served in the end."""
 
 
 class Swarm:
@@ -232,7 +210,7 @@ class Swarm:
         )
 
     def _devices(self, front: Host) -> Devices:
-        return Devices(front=front.network, identity=front.identity, options=_gateway_options(self.scenario.devices))
+        return Devices(front=front.network, identity=front.identity, options=gateway_options(self.scenario.devices))
 
     def open_books(self) -> None:
         """Enter the devices at their gateways, before anything begins."""
@@ -264,18 +242,6 @@ class Swarm:
 
 def _identity(seed: int, number: int, life: int) -> Identity:
     return Identity(hashlib.sha256(f"scenario {seed} {number} {life}".encode()).digest())
-
-
-def _gateway_options(crowd: DeviceCrowd) -> GatewayOptions:
-    return GatewayOptions(
-        devices_min=crowd.at_least,
-        devices_per_round=crowd.per_round,
-        backups=crowd.backups,
-        staleness_max=crowd.staleness,
-        round_every_s=crowd.round_every_s,
-        heartbeat_s=crowd.heartbeat_s,
-        patience_initial_s=crowd.patience_s,
-    )
 
 
 def _check_alike(like: Likeness, fleet: Fleet) -> None:

@@ -129,8 +129,8 @@ class Wires:
             sent /= 1 - path.loss
         self.n_bytes += sent
         if path.bytes_per_s == math.inf:
-            return self.flows.start(route.links, sent, then)
-        return self.flows.start(route.links, sent, then, bytes_per_s_max=path.bytes_per_s)
+            return self.flows.start(route.relayed or (route.up, route.down), sent, then)
+        return self.flows.start(route.relayed or (route.up, route.down), sent, then, bytes_per_s_max=path.bytes_per_s)
 
     def stop(self, flow: Flow) -> None:
         self.flows.stop(flow)
@@ -149,14 +149,19 @@ class Wires:
         return self.path(source, target).latency_s
 
     def _new_route(self, source: str, target: str) -> Route:
-        path, how = self._rule(source, target), self.reach(source, target)
         seed = mixed(self._seeds[source], self._seeds[target])
-        route = Route(path, seed, (self._up[source], self._down[target]))
+        route = Route(self._rule(source, target), seed, self._up[source], self._down[target])
+        if self._nat[source] is not Nat.OPEN and self._nat[target] is not Nat.OPEN:
+            self._lead_through_nats(route, source, target)
+        return route
+
+    def _lead_through_nats(self, route: Route, source: str, target: str) -> None:
+        how = self.reach(source, target)
         if how is Reach.RELAYED:
             self._lead_over_relay(route, source, target)
         elif how is Reach.PUNCHED:
-            route.connect_s = PUNCH_ROUND_TRIPS * (path.latency_s + self._rule(target, source).latency_s)
-        return route
+            there, back = route.path, self._rule(target, source)
+            route.connect_s = PUNCH_ROUND_TRIPS * (there.latency_s + back.latency_s)
 
     def _lead_over_relay(self, route: Route, source: str, target: str) -> None:
         """Of a pair that needs one: always the same, another for other pairs."""
@@ -166,7 +171,7 @@ class Wires:
             return
         first, second = sorted((source, target))
         relay = candidates[seed_of("relay", self._seed, first, second) % len(candidates)]
-        route.links = (self._up[source], self._down[relay], self._up[relay], self._down[target])
+        route.relayed = (self._up[source], self._down[relay], self._up[relay], self._down[target])
         route.path = _joined(self._rule(source, relay), self._rule(relay, target))
 
 
