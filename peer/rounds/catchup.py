@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 AHEAD_MAX = 64
 LOG_ENTRIES_MAX = 64
 FOLLOW_RETRY_S = 0.5
-ASK_AGAIN_S = 10.0
+ASK_AGAIN_S = 30.0
 """Who has noted our wish to be let in keeps it, unless it loses its own place: asked anew so often, and each round."""
 NEWS_DUE_S = 0.5
 """What a peer that seems to be ahead knows is on its way here, as a rule: it is asked for it only after so long."""
