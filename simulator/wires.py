@@ -117,7 +117,7 @@ class Wires:
 
     def cut_off_from(self, source: str) -> list[str]:
         """Hosts that nothing reaches from there."""
-        return [target for cut_source, target in self._cuts if cut_source == source]
+        return [target for target in self._hosts if (source, target) in self._cuts] if self._cuts else []
 
     # ------------------------------------------------------------------------------------------------------- transport
 
