@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -191,30 +188,3 @@ def test_nonsense_is_refused_by_name(tmp_path: Path) -> None:
     _play(tmp_path, fault, steps=12, run=run, fleet={"flops_per_s": 1e6})
 
     assert _told(tmp_path, PeerRefused, 0)
-
-
-# ----------------------------------------------------------------------------------------------------------- the seed
-
-
-@pytest.mark.timeout(150)
-def test_seed_is_the_whole_run_whatever_the_process(tmp_path: Path) -> None:
-    storm = {"kind": "storm", "after_step": 1, "mean_s": 2, "for_s": 8}
-    tables = {**_tables(storm, steps=12), "shuffle": True, "expect": {}}
-    program = (
-        "import json, sys; from pathlib import Path; from gossamer.simulator.playing import play; "
-        "from gossamer.simulator.scenario import scenario_of; "
-        "print(play(scenario_of(json.loads(sys.argv[1])), Path(sys.argv[2])).trace_hash)"
-    )
-
-    here = play(scenario_of(tables), tmp_path / "here").trace_hash
-    other = play(scenario_of({**tables, "seed": 1}), tmp_path / "other").trace_hash
-    there = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(tables), str(tmp_path / "there")],
-        env={**os.environ, "PYTHONHASHSEED": "4000"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-
-    assert there.stdout.strip() == here != other

@@ -17,11 +17,11 @@ from .gossip import gossip
 
 LIBRARY = Path(__file__).parents[2] / "examples" / "scenarios"
 SHORT = {
-    "storm": ("run.steps=12", "expect.steps_min=12", "faults.0.after_step=2", "faults.0.for_s=5"),
+    "storm": ("shuffle=true", "run.steps=12", "expect.steps_min=12", "faults.0.after_step=2", "faults.0.for_s=5"),
     "stages": ("run.steps=4", "expect.steps_min=4", "fleet.peers=3", "expect.finished_min=1", "faults=[]"),
     "volunteers": ("run.steps=4", "expect.steps_min=4", "fleet.peers=6"),
 }
-"""Real torch arithmetic under faults, the same cut into stages, and sizes only."""
+"""Real torch arithmetic under faults and with a shuffled ready queue, the same cut into stages, and sizes only."""
 
 
 def traces(seed: int) -> dict[str, str]:
