@@ -6,7 +6,7 @@
 The task is `fashion-rotated`: ten devices with a tenth of the samples each, three votes a round. Beside them Adam by
 backpropagation from the same start, after 300 steps and converged. The same through the daemons:
 
-    gossamer up --task fashion-rotated --devices 10 --method fixedpoint --set method.eta=.03 --rounds 3000
+    gossamer up --task fashion-rotated --devices 10 --method fixedpoint --set method.eta=0.03 --rounds 3000
 
 Devices run in this process, one after another, on the kernel that gateways use: the bits are those of all kernels.
 """

@@ -7,6 +7,8 @@ speed    losses at perturbed weights per second: torch (forward passes alone; wh
 digits   BAFFLE, MLP 64-32-10, 10 devices, --K 100 distinct perturbations, 300 rounds
 liars    the same with two devices of ten that send plus and minus a million, with and without clipping
 fashion  BAFFLE, MLP 196-32-10 on Fashion-MNIST at 14 x 14, K = 100, --rounds 2000, beside Adam with as many steps
+cosine   LeNet-B at 28 x 28: the estimate's cosine with the gradient beside the law sqrt(K / (K + n)), and with
+         directions that perturb one layer each, at as many forward passes
 
 (`bench_fixedpoint` has training in integers.)
 
@@ -17,9 +19,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +31,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.forward_data import batch_of, load, parts, start_of
-from benchmarks.forward_in_torch import evaluations, forward_passes, torch_network, train_by_adam
+from benchmarks.forward_in_torch import evaluations, exact_gradient, forward_passes, torch_network, train_by_adam
 from gossamer.algorithms.baffle import Baffle
 from gossamer.algorithms.forward import (
     BaffleOptions,
@@ -92,6 +96,62 @@ def _speed_of(network: Network, n: int) -> dict[str, Any]:
         "fastest / torch forward passes": round(ours / rates["torch, forward passes alone"], 2),
         "fastest / torch evaluations": round(ours / rates["torch, whole evaluations"], 2),
     }
+
+
+def cosine_law(n_trials: int = 16) -> dict[str, Any]:
+    """Mean cosines of estimates with the gradient, LeNet-B, one batch of 32 random samples; layer-wise beside it."""
+    network, rng = lenet_b(), np.random.default_rng(0)
+    weights = initial_weights(network, rng)
+    inputs = rng.standard_normal((32, *network.input_shape), np.float32)
+    batch = Batch(inputs=inputs, labels=rng.integers(0, network.n_classes, 32))
+    exact, engine, n = exact_gradient(network, weights, batch), NumpyEngine(network, memory_bytes=4 << 20), len(weights)
+    cuts = [parameter.start for parameter in network.parameters()[::2]] + [n]
+    layers = [slice(start, stop) for start, stop in itertools.pairwise(cuts)]
+    found: dict[str, Any] = {"n": n}
+    for n_directions in (100, 400):
+        whole, by_layer = [], []
+        for trial in range(n_trials):
+            stream = PerturbationStream(rng.bytes(32), RUN_ID)
+            whole.append(
+                _cosine(_estimate(engine, stream, weights, batch, [slice(0, n)], [n_directions], trial), exact)
+            )
+            # As many as noise asks for that is in proportion to sqrt(size) * norm, here without the norms.
+            sizes = np.sqrt([part.stop - part.start for part in layers])
+            shares = np.maximum(1, (n_directions * sizes / sizes.sum()).astype(int)).tolist()
+            by_layer.append(_cosine(_estimate(engine, stream, weights, batch, layers, shares, trial), exact))
+        law = math.sqrt(n_directions / (n_directions + n))
+        found[f"K = {n_directions}"] = {
+            "law": round(law, 4),
+            "cosine": round(float(np.mean(whole)), 4),
+            "layer by layer": round(float(np.mean(by_layer)), 4),
+        }
+    return found
+
+
+def _estimate(
+    engine: NumpyEngine,
+    stream: PerturbationStream,
+    weights: F32,
+    batch: Batch,
+    parts: Sequence[slice],
+    n_directions: Sequence[int],
+    trial: int,
+) -> F32:
+    """A forward gradient whose directions perturb one part of the weights each."""
+    total, at, sigma = np.zeros_like(weights), 0, np.float32(1e-3)
+    loss = engine.loss(weights, batch)
+    for part, n_own in zip(parts, n_directions, strict=True):
+        signs = stream.signs(round_index=trial, slot=0, ks=range(at, at + n_own), n=len(weights)).astype(np.float32)
+        at += n_own
+        for z in signs:
+            perturbed = weights.copy()
+            perturbed[part] += sigma * z[part]
+            total[part] += np.float32((engine.loss(perturbed, batch) - loss) / float(sigma) / n_own) * z[part]
+    return total
+
+
+def _cosine(a: F32, b: F32) -> float:
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
 def learn_digits(options: BaffleOptions, seed: int, n_rounds: int) -> dict[str, Any]:
@@ -189,6 +249,7 @@ def main() -> None:
         "speed": speed,
         "digits": lambda: learn_digits(BaffleOptions(K=arguments.K), seed, rounds or 300),
         "liars": lambda: learn_among_liars(seed, rounds or 300),
+        "cosine": cosine_law,
         "fashion": lambda: learn_fashion(seed, rounds or 2000),
     }
     unknown = [name for name in arguments.parts if name not in known]

@@ -20,7 +20,7 @@ from gossamer.simulator.fleets.fleet import Session
 from gossamer.simulator.fleets.lifetimes import log_normal, preemptible
 
 SYNC_S, NOTICE_S = 30.0, 5.0
-LOOK_S = 10.0
+LOOK_S = 20.0
 """Between two looks for a move: the daemons look with each decision."""
 NOTICED, ENDS, BEGINS, LOOK = range(4)
 """What happens, in this order at one instant."""
@@ -167,11 +167,11 @@ def play(
                 agenda += [(life.end_s, ENDS, peer.name, life), (life.end_s + NOTICE_S, NOTICED, peer.name, life)]
     agenda += [(LOOK_S * number, LOOK, "", None) for number in range(1, math.ceil(duration_s / LOOK_S))]
     alive: dict[str, float] = {}
-    now_s = 0.0
+    optimum, now_s = (0.0, 0.0), 0.0
     for then_s, what, name, of_life in sorted(agenda, key=lambda one: one[:3]):
         if then_s > now_s:
             until_s = min(then_s, duration_s)
-            yield Span(now_s, until_s, model.rate(now_s), *best(list(alive.values()), n_stages))
+            yield Span(now_s, until_s, model.rate(now_s), *optimum)
             now_s = until_s
         if now_s >= duration_s:
             return
@@ -184,4 +184,6 @@ def play(
             del model.seats[name]
         elif what == LOOK:
             model.move(now_s)
-    yield Span(now_s, duration_s, model.rate(now_s), *best(list(alive.values()), n_stages))
+        if what in (BEGINS, ENDS):
+            optimum = best(list(alive.values()), n_stages)
+    yield Span(now_s, duration_s, model.rate(now_s), *optimum)

@@ -23,8 +23,8 @@ from .sized_chain import SizedChain
 
 FLOPS_PER_S = 1e12
 """Of the median machine."""
-FORWARD_S = 0.5
-MICROBATCHES, SAMPLES = 192, 32
+FORWARD_S = 1.0
+MICROBATCHES, SAMPLES = 128, 64
 PASSES = 1 + BACKWARD_PASSES
 TICK_S = 2.0
 

@@ -33,9 +33,12 @@ class LongAnswers:
         return self._path(submission).exists()
 
     def keep(self, submission: Submission, scalars: bytes | memoryview) -> None:
-        """Put one on disk, durably. Raises StateError, DiskFull."""
+        """Put one on disk, so that it outlasts this process. Raises StateError, DiskFull.
+
+        A loss of power may cost it, and with it a round's work: the disks of small devices are slow to sync, and wear.
+        """
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        write_atomically(self._path(submission), scalars, mode=0o600)
+        write_atomically(self._path(submission), scalars, mode=0o600, durable=False)
 
     def remove(self, submission: Submission) -> None:
         """It was answered for, or gives way."""

@@ -52,7 +52,7 @@ class Outbox:
         return self._waiting.get((round_index, slot, base))
 
     def add(self, submission: Submission, signed: Signed, scalars: bytes | memoryview = b"") -> None:
-        """Keep a submission, durably. Raises StateError, DiskFull.
+        """Keep a submission, durably unless it is a long one. Raises StateError, DiskFull.
 
         Args: scalars: of a long one.
         """
@@ -62,7 +62,7 @@ class Outbox:
         self._waiting[_name(submission)] = (submission, signed)
         self._give_way([name for name, (one, _) in self._waiting.items() if one.is_long], LONG_KEPT_MAX)
         self._give_way(list(self._waiting), KEPT_MAX)
-        self._save()
+        self._save(durable=not submission.is_long)
 
     def remove(self, round_index: int, slot: int) -> bool:
         """The gateway has answered for it; False if it was not here."""

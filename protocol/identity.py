@@ -12,10 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NewType
 
-import base58
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from . import base58
 from .errors import BadSignature, InsecureKeyFile, InvalidMessage, StateError, disk_error
 
 PeerId = NewType("PeerId", str)
@@ -32,14 +32,14 @@ look at the DHT."""
 
 def peer_id_of(public_key: bytes) -> PeerId:
     """The peer id of a raw 32-byte Ed25519 public key."""
-    return PeerId(base58.b58encode(_ID_PREFIX + public_key).decode())
+    return PeerId(base58.encode(_ID_PREFIX + public_key))
 
 
 @lru_cache(maxsize=NAMES_REMEMBERED)
 def public_key_of(peer: str) -> bytes:
     """The raw 32-byte public key inside a peer id. Raises InvalidMessage for anything that is not one."""
     try:
-        raw = base58.b58decode(peer) if len(peer) <= _ID_LENGTH_MAX else b""
+        raw = base58.decode(peer.strip()) if len(peer) <= _ID_LENGTH_MAX else b""
     except ValueError:
         raw = b""
     if len(raw) != len(_ID_PREFIX) + 32 or not raw.startswith(_ID_PREFIX):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -48,5 +48,7 @@ class Fabric:
     wires: Wires
     trace: Trace
     costs: CostModel = NOTHING
+    grains: Mapping[str, int] = field(default_factory=dict)
+    """By method: bytes on the lines for each byte of its messages, of which only a part is held; default 1."""
     endpoints: dict[PeerId, Endpoint] = field(default_factory=dict)
     """The latest network of every peer, open or not."""

@@ -81,7 +81,7 @@ async def lie(swarm: Swarm, fault: faults.Lie, victims: list[int], choose: rando
                 honest: Callable[..., None] = honest,
                 generator: torch.Generator = generator,
             ) -> None:
-                honest({k: _attacked(g, fault.attack, generator) for k, g in gradients.items()}, n_samples)
+                honest({k: _attacked(g, fault, generator) for k, g in gradients.items()}, n_samples)
 
             setattr(method, "accumulate", accumulate)  # noqa: B010
             told.append((method, "accumulate"))
@@ -90,14 +90,14 @@ async def lie(swarm: Swarm, fault: faults.Lie, victims: list[int], choose: rando
         delattr(method, name)
 
 
-def _attacked(gradient: torch.Tensor | None, attack: str, generator: torch.Generator) -> torch.Tensor | None:
+def _attacked(gradient: torch.Tensor | None, fault: faults.Lie, generator: torch.Generator) -> torch.Tensor | None:
     if gradient is None:
         return None
-    if attack == "sign_flip":
+    if fault.attack == "sign_flip":
         return -gradient
-    if attack == "scale":
-        return 100.0 * gradient
-    if attack == "noise":
+    if fault.attack == "scale":
+        return fault.factor * gradient
+    if fault.attack == "noise":
         noise = torch.randn(gradient.shape, generator=generator)
         return noise.mul_(gradient.norm())
     return torch.zeros_like(gradient)

@@ -72,7 +72,7 @@ class Outbox:
             raise self._error
         owner = self._owner
         assert owner is not None
-        n_bytes = message.n_bytes = message.wire_bytes(self.method)
+        n_bytes = message.n_bytes = message.wire_bytes(self.method) * self._fabric.grains.get(self.method, 1)
         if owner.tamper is not None:
             message.payload = owner.tamper(self.method, message.payload)
         owner.traffic.sent[self.method] += n_bytes

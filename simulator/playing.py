@@ -24,6 +24,7 @@ from ..peer.event_kinds import Evaluated, Event, Resynced, RoundEnded, Started
 from ..peer.events import Entry
 from ..protocol.errors import GossamerError
 from . import striking
+from .analytic import GRAINED
 from .costs import CostModel, load_costs
 from .faults import Fault
 from .fleets import Fleet, Machine, build_fleet, read_trace
@@ -38,7 +39,7 @@ from .world import Simulation
 
 LOOK_EVERY_S = 0.5
 PATIENCE_S = 120.0
-"""Once somebody has finished the run, the others have so long."""
+"""Once somebody has finished the run, the others have so long, or the time of an update if that is longer."""
 
 Progress = Callable[[float, int], None]
 """(virtual seconds, updates so far)"""
@@ -162,7 +163,8 @@ async def _main(scenario: Scenario, swarm: Swarm, vacancies: Vacancies, progress
                 job.result()
         if any(end.result is not None and end.result.outcome == "finished" for end in swarm.ends):
             finished_s = swarm.sim.now_s if finished_s is None else finished_s
-            if not swarm.up() or swarm.sim.now_s > finished_s + PATIENCE_S:
+            patience_s = max(PATIENCE_S, finished_s / max(1, swarm.step))
+            if not swarm.up() or swarm.sim.now_s > finished_s + patience_s:
                 break
     swarm.is_over = True
     if swarm.crowd is not None:
@@ -206,6 +208,7 @@ def _simulation(scenario: Scenario, fleet: Fleet, phones: Fleet | None, shuffle_
         costs=costs,
         n_cores=(costs.cores or 1) if scenario.fleet.one_machine else None,
         n_others=scenario.fleet.other_threads,
+        grains=dict.fromkeys(GRAINED, scenario.run.sizes.grain) if scenario.run.compute == "analytic" else None,
         seed=scenario.seed,
         spread_s=scenario.network.spread_s,
         stale=scenario.network.stale,
@@ -234,6 +237,7 @@ def _figures(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
     for daemon in swarm.everyone:
         sent.update(daemon.network.traffic.sent)
     steps = max((event.step for event in rounds if event.outcome == "committed"), default=0)
+    samples = max((daemon.replica.samples for daemon in swarm.everyone), default=0)
     finished = [end.result for end in swarm.ends if end.result is not None and end.result.outcome == "finished"]
     return {
         "run_id": swarm.manifest.run_id,
@@ -242,6 +246,8 @@ def _figures(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
         "n_params": started.n_params if started else None,
         "n_peers": len(swarm.hosts),
         "steps": steps,
+        "samples": samples,
+        "samples_per_s": samples / swarm.sim.now_s,
         "wall_s": round(swarm.sim.now_s, 6),
         "eval_loss_start": told[0][1] if told else None,
         "eval_loss": told[-1][1] if told else None,

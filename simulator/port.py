@@ -132,7 +132,7 @@ class Port(Outbox):
     def _tell_that_it_was_read(self, message: Message) -> None:
         arrival_s, window = self._arrival_s(0), self.far._window
         if window is not None and not self.far._closed:
-            window.was_read(arrival_s, message.n_bytes)
+            window.was_read(arrival_s, message.wire_bytes(self.method))
 
     def _leave(self) -> bool:
         """False if it has left before."""

@@ -121,7 +121,10 @@ class Swarm:
             if self._like is not None:
                 folder.keep_ticket(self._like.tickets[number])
                 owner = self._like.owner
-            kind = StageDaemon if self.scenario.pipeline.stages > 1 else Daemon
+            kind: type[Daemon] = Daemon
+            limits: dict[str, Any] = {}
+            if self.manifest.manifest.pipeline.stages > 1:
+                kind, limits = StageDaemon, {"memory_max": int(self.fleet.machines[number].memory_bytes)}
             daemon = kind(
                 network=host.network,
                 identity=host.identity,
@@ -130,6 +133,7 @@ class Swarm:
                 folder=folder,
                 owner=owner if number == 0 else None,
                 devices=self._devices(front) if front is not None else None,
+                **limits,
             )
             self.daemons[number] = daemon
             self.everyone.append(daemon)
@@ -255,7 +259,7 @@ def _check_alike(like: Likeness, fleet: Fleet) -> None:
 def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:
     """The task, and a manifest that the owner signed."""
     run, seed = scenario.run, scenario.seed
-    task_name, task_options, method, method_options = _names(run)
+    task_name, task_options, method, method_options = _names(run, scenario.pipeline.stages)
     if method_class(method).for_devices and task_name in TASKS:
         task_options = {**TASKS[task_name].for_devices, **task_options}
     task = build_task(task_name, task_options)
@@ -282,14 +286,17 @@ def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:
     return task, parse(compose(manifest_of(tables), _identity(seed, 0, 0)))
 
 
-def _names(run: Training) -> tuple[str, dict[str, Any], str, dict[str, Any]]:
+def _names(run: Training, n_stages: int) -> tuple[str, dict[str, Any], str, dict[str, Any]]:
     if run.compute == "real":
         return run.task, dict(run.task_options), run.method, dict(run.method_options)
     sizes, module = run.sizes, analytic.__name__
     method = "Gather" if sizes.exchange == "gather" else "Reduce"
-    return (
-        f"{module}:Sized",
-        {"n_params": sizes.n_params, "flops_per_sample": sizes.flops_per_sample},
-        f"{module}:{method}",
-        {"payload_bytes": sizes.payload_bytes, "local_steps": sizes.local_steps},
-    )
+    task_options = {
+        "n_params": sizes.n_params,
+        "flops_per_sample": sizes.flops_per_sample,
+        "n_layers": sizes.n_layers,
+        "activation_elements": max(1, sizes.activation_elements // sizes.grain),
+    }
+    payload_bytes = max(8, sizes.payload_bytes // sizes.grain // n_stages)
+    method_options = {"payload_bytes": payload_bytes, "local_steps": sizes.local_steps}
+    return f"{module}:Sized", task_options, f"{module}:{method}", method_options

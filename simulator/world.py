@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TextIO, TypeVar
 
@@ -56,6 +56,7 @@ class Simulation:
         costs: of messages and heavy maths, as measured; default: messages weigh what daemons count, and no more.
         n_cores: of the one machine that all hosts are processes on; None: each is a machine of its own.
         n_others: threads of other programs that want that machine's cores all the time.
+        grains: by method, bytes on the lines for each byte of its messages; default 1. See `simulator.analytic`.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Simulation:
         costs: CostModel = NOTHING,
         n_cores: int | None = None,
         n_others: float = 0.0,
+        grains: Mapping[str, int] | None = None,
     ) -> None:
         self.seed = seed
         self.random = random.Random(f"simulation {seed}")
@@ -85,7 +87,7 @@ class Simulation:
         path = Path(latency_s=latency_s, jitter_s=jitter_s, loss=loss)
         self._wires = Wires(self._loop, seed=seed, path=paths or path, costs=costs)
         self._trace = Trace()
-        self._fabric = Fabric(loop=self._loop, wires=self._wires, trace=self._trace, costs=costs)
+        self._fabric = Fabric(loop=self._loop, wires=self._wires, trace=self._trace, costs=costs, grains=grains or {})
         self._costs = costs
         self._cores = Cores(self._wires.flows, n_cores, n_others=n_others) if n_cores is not None else None
         self._directory = Directory(

@@ -72,12 +72,12 @@ class Gateway:
         self.book = Book(folder, run_id=manifest.run_id, gateway=identity.peer_id)
         self._network, self._warned = network, warned
         self._folder, self._refused = folder, refused
-        self._journal = JournalWriter(folder / "journal", network)
+        spool = Spool(folder / "answers")
+        self._journal = JournalWriter(folder / "journal", network, before=spool.sync)
         self._checkpoint_steps: list[int] = []
         self.privacy = privacy_spent(replica.method, 0)
         """As of the last checkpoint: what a device that took part in every round has spent."""
         self.auditor = self._open_auditor(identity, manifest) if options.audit_rate else None
-        spool = Spool(folder / "answers")
         self.answers = self._open_answers(identity, manifest, spool)
         self.following = Following(network, replica, self.answers, self._journal.write)
         self.collector = self._open_collector(identity, manifest)

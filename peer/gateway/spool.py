@@ -1,12 +1,13 @@
 """Long answers on the gateway's disk: received in pieces, checked as a whole, read as views while they wait.
 
-An answer of millions of weights is not kept in memory: pieces are appended to a file, which gets its final name when
-it is complete and its digest is right. What waits for an update is mapped, so the kernel keeps of it what it has room
-for.
+An answer of millions of weights is not kept in memory: pieces are written to a file, which gets its final name when it
+is complete and its digest is right. What waits for an update is mapped, so the kernel keeps of it what it has room for.
+The journal has files synced before it writes of them, several at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 import os
@@ -28,6 +29,7 @@ class Spool:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._names: set[str] = set()
+        self._unsynced: list[str] = []
         for path in folder.iterdir():
             if path.suffix == _PART:
                 path.unlink()
@@ -55,22 +57,30 @@ class Spool:
             raise disk_error(error, f"cannot keep the answer {name}") from None
 
     def complete(self, name: str, digest: bytes, length: int) -> None:
-        """Give an answer its final name, durably. Raises InvalidMessage, ChecksumMismatch, StateError, DiskFull."""
+        """Give an answer its final name. Raises InvalidMessage, ChecksumMismatch, StateError."""
         part = self._part(name)
         try:
-            with part.open("rb+") as file:
+            with part.open("rb") as file:
                 if os.fstat(file.fileno()).st_size != length:
                     raise InvalidMessage(f"the answer {name} ended before its {length} bytes were here: send the rest")
                 found = hashlib.file_digest(file, "sha256").digest()
-                os.fsync(file.fileno())
             if found != digest:
                 part.unlink()
                 raise ChecksumMismatch(f"the answer {name} is not the one that was announced: send it anew")
             part.replace(self._folder / name)
-            sync_folder(self._folder)
         except OSError as error:
             raise disk_error(error, f"cannot keep the answer {name}") from None
         self._names.add(name)
+        self._unsynced.append(name)
+
+    def sync(self) -> None:
+        """Make what was completed since the last time outlast a loss of power. Raises OSError."""
+        names, self._unsynced = self._unsynced, []
+        for name in names:
+            with contextlib.suppress(FileNotFoundError), (self._folder / name).open("rb") as file:
+                os.fsync(file.fileno())
+        if names:
+            sync_folder(self._folder)
 
     def view(self, name: str) -> memoryview:
         """All of a complete answer, read-only; good until it is let go of, whatever becomes of the file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ...protocol.edge_pb2 import JournalEntry
@@ -13,11 +13,15 @@ from .journal import Journal, Keep
 
 
 class JournalWriter:
-    """The journal of one life of a gateway."""
+    """The journal of one life of a gateway.
 
-    def __init__(self, path: Path, network: Network) -> None:
+    Args:
+        before: makes durable what entries speak of; called before each write. Raises OSError.
+    """
+
+    def __init__(self, path: Path, network: Network, before: Callable[[], None]) -> None:
         """Raises StateError if it cannot be read."""
-        self._journal, self._network = Journal(path), network
+        self._journal, self._network, self._before = Journal(path), network, before
         self._unwritten: list[tuple[Sequence[JournalEntry], asyncio.Future[None]]] = []
         self._flushing: asyncio.Task[None] | None = None
 
@@ -61,7 +65,7 @@ class JournalWriter:
         entries = [entry for some, _ in batch for entry in some]
         failure: StateError | None = None
         try:
-            await self._network.compute(lambda: self._journal.append(entries), Cost())
+            await self._network.compute(lambda: self._append(entries), Cost())
         except OSError as error:
             failure = StateError(f"the gateway's journal cannot be written ({error.strerror}): make room on its disk")
         for _, done in batch:
@@ -71,3 +75,7 @@ class JournalWriter:
                 done.set_exception(failure)
             else:
                 done.set_result(None)
+
+    def _append(self, entries: Sequence[JournalEntry]) -> None:
+        self._before()
+        self._journal.append(entries)

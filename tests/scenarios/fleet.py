@@ -45,11 +45,13 @@ T = TypeVar("T")
 NEVER_S = 1e12
 
 
-def digits_manifest(*, steps: int = 6, start_peers: int = 1, lr: float = 1e-2, **options: Any) -> SignedManifest:
+def digits_manifest(
+    *, steps: int = 6, start_peers: int = 1, lr: float = 1e-2, checkpoint_every: int = 4, **options: Any
+) -> SignedManifest:
     task = Digits(options={})
     method = {"name": "baffle", "options": {"K": 8, **options}}
     schedule = {"lr": lr, "kind": "cosine"}
-    limits = {"checkpoint_every_steps": 4, "eval_every_steps": 1000}
+    limits = {"checkpoint_every_steps": checkpoint_every, "eval_every_steps": 1000}
     run = {"name": "edge", "seed": 1, "steps": steps, "created": "now"}
     tables: dict[str, dict[str, Any]] = {
         "method": method,
