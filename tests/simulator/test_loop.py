@@ -261,29 +261,6 @@ def test_timeouts_groups_and_generators_work(loop: VirtualLoop) -> None:
     assert closed == [9.25]
 
 
-def _order(shuffle_seed: int | None) -> list[int]:
-    order: list[int] = []
-
-    async def note(number: int) -> None:
-        await asyncio.sleep(1.0)
-        order.append(number)
-
-    async def main() -> None:
-        await asyncio.gather(*(note(number) for number in range(30)))
-
-    loop = VirtualLoop(shuffle_seed=shuffle_seed)
-    loop.run(main())
-    loop.close()
-    return order
-
-
-def test_shuffling_permutes_what_is_ready_by_its_seed() -> None:
-    assert _order(None) == list(range(30))
-    assert _order(1) == _order(1) != list(range(30))
-    assert _order(1) != _order(2)
-    assert sorted(_order(2)) == list(range(30))
-
-
 def test_garbage_collection_is_as_before_after_a_run(loop: VirtualLoop) -> None:
     before = gc.get_freeze_count()
 
