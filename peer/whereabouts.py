@@ -21,7 +21,7 @@ STATUS_EVERY_S = 1.0
 CALM_AFTER_S, CALM_EVERY_S = 15.0, 5.0
 """When nothing has been new for so long, it is looked for so often."""
 TRAFFIC = ("sent_bytes", "received_bytes")
-TRAFFIC_EVERY_S = 10.0
+TRAFFIC_EVERY_S = 30.0
 """A status in which nothing but these is new is written so often."""
 
 

@@ -14,6 +14,7 @@ from ..protocol.errors import UsageError
 from ..protocol.identity import Identity
 from ..protocol.manifest import SignedManifest, parse
 from ..tasks import Task, build_task
+from .fleets import Fleet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +47,12 @@ def likeness_of(folder: Path) -> Likeness:
 
 def _number(home: Path) -> int:
     return int(home.name)
+
+
+def check_alike(like: Likeness, fleet: Fleet) -> None:
+    """Raises UsageError unless there is a machine for each of its peers."""
+    if len(like.identities) != len(fleet.machines):
+        raise UsageError(
+            f"run.like has {len(like.identities)} peers and the fleet {len(fleet.machines)} machines: "
+            f"set fleet.peers={len(like.identities)}"
+        )

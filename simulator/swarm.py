@@ -16,7 +16,7 @@ from ..peer.folder import PeerFolder
 from ..peer.pipeline.daemon import StageDaemon
 from ..peer.pipeline.model import StageModel
 from ..peer.rounds.roster import WHOLE
-from ..protocol.errors import GossamerError, UsageError
+from ..protocol.errors import GossamerError
 from ..protocol.identity import Identity
 from ..protocol.manifest import SignedManifest, compose, manifest_of, parse
 from ..tasks import TASKS, Task, build_task
@@ -25,7 +25,7 @@ from .devices import Crowd, gateway_identity, gateway_options
 from .faults import Fault
 from .fleets import Fleet, Machine
 from .host import Host
-from .likeness import Likeness, likeness_of
+from .likeness import check_alike, likeness_of
 from .lives import End, Note
 from .scenario import Scenario, Training
 from .world import Simulation
@@ -57,7 +57,7 @@ class Swarm:
             self.task, self.manifest = _training(scenario, fleet)
         else:
             self.task, self.manifest = self._like.task(), self._like.manifest
-            _check_alike(self._like, fleet)
+            check_alike(self._like, fleet)
         self.hosts: list[Host] = []
         self.daemons: list[Daemon | None] = [None] * len(fleet.machines)
         self.everyone: list[Daemon] = []
@@ -246,14 +246,6 @@ class Swarm:
 
 def _identity(seed: int, number: int, life: int) -> Identity:
     return Identity(hashlib.sha256(f"scenario {seed} {number} {life}".encode()).digest())
-
-
-def _check_alike(like: Likeness, fleet: Fleet) -> None:
-    if len(like.identities) != len(fleet.machines):
-        raise UsageError(
-            f"run.like has {len(like.identities)} peers and the fleet {len(fleet.machines)} machines: "
-            f"set fleet.peers={len(like.identities)}"
-        )
 
 
 def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from gossamer.simulator.loop import VirtualLoop
 
 from .gossip import gossip
 from .traces import traces
@@ -50,3 +53,26 @@ def test_every_kind_of_run_differs_with_its_seed(told: dict[str, str]) -> None:
 
     assert set(others) == set(told)
     assert not {*others.values()} & {*told.values()}
+
+
+def _order(shuffle_seed: int | None) -> list[int]:
+    order: list[int] = []
+
+    async def note(number: int) -> None:
+        await asyncio.sleep(1.0)
+        order.append(number)
+
+    async def main() -> None:
+        await asyncio.gather(*(note(number) for number in range(30)))
+
+    loop = VirtualLoop(shuffle_seed=shuffle_seed)
+    loop.run(main())
+    loop.close()
+    return order
+
+
+def test_shuffling_permutes_what_is_ready_by_its_seed() -> None:
+    assert _order(None) == list(range(30))
+    assert _order(1) == _order(1) != list(range(30))
+    assert _order(1) != _order(2)
+    assert sorted(_order(2)) == list(range(30))

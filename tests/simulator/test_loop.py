@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
 from asyncio import BaseEventLoop, Handle, Task, TimerHandle
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from gossamer.simulator.loop import VirtualLoop
-from gossamer.simulator.outside import REFUSED
 from gossamer.simulator.stuck import Deadlock, Livelock, OutOfTime
 
 
@@ -262,72 +259,6 @@ def test_timeouts_groups_and_generators_work(loop: VirtualLoop) -> None:
 
     assert loop.run(main()) == [2.0, 4.0, [3, 1, 2], 7.0, 0, 1]
     assert closed == [9.25]
-
-
-def _order(shuffle_seed: int | None) -> list[int]:
-    order: list[int] = []
-
-    async def note(number: int) -> None:
-        await asyncio.sleep(1.0)
-        order.append(number)
-
-    async def main() -> None:
-        await asyncio.gather(*(note(number) for number in range(30)))
-
-    loop = VirtualLoop(shuffle_seed=shuffle_seed)
-    loop.run(main())
-    loop.close()
-    return order
-
-
-def test_shuffling_permutes_what_is_ready_by_its_seed() -> None:
-    assert _order(None) == list(range(30))
-    assert _order(1) == _order(1) != list(range(30))
-    assert _order(1) != _order(2)
-    assert sorted(_order(2)) == list(range(30))
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_leaves_the_simulated_world_is_refused(loop: VirtualLoop, name: str) -> None:
-    with pytest.raises(RuntimeError, match=f"{name} leaves the simulated world"):
-        getattr(loop, name)()
-
-
-def _use_a_thread() -> Coroutine[Any, Any, object]:
-    return asyncio.to_thread(int)
-
-
-def _open_a_connection() -> Coroutine[Any, Any, object]:
-    return asyncio.open_connection("localhost", 1)
-
-
-def _start_a_process() -> Coroutine[Any, Any, object]:
-    return asyncio.create_subprocess_exec("true")
-
-
-@pytest.mark.parametrize("leave", [_use_a_thread, _open_a_connection, _start_a_process])
-def test_asyncios_ways_out_are_refused(loop: VirtualLoop, leave: Callable[[], Coroutine[Any, Any, object]]) -> None:
-    with pytest.raises(RuntimeError, match="leaves the simulated world"):
-        loop.run(leave())
-
-
-def test_other_threads_cannot_call_in(loop: VirtualLoop) -> None:
-    refused: list[str] = []
-
-    def call_in() -> None:
-        try:
-            loop.call_soon_threadsafe(int)
-        except RuntimeError as error:
-            refused.append(str(error))
-
-    async def main() -> None:
-        thread = threading.Thread(target=call_in)
-        thread.start()
-        thread.join()
-
-    loop.run(main())
-
-    assert "another thread" in refused[0]
 
 
 def test_garbage_collection_is_as_before_after_a_run(loop: VirtualLoop) -> None:
