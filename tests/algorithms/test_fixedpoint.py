@@ -36,12 +36,12 @@ def options(**changed: Any) -> VotingOptions:
     return chosen.calibrated(*calibrate_scales(NETWORK, WEIGHTS, inputs, calibration))
 
 
-def method() -> tuple[FixedPoint, dict[str, torch.Tensor]]:
+def method(**changed: Any) -> tuple[FixedPoint, dict[str, torch.Tensor]]:
     parameters = {
         str(index): torch.from_numpy(WEIGHTS[p.start : p.stop].copy().reshape(p.shape))
         for index, p in enumerate(NETWORK.parameters())
     }
-    made = FixedPoint(parameters, options(), Schedule(lr=1.0))
+    made = FixedPoint(parameters, options(**changed), Schedule(lr=1.0))
     made.begin(RUN_ID)
     return made, parameters
 
@@ -100,8 +100,9 @@ def test_what_counted_is_forgotten_and_the_rest_waits() -> None:
     assert made.counted([payload]) == {(bytes([1]) * 32, 0), (bytes([1]) * 32, 1)}
 
 
-def test_state_is_restored_in_place() -> None:
-    (trained, _), (fresh, _) = method(), method()
+@pytest.mark.parametrize("changed", [{}, {"guidance": 1}])
+def test_state_is_restored_in_place(changed: dict[str, Any]) -> None:
+    (trained, _), (fresh, _) = method(**changed), method(**changed)
     trained.pending = ballots(0, 1, 2)
     trained.combine([trained.encode(np.empty(0, np.float32))], mine=0, step=0, slots=Slots.everybody(1))
 
@@ -109,6 +110,10 @@ def test_state_is_restored_in_place() -> None:
         tensor.copy_(trained.shared_state()[name])
 
     assert fresh.weights_digest() == trained.weights_digest()
+    fresh.at_step(1)
+    ours, theirs = fresh.device_state(), trained.device_state()
+    assert list(ours) == list(theirs) == ["weights", *(["momentum"] if changed else []), "step"]
+    assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
 
 
 def test_gradients_have_no_use() -> None:
