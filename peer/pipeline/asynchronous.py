@@ -71,8 +71,9 @@ class AsynchronousModel(StageModel):
     def _why_unfit(self, method: Method) -> str:
         makes_up = self._predicts or self._compensates
         if makes_up and not (isinstance(method, AllReduce) and method.descent.momentum is not None):
+            mode = self.manifest.pipeline.mode
             raise InvalidManifest(
-                f"pipeline.mode = {self.manifest.pipeline.mode!r} is defined for momentum SGD, not for {method.name!r} as "
-                "it is here: use allreduce with optimizer = 'sgd', or mode = 'stash'"
+                f"pipeline.mode = {mode!r} is defined for momentum SGD, not for {method.name!r} as it is here: use "
+                "allreduce with optimizer = 'sgd', or mode = 'stash'"
             )
         return super()._why_unfit(method)
