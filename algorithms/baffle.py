@@ -6,8 +6,9 @@ and Adam's moments stay bit-identical on peers, gateways and devices that apply 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,14 +27,16 @@ from .forward.exchange import (
     payload_bytes_max,
     shares_of,
 )
-from .forward.replica import Replica, weights_digest
+from .forward.replica import Replica, unbiased, weights_digest
 from .forward.residues import decode_mean, from_bytes
 from .forward.scalars import decode_scalars
 from .layout import Layout
-from .method import F32, Exchange, Slots
-from .options import describe_options
+from .method import F32, Exchange, Slots, Tensors
+from .options import OptionValue, describe_options, read_options
 from .pending_gradient import PendingGradient
 from .schedule import Schedule
+
+RATE_MAX: Final = 0.2
 
 
 class Baffle(DeviceMethod):
@@ -42,7 +45,7 @@ class Baffle(DeviceMethod):
     name = "baffle"
     exchange = Exchange.GATHER
     for_devices = True
-    default_lr = 4e-2
+    default_lr = 7e-2
     default_schedule = "cosine"
     options_type = BaffleOptions
 
@@ -55,6 +58,16 @@ class Baffle(DeviceMethod):
         self._run_id = bytes(32)
         self._gradients = PendingGradient(self._layout)
         self._replica = Replica(self._layout.pack(parameters).numpy(), options, self._run_id)
+
+    @classmethod
+    def default_rate(cls, options: Mapping[str, OptionValue]) -> float:
+        """`default_lr` at K = 100, and in proportion to sqrt(K), as noise is in inverse proportion; at most RATE_MAX.
+
+        Shared perturbations count once: as if each of ten devices had a tenth of them.
+        """
+        chosen = read_options(BaffleOptions, options, owner="method 'baffle'")
+        of_a_device = chosen.K if chosen.perturbations == "distinct" else chosen.K / 10
+        return round(min(RATE_MAX, cls.default_lr * math.sqrt(of_a_device / 100)), 4)
 
     def begin(self, run_id: bytes) -> None:
         self._run_id = run_id
@@ -141,6 +154,21 @@ class Baffle(DeviceMethod):
 
     def shared_state(self) -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(array) for name, array in self._replica.moments().items()}
+
+    @classmethod
+    def served(cls, model: Tensors, shared: Tensors) -> Tensors:
+        """The exponential average of the parameters: the same bits on every replica, devices included."""
+        weights = unbiased(shared["average"].numpy(), float(shared["decays"][2]))
+        if weights is None:
+            return model
+        served, start = dict(model), 0
+        for name, parameter in model.items():
+            if start == len(weights):
+                break  # buffers
+            part = weights[start : start + parameter.numel()]
+            served[name] = torch.from_numpy(part).view(parameter.shape)
+            start += parameter.numel()
+        return served
 
     def local_state(self) -> dict[str, torch.Tensor]:
         return {"gradients": self._gradients.total}

@@ -37,7 +37,15 @@ class DeviceMethod(Method):
 
     @abstractmethod
     def read(self, key: RoundKey, slot: int, payload: bytes) -> Answer:
-        """What a device submitted. Raises BadPayload for anything that no honest device sends."""
+        """What a device submitted. A long one may be a view, and views of it may be kept.
+
+        Raises: BadPayload for anything that no honest device sends.
+        """
+
+    @property
+    def answer_bytes_max(self) -> int:
+        """No honest device submits more. Methods whose answers are a few scalars need not say."""
+        return 1 << 20
 
     @abstractmethod
     def counted(self, payloads: Sequence[bytes]) -> frozenset[tuple[bytes, int]]:

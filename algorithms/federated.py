@@ -17,17 +17,20 @@ import torch
 from .device_method import DeviceMethod
 from .errors import BadPayload
 from .forward.aggregation import Contribution, RoundKey, aggregate
-from .forward.federated import FederatedServer, LocalUpdate, mean_change
+from .forward.federated import FederatedServer, LocalUpdate, length_of, mean_change
 from .forward.mixed import (
     CHANGES,
     FORWARD,
+    KIND_BYTES,
     Changes,
     Mixed,
     MixedOptions,
     RosterPart,
+    answer_bytes,
     combined_change,
     mixed_bytes_max,
     read_change,
+    read_kind,
 )
 from .forward.replica import weights_digest
 from .forward.scalars import decode_scalars
@@ -99,12 +102,16 @@ class Federated(DeviceMethod):
     # -- devices ---------------------------------------------------------------------------------
 
     def read(self, key: RoundKey, slot: int, payload: bytes) -> ChangeOfDevice | Contribution:
-        kind = payload[0] if payload else 0
+        kind, values = read_kind(payload), memoryview(payload)[KIND_BYTES:]
         if kind == FORWARD:
-            return Contribution(key=key, slot=slot, differences=decode_scalars(payload[1:], self.options.K, "fp32"))
+            return Contribution(key=key, slot=slot, differences=decode_scalars(bytes(values), self.options.K, "fp32"))
         if kind == CHANGES:
-            return ChangeOfDevice(key=key, slot=slot, change=read_change(payload[1:], self._layout.dim))
+            return ChangeOfDevice(key=key, slot=slot, change=read_change(values, self._layout.dim))
         raise BadPayload(f"an answer of kind {kind}: expected {FORWARD} (differences) or {CHANGES} (a change)")
+
+    @property
+    def answer_bytes_max(self) -> int:
+        return max(answer_bytes(self.options, self._layout.dim, kind) for kind in (FORWARD, CHANGES))
 
     def counted(self, payloads: Sequence[bytes]) -> frozenset[tuple[bytes, int]]:
         return frozenset[tuple[bytes, int]]().union(*(self._decode(payload).names() for payload in payloads))
@@ -148,7 +155,7 @@ class Federated(DeviceMethod):
 
     def shared_state(self) -> dict[str, torch.Tensor]:
         state = self._server.state()
-        return {name: torch.from_numpy(state[name]) for name in ("first", "second")}
+        return {name: torch.from_numpy(state[name]) for name in ("first", "second") if name in state}
 
     def local_state(self) -> dict[str, torch.Tensor]:
         return {"gradients": self._gradients.total}
@@ -175,12 +182,12 @@ class Federated(DeviceMethod):
     def _mean(self, changes: Sequence[ChangeOfDevice]) -> Changes:
         """Those that are much longer than most are scaled down first, so that a liar is no louder than a few."""
         ordered = sorted(changes, key=lambda one: (one.key.round_index, one.slot))
-        norms = np.array([float(np.linalg.norm(one.change.astype(np.float64))) for one in ordered])
+        norms = np.array([length_of(one.change) for one in ordered])
         bound = self.options.clip_median * float(np.median(norms)) if self.options.clip_median else np.inf
         scales = [min(1.0, bound / norm) if norm > 0 else 1.0 for norm in norms]
         each = self.samples_per_answer
         updates = [
-            LocalUpdate(slot=number, change=np.float32(scale) * one.change, n_samples=each)
+            LocalUpdate(slot=number, change=one.change, n_samples=each, scale=scale)
             for number, (one, scale) in enumerate(zip(ordered, scales, strict=True))
         ]
         parts = []

@@ -20,7 +20,7 @@ from .forward.aggregation import RoundKey
 from .forward.exchange import DEVICES_MAX
 from .forward.fixedpoint.options import VotingOptions
 from .forward.fixedpoint.scales import dequantise, quantise
-from .forward.fixedpoint.training import IntegerReplica, sum_votes
+from .forward.fixedpoint.training import IntegerReplica
 from .forward.fixedpoint.votes import VotePart, VoteReplay, decode_votes, votes_bytes
 from .forward.replay import PARTS_MAX
 from .layout import Layout
@@ -60,9 +60,8 @@ class FixedPoint(DeviceMethod):
         self._layout = Layout.of(parameters)
         ours, theirs = [tuple(p.shape) for p in self.plan.network.parameters()], list(self._layout.shapes)
         require(ours == theirs, "plan", f"one of a model with parameters {theirs}", str(ours))
-        self._run_id = bytes(32)
         start = quantise(self.plan, self._scales, self._layout.pack(parameters).numpy())
-        self._replica = IntegerReplica(start, self.plan, self._run_id)
+        self._replica = IntegerReplica(start, self.plan, bytes(32))
         self._show()
 
     @property
@@ -70,8 +69,13 @@ class FixedPoint(DeviceMethod):
         """The model, int16 [plan.n_weights]; a reference."""
         return self._replica.weights
 
+    @property
+    def momentum(self) -> npt.NDArray[np.int32]:
+        """Of the votes, int32 [plan.n_weights], empty where nothing is guided by it; a reference."""
+        return self._replica.momentum
+
     def begin(self, run_id: bytes) -> None:
-        self._run_id = run_id
+        self._replica.run_id = run_id
 
     def accumulate(self, gradients: Mapping[str, torch.Tensor | None], n_samples: int) -> None:
         raise BadGradient("fixed point adds up votes of devices and has no use for gradients: be a gateway")
@@ -83,11 +87,10 @@ class FixedPoint(DeviceMethod):
 
     def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int, slots: Slots) -> tuple[int, ...]:
         replays = [self._decode(bytes(payload)) for payload in payloads]  # they may be views
-        n = len(self.weights)
         self._replica.step = step
-        sums = np.zeros(n, np.int64)
+        sums = np.zeros(len(self.weights), np.int64)
         for replay in replays:
-            sums += sum_votes(replay, self._run_id, n)
+            sums += self._replica.sum_votes(replay)
         self._replica.descend(sums)
         self._show()
         counted = _names(replays)
@@ -109,7 +112,7 @@ class FixedPoint(DeviceMethod):
         return {"plan": self.options.plan, "batch_size": self.options.batch_size}
 
     def device_state(self) -> dict[str, npt.NDArray[np.generic]]:
-        return {"weights": self.weights.copy(), "step": np.array([self._replica.step], np.int64)}
+        return self._replica.state()
 
     def weights_digest(self) -> str:
         return self._replica.digest()
@@ -130,7 +133,8 @@ class FixedPoint(DeviceMethod):
         return 64 + PARTS_MAX * (64 + 2**13) + votes_bytes(self.options.n_votes * DEVICES_MAX) + PARTS_MAX
 
     def shared_state(self) -> dict[str, torch.Tensor]:
-        return {"weights": torch.from_numpy(self._replica.weights)}
+        momentum = {"momentum": torch.from_numpy(self.momentum)} if len(self.momentum) else {}
+        return {"weights": torch.from_numpy(self._replica.weights), **momentum}
 
     def local_state(self) -> dict[str, torch.Tensor]:
         return {}

@@ -32,9 +32,11 @@ import numpy.typing as npt
 import torch
 
 from .errors import BadPart
+from .options import OptionValue
 from .schedule import Schedule
 
 F32 = npt.NDArray[np.float32]
+Tensors = Mapping[str, torch.Tensor]
 U8 = npt.NDArray[np.uint8]
 
 
@@ -88,6 +90,11 @@ class Method(ABC):
     """Whether replicas that backpropagate can contribute; if not, only gateways' devices do."""
     options_type: ClassVar[type[Any]]
     """The method's options: a frozen, keyword-only dataclass that validates itself."""
+
+    @classmethod
+    def default_rate(cls, options: Mapping[str, OptionValue]) -> float:
+        """The peak learning rate of a run that names none, with these options (those left out are the default)."""
+        return cls.default_lr
 
     @abstractmethod
     def __init__(self, parameters: Mapping[str, torch.Tensor], options: Any, schedule: Schedule) -> None: ...
@@ -183,6 +190,16 @@ class Method(ABC):
         Raises: BadPart for what no honest replica sends.
         """
         return float_sum(parts)
+
+    @classmethod
+    def served(cls, model: Tensors, shared: Tensors) -> Tensors:
+        """The model to evaluate and to export: the parameters, unless the method keeps an average of them.
+
+        Args:
+            model: the parameters in their order, and buffers after them.
+            shared: as `shared_state` has it.
+        """
+        return model
 
     def forget_local(self) -> None:
         """Zero the local state: this replica resynchronised and its pending work no longer fits."""

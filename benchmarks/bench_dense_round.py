@@ -1,11 +1,13 @@
-"""A round of devices that get and send a whole model: real gRPC with TLS on loopback; flwr beside it if told where.
+"""A round of devices that get and send a whole model over TLS on loopback: through the daemons; flwr beside it.
 
     python -m gossamer.benchmarks.bench_dense_round [--devices 10] [--params 1000000] [--rounds 10] [--flwr PYTHON]
 
-Ours: the gateway's front in this process, every device a process with a key, a session and an open stream, as
-`gossamer edge run` has them. A round: the model goes to every device in chunks, every device sends a vector of its size
-back, the gateway adds them up in roster order. No device computes anything. flwr (optional, in a virtual environment of
-its own, `--flwr ITS/bin/python`): FedAvg, gRPC, as many client processes, clients that return what they got.
+daemons    `gossamer up --method federated`: a gateway and `gossamer edge run --backprop` processes. A round, from one
+           update to the next: the model goes to every device, each does one local step on one sample and puts its
+           change on its disk; the changes go up and to the gateway's disk; they are averaged, applied and journalled.
+transport  the same bytes over the same sessions and streams, without disk, digests, maths and daemons.
+flwr       (optional, in an environment of its own, `--flwr ITS/bin/python`) FedAvg, gRPC without TLS, as many client
+           processes that add 1 to what they got.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import itertools
 import json
 import os
 import statistics
@@ -117,7 +120,38 @@ async def measure(n_devices: int, n_params: int, n_rounds: int) -> dict[str, flo
     expected = float(n_rounds + 1)  # every device adds 1
     if not np.all(rounds.model == expected):
         raise SystemExit(f"the model should hold {expected} everywhere, and holds {rounds.model[:4]}")
-    return {"median_s": statistics.median(seconds), "best_s": min(seconds), "worst_s": max(seconds)}
+    return _told(seconds)
+
+
+def measure_daemons(n_devices: int, n_params: int, n_rounds: int) -> dict[str, Any]:
+    """Seconds from one update of the model to the next."""
+    hidden = round((n_params - 10) / 75)  # of an MLP 64-hidden-10
+    settings = [f"task.hidden={hidden}", "method.local_steps=1", "method.batch_size=1", "method.local_lr=0.001"]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        command = [sys.executable, "-m", "gossamer.cli", "up", "--task", "digits", "--method", "federated", "--json"]
+        command += ["--devices", str(n_devices), "--backprop", str(n_devices), "--rounds", str(n_rounds + 2)]
+        command += ["--out", str(out), *(word for setting in settings for word in ("--set", setting))]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        summary = json.loads(done.stdout)
+        events = [json.loads(line) for line in (out / "peers" / "0" / "events.jsonl").read_text().splitlines()]
+    if len(summary["model_hashes"]) != 1 or summary["rounds_failed"]:
+        raise SystemExit(f"the rounds went wrong: {summary}")
+    ends_s = [event["t_s"] for event in events if event["kind"] == "round_ended"][1:]  # the first waits for devices
+    seconds = [later - earlier for earlier, later in itertools.pairwise(ends_s)]
+    return {
+        "params": summary["n_params"],
+        **_told(seconds),
+        "device_peak_rss_mb": round(summary["device_peak_rss_mb"]),
+        "gateway_peak_rss_mb": round(summary["memory_bytes_max"] / 2**20),
+    }
+
+
+def _told(seconds: list[float]) -> dict[str, float]:
+    told = {"median_s": statistics.median(seconds), "best_s": min(seconds), "worst_s": max(seconds)}
+    return {name: round(value, 3) for name, value in told.items()}
 
 
 async def _start_device(order: dict[str, Any]) -> asyncio.subprocess.Process:
@@ -177,10 +211,11 @@ def main() -> None:
     if chosen.as_device:
         asyncio.run(be_device(json.loads(sys.stdin.readline())))
         return
-    ours = asyncio.run(measure(chosen.devices, chosen.params, chosen.rounds))
-    found: dict[str, Any] = {"devices": chosen.devices, "params": chosen.params, "gossamer": ours}
+    order = (chosen.devices, chosen.params, chosen.rounds)
+    found: dict[str, Any] = {"devices": chosen.devices, "params": chosen.params}
+    found |= {"daemons": measure_daemons(*order), "transport": asyncio.run(measure(*order))}
     if chosen.flwr:
-        found["flwr"] = measure_flwr(chosen.flwr, chosen.devices, chosen.params, chosen.rounds)
+        found["flwr"] = measure_flwr(chosen.flwr, *order)
     found["load_1min"] = os.getloadavg()[0]
     print(json.dumps(found, indent=1))
 

@@ -1,14 +1,16 @@
 """Forward-only training: evaluations per second beside torch, and what is learnt, in one run on one thread.
 
     export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-    python -m benchmarks.bench_forward [speed] [digits] [fashion] [fixed] [conv]
+    python -m benchmarks.bench_forward [speed] [digits] [liars] [fashion] [cosine]
 
 speed    losses at perturbed weights per second: torch (forward passes alone; whole evaluations) and every engine here
-digits   BAFFLE, MLP 64-32-10, 10 devices, K = 100 distinct perturbations, 300 rounds
+digits   BAFFLE, MLP 64-32-10, 10 devices, --K 100 distinct perturbations, 300 rounds
 liars    the same with two devices of ten that send plus and minus a million, with and without clipping
 fashion  BAFFLE, MLP 196-32-10 on Fashion-MNIST at 14 x 14, K = 100, --rounds 2000, beside Adam with as many steps
-fixed    fixed point: a network pretrained upright adapts to images turned by 20 degrees, 16 and 8 bits, --rounds 3000
-conv     fixed point with a small convolutional network, --rounds 3000
+cosine   LeNet-B at 28 x 28: the estimate's cosine with the gradient beside the law sqrt(K / (K + n)), and with
+         directions that perturb one layer each, at as many forward passes
+
+(`bench_fixedpoint` has training in integers.)
 
 Devices run in this process, one after another; messages go through the wire's codecs.
 """
@@ -17,18 +19,20 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
-import sys
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.forward_data import Images, digits, fashion, parts
-from benchmarks.forward_in_torch import evaluations, forward_passes, torch_network, train_by_adam
+from benchmarks.forward_data import batch_of, load, parts, start_of
+from benchmarks.forward_in_torch import evaluations, exact_gradient, forward_passes, torch_network, train_by_adam
+from gossamer.algorithms.baffle import Baffle
 from gossamer.algorithms.forward import (
     BaffleOptions,
     Batch,
@@ -48,30 +52,13 @@ from gossamer.algorithms.forward import (
     measure,
     mlp,
 )
-from gossamer.algorithms.forward.fixedpoint import (
-    FixedPointOptions,
-    IntegerBatch,
-    IntegerEngine,
-    IntegerReplica,
-    NumpyKernel,
-    OnnxKernel,
-    VotePart,
-    VoteReplay,
-    calibrate,
-    cast_votes,
-    pixels_to_activations,
-)
-from gossamer.algorithms.forward.network import Conv, Flatten, Linear, MaxPool, ReLU
-from gossamer.algorithms.forward.onnx_session import is_available
 from gossamer.algorithms.schedule import Schedule
+from gossamer.tasks.classification import Classification
+from gossamer.tasks.fashion import Fashion
 
 F32 = npt.NDArray[np.float32]
 RUN_ID = hashlib.sha256(b"bench_forward").digest()
 N_DEVICES = 10
-SMALL_CONV = Network(
-    input_shape=(1, 14, 14),
-    layers=(Conv(1, 8, 3, 1), ReLU(), MaxPool(2), Conv(8, 16, 3), ReLU(), Flatten(), Linear(400, 10)),
-)
 
 
 def speed() -> dict[str, Any]:
@@ -111,58 +98,105 @@ def _speed_of(network: Network, n: int) -> dict[str, Any]:
     }
 
 
-def learn_digits(seed: int, n_rounds: int) -> dict[str, Any]:
-    """BAFFLE on digits, K = 100."""
-    train, held_out = digits()
-    return baffle(mlp(64, 32, 10), train, held_out, BaffleOptions(K=100), lr=0.04, n_rounds=n_rounds, seed=seed)
+def cosine_law(n_trials: int = 16) -> dict[str, Any]:
+    """Mean cosines of estimates with the gradient, LeNet-B, one batch of 32 random samples; layer-wise beside it."""
+    network, rng = lenet_b(), np.random.default_rng(0)
+    weights = initial_weights(network, rng)
+    inputs = rng.standard_normal((32, *network.input_shape), np.float32)
+    batch = Batch(inputs=inputs, labels=rng.integers(0, network.n_classes, 32))
+    exact, engine, n = exact_gradient(network, weights, batch), NumpyEngine(network, memory_bytes=4 << 20), len(weights)
+    cuts = [parameter.start for parameter in network.parameters()[::2]] + [n]
+    layers = [slice(start, stop) for start, stop in itertools.pairwise(cuts)]
+    found: dict[str, Any] = {"n": n}
+    for n_directions in (100, 400):
+        whole, by_layer = [], []
+        for trial in range(n_trials):
+            stream = PerturbationStream(rng.bytes(32), RUN_ID)
+            whole.append(
+                _cosine(_estimate(engine, stream, weights, batch, [slice(0, n)], [n_directions], trial), exact)
+            )
+            # As many as noise asks for that is in proportion to sqrt(size) * norm, here without the norms.
+            sizes = np.sqrt([part.stop - part.start for part in layers])
+            shares = np.maximum(1, (n_directions * sizes / sizes.sum()).astype(int)).tolist()
+            by_layer.append(_cosine(_estimate(engine, stream, weights, batch, layers, shares, trial), exact))
+        law = math.sqrt(n_directions / (n_directions + n))
+        found[f"K = {n_directions}"] = {
+            "law": round(law, 4),
+            "cosine": round(float(np.mean(whole)), 4),
+            "layer by layer": round(float(np.mean(by_layer)), 4),
+        }
+    return found
+
+
+def _estimate(
+    engine: NumpyEngine,
+    stream: PerturbationStream,
+    weights: F32,
+    batch: Batch,
+    parts: Sequence[slice],
+    n_directions: Sequence[int],
+    trial: int,
+) -> F32:
+    """A forward gradient whose directions perturb one part of the weights each."""
+    total, at, sigma = np.zeros_like(weights), 0, np.float32(1e-3)
+    loss = engine.loss(weights, batch)
+    for part, n_own in zip(parts, n_directions, strict=True):
+        signs = stream.signs(round_index=trial, slot=0, ks=range(at, at + n_own), n=len(weights)).astype(np.float32)
+        at += n_own
+        for z in signs:
+            perturbed = weights.copy()
+            perturbed[part] += sigma * z[part]
+            total[part] += np.float32((engine.loss(perturbed, batch) - loss) / float(sigma) / n_own) * z[part]
+    return total
+
+
+def _cosine(a: F32, b: F32) -> float:
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def learn_digits(options: BaffleOptions, seed: int, n_rounds: int) -> dict[str, Any]:
+    """BAFFLE on digits."""
+    task = load("digits")
+    assert task is not None
+    return baffle(task, options, n_rounds=n_rounds, seed=seed)
 
 
 def learn_among_liars(seed: int, n_rounds: int) -> dict[str, Any]:
     """Accuracies on digits, K = 100, two of ten devices lying."""
-    train, held_out = digits()
-    network, found = mlp(64, 32, 10), {}
+    task, found = load("digits"), {}
+    assert task is not None
     sides = {
         "nobody lies": (BaffleOptions(K=100), 0),
         "two of ten lie": (BaffleOptions(K=100), 2),
         "two of ten lie, no clipping": (BaffleOptions(K=100, clip_median=0, clip_inf_norm=0), 2),
     }
     for name, (options, n_liars) in sides.items():
-        run = baffle(network, train, held_out, options, lr=0.04, n_rounds=n_rounds, seed=seed, n_liars=n_liars)
-        found[name] = run["accuracy"]
+        found[name] = baffle(task, options, n_rounds=n_rounds, seed=seed, n_liars=n_liars)["accuracy"]
     return found
 
 
 def learn_fashion(seed: int, n_rounds: int) -> dict[str, Any]:
     """BAFFLE on Fashion-MNIST at 14 x 14, K = 100, and backpropagation with as many steps on as many samples."""
-    loaded = fashion(n_train=60_000, n_test=10_000)
-    if loaded is None:
+    task = load("fashion", **Fashion.for_devices)
+    if task is None:
         return {"skipped": "dataset-fashion-mnist is not installed"}
-    network = mlp(196, 32, 10)
-    train, held_out = (images.floats((196,)) for images in loaded)
-    found = baffle(network, train, held_out, BaffleOptions(K=100), lr=0.01, n_rounds=n_rounds, seed=seed)
-    start = initial_weights(network, np.random.default_rng(seed))
-    adam = train_by_adam(network, start, train, n_steps=n_rounds, lr=3e-3, seed=seed, batch_size=320)
-    return {**found, "Adam, as many steps and samples": _percent(NumpyEngine(network).accuracy(adam, held_out))}
+    found = baffle(task, BaffleOptions(K=100), n_rounds=n_rounds, seed=seed)
+    network, start = start_of(task, seed)
+    adam = train_by_adam(network, start, batch_of(task.train), n_steps=n_rounds, lr=3e-3, seed=seed, batch_size=320)
+    right = NumpyEngine(network).accuracy(adam, batch_of(task.held_out))
+    return {**found, "Adam, as many steps and samples": _percent(right)}
 
 
 def baffle(
-    network: Network,
-    train: Batch,
-    held_out: Batch,
-    options: BaffleOptions,
-    *,
-    lr: float,
-    n_rounds: int,
-    seed: int,
-    n_liars: int = 0,
+    task: Classification, options: BaffleOptions, *, n_rounds: int, seed: int, n_liars: int = 0
 ) -> dict[str, Any]:
-    """Ten devices with a tenth of the data each; a second replica follows the replays."""
+    """Ten devices with a tenth of the data each, at the default rate; a second replica follows the replays."""
+    (network, start), train, held_out = start_of(task, seed), batch_of(task.train), batch_of(task.held_out)
     lies = np.where(np.arange(options.K) % 2 == 0, 1e6, -1e6).astype(np.float32)
     engine = NumpyEngine(network, memory_bytes=8 << 20)
-    start = initial_weights(network, np.random.default_rng(seed))
     gateway, device = Replica(start, options, RUN_ID), Replica(start, options, RUN_ID)
-    schedule = Schedule(lr=lr, kind="cosine", total_steps=n_rounds)
-    shares, rng, n = parts(train, N_DEVICES, seed), np.random.default_rng(seed), len(start)
+    schedule = Schedule(lr=Baffle.default_rate({"K": options.K}), kind=Baffle.default_schedule, total_steps=n_rounds)
+    shares, rng, n = parts(len(train), N_DEVICES, seed), np.random.default_rng(seed), len(start)
     uplink = downlink = 0
     began = time.perf_counter()
     for index in range(n_rounds):
@@ -187,72 +221,12 @@ def baffle(
             device.apply(Replay.from_bytes(replay, K=options.K))
             equal_after_100 = device.digest() == gateway.digest()
     return {
-        "accuracy": _percent(engine.accuracy(gateway.weights, held_out)),
-        "accuracy of averaged weights": _percent(engine.accuracy(gateway.averaged(), held_out)),
+        "accuracy": _percent(engine.accuracy(gateway.averaged(), held_out)),
+        "accuracy of the weights as they are": _percent(engine.accuracy(gateway.weights, held_out)),
         "rounds": n_rounds,
         "uplink_bytes": uplink,
         "downlink_bytes": downlink,
         "digests equal after 100 replays": equal_after_100,
-        "wall_s": round(time.perf_counter() - began, 1),
-    }
-
-
-def adapt(network: Network, seed: int, n_rounds: int) -> dict[str, Any]:
-    """Fixed point: pretrained upright, adapted to 20 degrees; Adam from the same start beside it."""
-    upright, turned = fashion(), fashion(degrees=20.0)
-    if upright is None or turned is None:
-        return {"skipped": "dataset-fashion-mnist is not installed"}
-    shape = network.input_shape
-    rng = np.random.default_rng(seed)
-    float_upright, float_turned, held_out = (images.floats(shape) for images in (upright[0], *turned))
-    pretrained = train_by_adam(network, initial_weights(network, rng), float_upright, n_steps=2000, lr=1e-3, seed=seed)
-    found: dict[str, Any] = {}
-    floats = NumpyEngine(network)
-    found["upright, before"] = _percent(floats.accuracy(pretrained, upright[1].floats(shape)))
-    found["turned, before"] = _percent(floats.accuracy(pretrained, held_out))
-    for n_steps in (300, 3000):
-        adam = train_by_adam(network, pretrained, float_turned, n_steps=n_steps, lr=1e-3, seed=seed)
-        found[f"turned, Adam {n_steps} steps"] = _percent(floats.accuracy(adam, held_out))
-    for name, weight_max, eta in (("16 bits", 32_639, 0.03), ("8 bits", 127, 0.03), ("8 bits, eta .005", 127, 0.005)):
-        options = FixedPointOptions(n_rounds=n_rounds, n_devices=N_DEVICES, eta=eta, weight_max=weight_max)
-        plan, start = calibrate(network, pretrained, float_upright.inputs[:1000], options)
-        engine = IntegerEngine(plan, OnnxKernel() if is_available() else NumpyKernel())
-        rounds = n_rounds if eta != 0.005 else 200
-        found[name] = _vote(engine, start, turned, rounds, seed)
-        print(f"{name}: {found[name]}", file=sys.stderr, flush=True)
-    return found
-
-
-def _vote(
-    engine: IntegerEngine, start: npt.NDArray[np.int16], turned: tuple[Images, Images], n_rounds: int, seed: int
-) -> dict[str, Any]:
-    train, test = (
-        IntegerBatch(
-            inputs=pixels_to_activations(images.pixels.reshape(-1, *engine.plan.network.input_shape)),
-            labels=images.labels,
-        )
-        for images in turned
-    )
-    replica, rng = IntegerReplica(start, engine.plan, RUN_ID), np.random.default_rng(seed)
-    before, shares = replica.digest(), parts(train, N_DEVICES, seed)
-    began = time.perf_counter()
-    for index in range(n_rounds):
-        seed_bytes = rng.bytes(32)
-        stream, votes = PerturbationStream(seed_bytes, RUN_ID), []
-        for slot, share in enumerate(shares):
-            chosen = rng.choice(share, 32, replace=False)
-            batch = IntegerBatch(inputs=train.inputs[chosen], labels=train.labels[chosen])
-            directions = stream.at(round_index=index, slot=slot, n=len(start))
-            votes.append(cast_votes(engine, replica.weights, batch, directions))
-        slots = tuple(range(N_DEVICES))
-        part = VotePart(round_seed=seed_bytes, round_index=index, n_slots=N_DEVICES, slots=slots, votes=np.array(votes))
-        replica.apply(VoteReplay(step=index, parts=(part,)))
-    right, n_samples = engine.accuracy(replica.weights, test)
-    return {
-        "turned, after": _percent(right / n_samples),
-        "rounds": n_rounds,
-        "unchanged": replica.digest() == before,
-        "engine": engine.name,
         "wall_s": round(time.perf_counter() - began, 1),
     }
 
@@ -266,17 +240,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=["speed", "digits"])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--K", type=int, default=100, help="of digits")
     parser.add_argument("--rounds", type=int, default=0, help="0: as many as the part is meant to have")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     seed, rounds = arguments.seed, arguments.rounds
     known: dict[str, Callable[[], dict[str, Any]]] = {
         "speed": speed,
-        "digits": lambda: learn_digits(seed, rounds or 300),
+        "digits": lambda: learn_digits(BaffleOptions(K=arguments.K), seed, rounds or 300),
         "liars": lambda: learn_among_liars(seed, rounds or 300),
+        "cosine": cosine_law,
         "fashion": lambda: learn_fashion(seed, rounds or 2000),
-        "fixed": lambda: adapt(mlp(196, 64, 10), seed, rounds or 3000),
-        "conv": lambda: adapt(SMALL_CONV, seed, rounds or 3000),
     }
     unknown = [name for name in arguments.parts if name not in known]
     if unknown:

@@ -282,8 +282,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/methods"))
     chosen = parser.parse_args()
     console, book = Console(), Book.open(chosen.out.with_suffix(".json"))
-    # Each simulated swarm leaves some memory behind: processes are renewed now and then.
-    with multiprocessing.get_context("spawn").Pool(chosen.jobs, maxtasksperchild=8) as pool:
+    with multiprocessing.get_context("spawn").Pool(chosen.jobs) as pool:
         sweep(book, pool, console, chosen.task, chosen.size, chosen.arms)
     texts = []
     for task in chosen.task:

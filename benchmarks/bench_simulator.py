@@ -1,6 +1,8 @@
 """How fast the simulated world is: messages a second through latency, jitter, loss and exactly shared lines.
 
-    python -m benchmarks.bench_simulator [--seconds 3] [--profile]
+    python -m benchmarks.bench_simulator [--seconds 3] [--plot FILE.svg] [--profile call]
+    python -m venv /tmp/rival && /tmp/rival/bin/pip install simpy
+    python -m benchmarks.bench_simulator --simpy /tmp/rival/lib/python3*/site-packages
 
 Every peer keeps 1 to 4 requests of its own under way, each to a random other peer, of 200 bytes to 20 kB, and begins
 the next when one is over. Two workloads: `stream`, requests of 16 chunks that are answered in 16 (bulk transfers), and
@@ -8,8 +10,9 @@ the next when one is over. Two workloads: `stream`, requests of 16 chunks that a
 it was delivered; each of them occupied a sender's line up and a receiver's line down, whose bandwidth was shared
 max-min fairly with all others that did, then travelled for the latency of its path, and was written into the trace.
 
-Beside it, in the same run: what the loop does at best, tasks that sleep and nothing else (`floor`). Figures are per
-second of this process's CPU time, since other processes share the machine, and the best of several counts.
+Beside them, in the same run: the events of `call` and nothing else on our loop and in SimPy (`lean`, `simpy`; see
+benchmarks/lean_calls.py), and tasks that sleep (`sleeps`). Figures are per second of this process's CPU time, since
+other processes share the machine, and the best of several counts.
 """
 
 from __future__ import annotations
@@ -17,17 +20,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
+import importlib
 import pstats
 import random
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
 
 from gossamer.protocol.identity import PeerId
 from gossamer.simulator.host import Host
 from gossamer.simulator.loop import VirtualLoop
 from gossamer.simulator.world import Simulation
 
+from . import lean_calls
+from .growth import Curve, drawn
+
 SIZES = (10, 100, 1000)
+SIZES_OF_PLOT = (10, 32, 100, 316, 1000, 3162)
 LINES_BYTES_PER_S = (2.5e6, 5e6, 12.5e6)
 CHUNKS = 16
 MESSAGE_BYTES = (200, 20_000)
@@ -37,16 +48,20 @@ PAYLOAD = bytes(MESSAGE_BYTES[1])
 def world(n_peers: int) -> tuple[Simulation, list[Host]]:
     """Peers with unlike lines, all admitted everywhere."""
     sim = Simulation(seed=1, latency_s=0.03, jitter_s=0.005, loss=0.001)
-    choose = random.Random(1)
     hosts = []
-    for number in range(n_peers):
-        up, down = choose.choice(LINES_BYTES_PER_S), choose.choice(LINES_BYTES_PER_S)
+    for number, (up, down) in enumerate(lines(n_peers)):
         host = sim.host(f"peer {number}", up_bytes_per_s=up, down_bytes_per_s=down)
         host.network.set_gate(lambda peer: True)
         host.network.serve("call", _answer)
         host.network.serve_stream("stream", _echo)
         hosts.append(host)
     return sim, hosts
+
+
+def lines(n_peers: int) -> list[tuple[float, float]]:
+    """Up and down, bytes per second."""
+    choose = random.Random(1)
+    return [(choose.choice(LINES_BYTES_PER_S), choose.choice(LINES_BYTES_PER_S)) for _ in range(n_peers)]
 
 
 async def _answer(peer: PeerId, request: bytes) -> bytes:
@@ -61,16 +76,28 @@ async def _echo(peer: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[byt
 async def call(host: Host, peers: list[PeerId]) -> None:
     """One requester of the `call` workload."""
     while True:
-        request = PAYLOAD[: host.random.randint(*MESSAGE_BYTES)]
-        await host.network.call(host.random.choice(peers), "call", request, timeout_s=60.0)
+        await host.network.call(_drawn(host, peers), "call", _request(host), timeout_s=60.0)
 
 
 async def stream(host: Host, peers: list[PeerId]) -> None:
     """One requester of the `stream` workload."""
     while True:
-        request = PAYLOAD[: host.random.randint(*MESSAGE_BYTES)]
-        async for _ in host.network.stream(host.random.choice(peers), "stream", _chunks(request), timeout_s=60.0):
+        async for _ in host.network.stream(_drawn(host, peers), "stream", _chunks(_request(host)), timeout_s=60.0):
             pass
+
+
+def _drawn(host: Host, peers: list[PeerId]) -> PeerId:
+    return peers[int(host.random.random() * len(peers))]
+
+
+def _request(host: Host) -> bytes:
+    return PAYLOAD[: draw_bytes(host.random)]
+
+
+def draw_bytes(choose: random.Random) -> int:
+    """The size of a request."""
+    least, most = MESSAGE_BYTES
+    return least + int(choose.random() * (most + 1 - least))
 
 
 async def _chunks(chunk: bytes) -> AsyncIterator[bytes]:
@@ -119,12 +146,17 @@ def sleeps_per_s(n_tasks: int, seconds: float) -> float:
     return VirtualLoop().run(main())
 
 
-def _one_run(n_peers: int, seconds: float) -> tuple[float, float, float]:
-    return (
-        messages_per_s(n_peers, stream, seconds),
-        messages_per_s(n_peers, call, seconds),
-        sleeps_per_s(n_peers, seconds),
-    )
+def measure(n_peers: int, seconds: float, simpy: Any | None) -> dict[str, float]:
+    """Each figure once."""
+    figures = {
+        "stream": messages_per_s(n_peers, stream, seconds),
+        "call": messages_per_s(n_peers, call, seconds),
+        "lean": lean_calls.on_our_loop(lines(n_peers), seconds, draw_bytes),
+        "sleeps": sleeps_per_s(n_peers, seconds),
+    }
+    if simpy is not None:
+        figures["simpy"] = lean_calls.in_simpy(simpy, lines(n_peers), seconds, draw_bytes)
+    return figures
 
 
 def main() -> None:
@@ -132,6 +164,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="CPU time of each measurement")
     parser.add_argument("--repeat", type=int, default=3, help="the best of so many counts: others disturb")
     parser.add_argument("--profile", choices=["call", "stream"], help="where the time goes, at 1,000 peers")
+    parser.add_argument("--simpy", type=Path, help="the folder in which SimPy is installed")
+    parser.add_argument("--plot", type=Path, help="measure more sizes and draw an SVG here")
     chosen = parser.parse_args()
     workloads = {"call": call, "stream": stream}
     if chosen.profile:
@@ -139,11 +173,25 @@ def main() -> None:
         profile.runcall(messages_per_s, 1000, workloads[chosen.profile], chosen.seconds)
         pstats.Stats(profile).sort_stats("tottime").print_stats(40)
         return
-    print(f"{'peers':>7} {'stream':>12} {'call':>12} {'floor':>12}   (messages, messages, sleeps per CPU second)")
-    for n_peers in SIZES:
-        runs = [_one_run(n_peers, chosen.seconds) for _ in range(chosen.repeat)]
-        figures = [max(figure) for figure in zip(*runs, strict=True)]
-        print(f"{n_peers:>7}" + "".join(f" {figure:>12,.0f}" for figure in figures), flush=True)
+    simpy = None
+    if chosen.simpy is not None:
+        sys.path.append(str(chosen.simpy))
+        simpy = importlib.import_module("simpy")
+    curves: dict[str, Curve] = {}
+    for n_peers in SIZES_OF_PLOT if chosen.plot is not None else SIZES:
+        runs = [measure(n_peers, chosen.seconds, simpy) for _ in range(chosen.repeat)]
+        best = {name: max(run[name] for run in runs) for name in runs[0]}
+        if not curves:
+            print(f"{'peers':>7}" + "".join(f"{name:>12}" for name in best) + "   (per CPU second)")
+        ratio = f"   lean / simpy {best['lean'] / best['simpy']:.2f}" if simpy is not None else ""
+        print(f"{n_peers:>7}" + "".join(f"{figure:>12,.0f}" for figure in best.values()) + ratio, flush=True)
+        for name, figure in best.items():
+            curves.setdefault(name, []).append((n_peers, figure))
+    if chosen.plot is not None:
+        named = {"stream": "chunks of streams", "call": "calls' messages", "lean": "the same events, bare"}
+        named |= {"simpy": "the same events, bare, in SimPy"} if simpy is not None else {}
+        plot = {label: curves[name] for name, label in named.items()}
+        chosen.plot.write_text(drawn(plot, x_title="peers", y_title="messages per CPU second"), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
 """The same runs real and simulated, side by side: is what the simulator predicts true?
 
-    sudo python -m benchmarks.bench_truth [--peers 4 8] [--mbit 10 100] [--methods demo allreduce] [--out runs/truth]
+    sudo python -m benchmarks.bench_truth [--peers 4 8] [--mbit 10 100] [--runs demo allreduce pipeline] [--out FILE]
 
 Real: daemons in network namespaces, both directions of every link shaped by a token bucket. Simulated: a scenario with
 `run.like` = the real run's folder (same manifest, names and keys) and the cost model that `gossamer calibrate` measures
-for this task and method on this machine. Runs are strict, so that the models must be the same, bit for bit.
+for this task and method on this machine. Runs are strict, so that the models must be the same, bit for bit. A pipeline
+has one or two daemons for each of three stages (in place of four or eight). With one, its stages' states must be the
+same; with two, which replica gets a microbatch follows from measured speeds, so the order of sums may differ.
 
 Compared are the time from the end of the first round to the end of the last (starting processes is not simulated), the
 rounds' median, bytes by purpose as daemons count them, and bytes on the wire as the kernel counts them. All daemons
 share this machine's cores, with each other and with whatever else runs; how many other threads wanted a core (by their
-niceness, so that a nice one counts less) is sampled during the real run, and told to the simulation. What TCP loses
-where transfers share a line is measured beforehand, without daemons, on four hosts' lines (see `line_contention`).
+niceness, so that a nice one counts less) is sampled during the real run, and told to the simulation. What messages cost
+on such lines, and what TCP loses where transfers share one, is measured beforehand, without daemons, on four hosts'
+lines (see `line_contention`).
 """
 
 from __future__ import annotations
@@ -23,10 +26,9 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +37,46 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.line_contention import contention_of, real_exchange_s
+from benchmarks.line_contention import contention_of, handling_of, real_exchange, size_at
+from benchmarks.other_threads import others_sampled
 from benchmarks.shaped_links import ShapedHost, sent_bytes, shaped_hosts, why_not
 from gossamer.peer.commands.swarm import Place
 from gossamer.peer.commands.up import Order, up
 from gossamer.peer.event_kinds import Ended, RoundEnded, Traffic
 from gossamer.peer.events import read_events
+from gossamer.simulator.calibrating import measure_bookkeeping
 from gossamer.simulator.commands.calibrate import Order as CalibrateOrder
 from gossamer.simulator.commands.calibrate import calibrate
-from gossamer.simulator.costs import load_costs, save_costs
+from gossamer.simulator.costs import CostModel, Handling, load_costs, save_costs
 from gossamer.simulator.playing import play
 from gossamer.simulator.scenario import scenario_of
 
 ROUND_TRIP_S = 0.0003
 """Between namespaces, from `ping`."""
 SETTINGS = ("task.d_model=64", "task.n_layers=3", "task.context=64", "limits.eval_every_steps=1000")
-METHODS: dict[str, tuple[str, ...]] = {"demo": ("method.k=1024",), "allreduce": ()}
-"""Options that make the link the bottleneck."""
-SAMPLE_EVERY_S = 0.05
+N_STAGES = 3
+COUNTED_SHARE = 0.02
+"""Purposes that make less of a run's bytes are not compared one by one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What is run; options that make the link the bottleneck."""
+
+    method: str = "allreduce"
+    options: tuple[str, ...] = ()
+    batch: int = 2
+    stages: int = 1
+
+    def peers(self, n_peers: int) -> int:
+        return n_peers if self.stages == 1 else self.stages * max(1, n_peers // 4)
+
+
+KINDS = {
+    "demo": Kind(method="demo", options=("method.k=1024",)),
+    "allreduce": Kind(),
+    "pipeline": Kind(options=("pipeline.microbatches=6",), batch=8, stages=N_STAGES),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,20 +89,28 @@ class Figures:
     wire_bytes: float
     digests: tuple[str, ...]
     other_threads: float = 0.0
-    contention: float = 0.0
 
 
-def real(method: str, n_peers: int, mbit: float, steps: int, folder: Path) -> Figures:
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """What was measured of them, without daemons."""
+
+    handling: Handling
+    contention: float
+
+
+def real(kind: Kind, n_peers: int, mbit: float, steps: int, folder: Path) -> Figures:
     order = Order(
         task="chars",
-        method=method,
+        method=kind.method,
         steps=steps,
-        batch=2,
+        batch=kind.batch,
+        stages=kind.stages,
         strict=True,
         peers=n_peers,
-        options=(*SETTINGS, *METHODS[method]),
+        options=(*SETTINGS, *kind.options),
     )
-    with shaped_hosts(n_peers, bits_per_s=mbit * 1e6) as hosts, _others() as others:
+    with shaped_hosts(n_peers, bits_per_s=mbit * 1e6) as hosts, others_sampled() as others:
         places = [Place(prefix=tuple(host.prefix), listen=host.address) for host in hosts]
         with contextlib.redirect_stdout(io.StringIO()):
             up(order, out=folder, resume=None, json_output=True, places=places)
@@ -87,13 +119,11 @@ def real(method: str, n_peers: int, mbit: float, steps: int, folder: Path) -> Fi
     return figures(folder, wire_bytes=wire_bytes, other_threads=busy)
 
 
-def simulated(n_peers: int, mbit: float, like: Path, other_threads: float, contention: float, folder: Path) -> Figures:
+def simulated(n_peers: int, mbit: float, like: Path, other_threads: float, lines: Lines, folder: Path) -> Figures:
     costs = folder / "costs.toml"
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         calibrate(CalibrateOrder(out=costs, like=like), json_output=True)
-    measured = load_costs(costs)
-    wire = measured.wire.model_copy(update={"contention": contention})
-    save_costs(measured.model_copy(update={"wire": wire}), costs)
+    save_costs(on_lines(load_costs(costs), lines), costs)
     fleet = {
         "peers": n_peers,
         "up_mbit_s": mbit,
@@ -107,8 +137,13 @@ def simulated(n_peers: int, mbit: float, like: Path, other_threads: float, conte
     played = play(scenario_of(tables), folder)
     if played.violations:
         raise SystemExit(f"the simulation went wrong: {played.violations}")
-    told = figures(folder, wire_bytes=float(played.summary["wire_bytes"]), other_threads=other_threads)
-    return replace(told, contention=contention)
+    return figures(folder, wire_bytes=float(played.summary["wire_bytes"]), other_threads=other_threads)
+
+
+def on_lines(costs: CostModel, lines: Lines) -> CostModel:
+    """What was measured over the loopback device, with messages as these lines have them."""
+    wire = costs.wire.model_copy(update={"contention": lines.contention})
+    return costs.model_copy(update={"wire": wire, "handling": lines.handling})
 
 
 def figures(folder: Path, *, wire_bytes: float, other_threads: float) -> Figures:
@@ -134,50 +169,6 @@ def figures(folder: Path, *, wire_bytes: float, other_threads: float) -> Figures
     )
 
 
-# ------------------------------------------------------------------------------------------------------- what is around
-
-
-@contextlib.contextmanager
-def _others() -> Iterator[list[float]]:
-    """Samples of how many threads want a core that are not our daemons'. Only those taken while all daemons train."""
-    samples: list[float] = []
-    over = threading.Event()
-    watcher = threading.Thread(target=_sample, args=(samples, over), daemon=True)
-    watcher.start()
-    try:
-        yield samples
-    finally:
-        over.set()
-        watcher.join()
-
-
-def _sample(samples: list[float], over: threading.Event) -> None:
-    while not over.wait(SAMPLE_EVERY_S):
-        samples.append(_others_running())
-
-
-def _others_running() -> float:
-    """Threads that run or wait for a core and are neither ours nor a descendant's, weighted by niceness as Linux does:
-    a step is worth a factor of 1.25."""
-    parents, wanting = {}, Counter[int]()
-    weights: dict[int, float] = {}
-    for path in Path("/proc").glob("[0-9]*/task/[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it has just ended
-        pid = int(path.parts[2])
-        parents[pid], weights[pid] = int(fields[1]), 1.25 ** -int(fields[16])
-        wanting[pid] += fields[0] == "R"
-    return sum(n * weights[pid] for pid, n in wanting.items() if not _descends(pid, parents))
-
-
-def _descends(pid: int, parents: dict[int, int]) -> bool:
-    while pid in parents and pid != os.getpid():
-        pid = parents[pid]
-    return pid == os.getpid()
-
-
 def _wire_bytes(hosts: Sequence[ShapedHost]) -> float:
     return float(sum(sent_bytes(host) for host in hosts))
 
@@ -191,60 +182,88 @@ def off(real: float, simulated: float) -> float:
 
 
 def row(key: str, real: Figures, simulated: Figures) -> list[str]:
-    payload = [sum(n for name, n in side.sent.items() if name.startswith("round/")) for side in (real, simulated)]
     told = [key]
     for a, b in ((real.wall_s, simulated.wall_s), (real.round_s, simulated.round_s)):
         told.append(f"{a:.2f} / {b:.2f}  {off(a, b):+.0%}")
-    for a, b in (payload, (real.wire_bytes, simulated.wire_bytes)):
+    for a, b in ((sum(real.sent.values()), sum(simulated.sent.values())), (real.wire_bytes, simulated.wire_bytes)):
         told.append(f"{a / 1e6:.2f} / {b / 1e6:.2f}  {off(a, b):+.1%}")
-    same = len({*real.digests, *simulated.digests}) == 1
-    return [*told, "same" if same else "DIFFERENT", f"{real.other_threads:.1f}"]
+    return [*told, _worst_purpose(real.sent, simulated.sent), _agreement(real, simulated), f"{real.other_threads:.1f}"]
+
+
+def _worst_purpose(real: dict[str, int], simulated: dict[str, int]) -> str:
+    """Of those that make a part of the bytes worth the name, the one that is predicted worst."""
+    least = COUNTED_SHARE * sum(real.values())
+    worst = max((name for name, n in real.items() if n >= least), key=lambda name: abs(_off(name, real, simulated)))
+    return f"{worst} {_off(worst, real, simulated):+.1%}"
+
+
+def _off(name: str, real: dict[str, int], simulated: dict[str, int]) -> float:
+    return off(real[name], simulated.get(name, 0))
+
+
+def _agreement(real: Figures, simulated: Figures) -> str:
+    return "same" if set(real.digests) == set(simulated.digests) else f"{len(real.digests)} / {len(simulated.digests)}"
 
 
 def show(console: Console, results: dict[str, tuple[Figures, Figures]]) -> None:
     table = Table(title="real / simulated")
-    for head in ("run", "wall s", "round p50 s", "rounds' MB", "wire MB", "digests", "others"):
+    for head in ("run", "wall s", "round p50 s", "sent MB", "wire MB", "worst purpose", "digests", "others"):
         table.add_column(head, justify="left" if head == "run" else "right")
     for key, (was, predicted) in results.items():
         table.add_row(*row(key, was, predicted))
     console.print(table)
 
 
-def steps_for(method: str, mbit: float) -> int:
-    """Enough for half a minute or so."""
-    return 30 if method == "allreduce" and mbit < 50 else 60
+def steps_for(name: str, mbit: float) -> int:
+    """Enough for some ten seconds."""
+    return 20 if name != "demo" and mbit < 50 else 40
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--mbit", type=float, nargs="+", default=[10, 100])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--out", type=Path, default=Path("runs/truth"))
+    parser.add_argument("--runs", nargs="+", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--contention", type=float, help="as measured before; default: measure it")
+    parser.add_argument("--out", type=Path, default=Path("runs/truth.json"))
     chosen = parser.parse_args()
     reason = why_not()
     if reason is not None:
         print(f"skipped: {reason}")
         return
-    console, results = Console(width=150), dict[str, tuple[Figures, Figures]]()
+    console, results = Console(width=170), dict[str, tuple[Figures, Figures]]()
+    bookkeeping_s = measure_bookkeeping()
+    handling = {mbit: _handling(mbit, bookkeeping_s, console) for mbit in chosen.mbit}
     # On the slowest lines, where waiting for a core is least mistaken for it.
-    contention = contention_at(min(chosen.mbit), console)
+    slowest = min(chosen.mbit)
+    contention = chosen.contention
+    if contention is None:
+        contention = contention_at(slowest, handling[slowest], console)
     for mbit in chosen.mbit:
-        for n_peers in chosen.peers:
-            for method in chosen.methods:
-                key = f"{method}, {n_peers} daemons, {mbit:g} Mbit/s"
-                with tempfile.TemporaryDirectory() as name:
-                    results[key] = one(method, n_peers, mbit, contention, Path(name))
+        lines = Lines(handling=handling[mbit], contention=contention)
+        for name in chosen.runs:
+            for n_peers in map(KINDS[name].peers, chosen.peers):
+                key = f"{name}, {n_peers} daemons, {mbit:g} Mbit/s"
+                with tempfile.TemporaryDirectory() as folder:
+                    results[key] = one(name, n_peers, mbit, lines, Path(folder))
                 console.print(*row(key, *results[key]), sep="   ")
                 save(results, chosen.out)
     show(console, results)
 
 
-def contention_at(mbit: float, console: Console) -> float:
-    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
-        costs = calibrate(CalibrateOrder(out=Path(name) / "costs.toml"), json_output=True)
-    with _others() as others:
-        real_s = real_exchange_s(mbit)
+def _handling(mbit: float, bookkeeping_s: float, console: Console) -> Handling:
+    transport = handling_of(mbit)
+    console.print(
+        f"{mbit:g} Mbit/s: a message costs {transport.message_s * 1e6:.0f} us at each end, "
+        f"{transport.byte_s * 1e9:.2f} ns a byte; the rounds' bookkeeping {bookkeeping_s * 1e6:.0f} us a message"
+    )
+    return transport.model_copy(update={"message_s": transport.message_s + bookkeeping_s})
+
+
+def contention_at(mbit: float, handling: Handling, console: Console) -> float:
+    with others_sampled() as others:
+        real_s = real_exchange(mbit, size_at(mbit)).seconds
+    costs = CostModel(handling=handling, cores=len(os.sched_getaffinity(0)))
     contention, alone_s = contention_of(real_s, mbit, costs, n_others=statistics.mean(others) if others else 0.0)
     console.print(
         f"{mbit:g} Mbit/s: four hosts' exchange takes {real_s:.3f} s, {alone_s:.3f} s if lines were shared exactly: "
@@ -253,16 +272,16 @@ def contention_at(mbit: float, console: Console) -> float:
     return contention
 
 
-def one(method: str, n_peers: int, mbit: float, contention: float, folder: Path) -> tuple[Figures, Figures]:
-    was = real(method, n_peers, mbit, steps_for(method, mbit), folder / "real")
+def one(name: str, n_peers: int, mbit: float, lines: Lines, folder: Path) -> tuple[Figures, Figures]:
+    was = real(KINDS[name], n_peers, mbit, steps_for(name, mbit), folder / "real")
     (folder / "simulated").mkdir()
-    return was, simulated(n_peers, mbit, folder / "real", was.other_threads, contention, folder / "simulated")
+    return was, simulated(n_peers, mbit, folder / "real", was.other_threads, lines, folder / "simulated")
 
 
 def save(results: dict[str, tuple[Figures, Figures]], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     told: dict[str, Any] = {key: {"real": asdict(a), "simulated": asdict(b)} for key, (a, b) in results.items()}
-    out.with_suffix(".json").write_text(json.dumps(told, indent=1))
+    out.write_text(json.dumps(told, indent=1))
 
 
 if __name__ == "__main__":

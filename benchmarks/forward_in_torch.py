@@ -53,6 +53,15 @@ def evaluations(model: nn.Module, batch: Batch, n: int) -> None:
                 float(F.cross_entropy(model(inputs), labels))
 
 
+def exact_gradient(network: Network, weights: F32, batch: Batch) -> F32:
+    """Of the mean loss, by backpropagation, float32 [n_parameters]."""
+    model = torch_network(network, weights)
+    F.cross_entropy(model(torch.from_numpy(batch.inputs)), torch.from_numpy(batch.labels)).backward()  # type: ignore[no-untyped-call]
+    return np.concatenate(
+        [parameter.grad.numpy().ravel() for parameter in model.parameters() if parameter.grad is not None]
+    )
+
+
 def train_by_adam(
     network: Network, weights: F32, batch: Batch, *, n_steps: int, lr: float, seed: int, batch_size: int = 64
 ) -> F32:

@@ -36,6 +36,7 @@ SIDES = (
     "onnxruntime inference",
     "onnxruntime training, K = 4",
     "onnxruntime training, K = 200",
+    "onnxruntime training, K = 1000",
     "torch inference",
     "torch backpropagation",
 )
@@ -103,12 +104,21 @@ def main() -> None:
         print(peak_of(sys.argv[1]))
         return
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    found = {}
+    found: dict[str, float | str] = {}
     for side in SIDES:
         command = [sys.executable, "-m", "benchmarks.forward_memory", side]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
         found[side] = float(done.stdout) if done.returncode == 0 else done.stderr.splitlines()[-1]
+    for library in ("numpy", "onnxruntime"):
+        inference = found[f"{library} inference"]
+        if isinstance(inference, float):
+            found[f"{library} bound: 1.1 x inference + the weights"] = round(bound_mib(inference), 2)
     print(json.dumps(found, indent=2))
+
+
+def bound_mib(inference_mib: float) -> float:
+    """What training may take: 1.1 x inference and one copy of the weights."""
+    return 1.1 * inference_mib + 4 * lenet_b().n_parameters / 2**20
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""What transfers that share a line lose to each other: everybody sends to everybody, real and simulated.
+"""What exchanges over shaped lines cost, without daemons: everybody sends to everybody, real and simulated.
 
-Real: networks of our own (gRPC over TLS) in the namespaces of `shaped_links`, no daemons. The simulated counterpart
-makes the same calls; the contention with which it takes as long is what TCP costs on such lines (`costs.Wire`).
+Real: networks of our own (gRPC over TLS) in the namespaces of `shaped_links`. The simulated counterpart makes the same
+calls; the contention with which it takes as long is what TCP loses where transfers share a line (`costs.Wire`). The
+processor time of short and of long calls is what a message and a byte cost at their ends (`costs.Handling`): of the
+processes, and of the kernel, which here carries every packet through four virtual devices.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -15,13 +18,14 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.shaped_links import ShapedHost, shaped_hosts
 from gossamer.peer.network import NetworkConfig, RealNetwork
 from gossamer.protocol.atomic import write_atomically
 from gossamer.protocol.identity import Identity, PeerId
-from gossamer.simulator.costs import CostModel
+from gossamer.simulator.costs import CostModel, Handling
 from gossamer.simulator.world import Simulation
 
 N_HOSTS = 4
@@ -29,6 +33,23 @@ N_TURNS = 12
 WARM_UPS = 2
 CONTENTION_MAX = 1.0
 ROUND_TRIP_S = 0.0003
+SHORT_BYTES = 200
+SHORT_CALLS = 20
+"""To each other host in a turn, at once."""
+SETTLE_S = 0.05
+Turn = tuple[float, float, float]
+"""(seconds, processor seconds of the process, and of the kernel on nobody's account) of one host in one turn."""
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchanged:
+    """What became of everybody's calls to everybody."""
+
+    seconds: float
+    """Median over turns of when the last call of anybody is answered."""
+    cpu_s: float
+    """Of a call: processor time of both ends and of the kernel."""
 
 
 def contention_of(real_s: float, mbit: float, costs: CostModel, *, n_others: float = 0.0) -> tuple[float, float]:
@@ -46,6 +67,15 @@ def contention_of(real_s: float, mbit: float, costs: CostModel, *, n_others: flo
         middle = (low + high) / 2
         low, high = (middle, high) if simulated(middle) < real_s else (low, middle)
     return round(low, 3), simulated(0.0)
+
+
+def handling_of(mbit: float) -> Handling:
+    """Processor time of messages on lines of this speed, at each end."""
+    n_bytes = size_at(mbit)
+    short, long = real_exchange(mbit, SHORT_BYTES, n_calls=SHORT_CALLS), real_exchange(mbit, n_bytes)
+    # A call is two messages, each handled at two ends; the answer is short.
+    byte_s = max(0.0, long.cpu_s - short.cpu_s) / 2 / n_bytes
+    return Handling(message_s=float(f"{short.cpu_s / 4:.4g}"), byte_s=float(f"{byte_s:.4g}"))
 
 
 def size_at(mbit: float) -> int:
@@ -94,27 +124,31 @@ async def _take(peer: PeerId, request: bytes) -> bytes:
 # ----------------------------------------------------------------------------------------------------------------- real
 
 
-def real_exchange_s(mbit: float) -> float:
-    """Median over turns of when the last call of anybody is answered."""
+def real_exchange(mbit: float, n_bytes: int, *, n_calls: int = 1) -> Exchanged:
+    """Args: n_calls: to each other host in a turn."""
     with tempfile.TemporaryDirectory() as folder, shaped_hosts(N_HOSTS, bits_per_s=mbit * 1e6) as hosts:
-        processes = [_start(host, number, Path(folder), mbit, size_at(mbit)) for number, host in enumerate(hosts)]
+        rest = [folder, str(mbit), str(n_bytes), str(n_calls)]
+        processes = [_start(host, [str(number), host.address, *rest]) for number, host in enumerate(hosts)]
         try:
-            told: list[list[float]] = [json.loads(process.communicate(timeout=180)[0]) for process in processes]
+            told: list[list[Turn]] = [json.loads(process.communicate(timeout=180)[0]) for process in processes]
         finally:
             for process in processes:
                 process.kill()
                 process.wait(timeout=10)
-    turns = [max(turn) for turn in zip(*told, strict=True)]
-    return float(statistics.median(turns[WARM_UPS:]))
+    turns = [list(zip(*turn, strict=True)) for turn in zip(*told, strict=True)][WARM_UPS:]
+    cpu_s = sum(sum(processes_s) + max(kernel_s) for _, processes_s, kernel_s in turns)
+    return Exchanged(
+        seconds=float(statistics.median(max(taken_s) for taken_s, _, _ in turns)),
+        cpu_s=cpu_s / (len(turns) * N_HOSTS * (N_HOSTS - 1) * n_calls),
+    )
 
 
-def _start(host: ShapedHost, number: int, folder: Path, mbit: float, n_bytes: int) -> subprocess.Popen[str]:
-    words = [*host.prefix, sys.executable, "-m", "benchmarks.line_contention"]
-    words += [str(number), host.address, str(folder), str(mbit), str(n_bytes)]
+def _start(host: ShapedHost, told: Sequence[str]) -> subprocess.Popen[str]:
+    words = [*host.prefix, sys.executable, "-m", "benchmarks.line_contention", *told]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
-async def node(number: int, address: str, folder: Path, mbit: float, n_bytes: int) -> list[float]:
+async def node(number: int, address: str, folder: Path, mbit: float, n_bytes: int, n_calls: int) -> list[Turn]:
     """One host: finds the others through files, then sends to all at appointed times."""
     identity = Identity.generate()
     identity.save(folder / f"key{number}")
@@ -135,20 +169,32 @@ async def node(number: int, address: str, folder: Path, mbit: float, n_bytes: in
             await network.call(peer, "take", b"", timeout_s=30)
         _write(folder / f"ready{number}", str(time.time()))
         ready = [float(await _read(folder / f"ready{other}")) for other in range(N_HOSTS)]
-        every_s = 0.2 + 4 * (N_HOSTS - 1) * n_bytes / (mbit * 1e6 / 8)
-        taken = [await _turn(network, others, n_bytes, max(ready) + 1.0 + turn * every_s) for turn in range(N_TURNS)]
+        every_s = 0.2 + 4 * (N_HOSTS - 1) * n_calls * n_bytes / (mbit * 1e6 / 8)
+        turns = [
+            await _turn(network, others * n_calls, n_bytes, max(ready) + 1.0 + turn * every_s)
+            for turn in range(N_TURNS)
+        ]
         _write(folder / f"done{number}", "")
         for other in range(N_HOSTS):
             await _read(folder / f"done{other}")  # others may still send to us
-        return taken
+        return turns
     finally:
         await network.close()
 
 
-async def _turn(network: RealNetwork, others: Sequence[PeerId], n_bytes: int, at_unix_s: float) -> float:
+async def _turn(network: RealNetwork, others: Sequence[PeerId], n_bytes: int, at_unix_s: float) -> Turn:
     await asyncio.sleep(max(0.0, at_unix_s - time.time()))
+    begun = time.process_time(), _kernel_s()
     await asyncio.gather(*(network.call(peer, "take", bytes(n_bytes), timeout_s=60) for peer in others))
-    return time.time() - at_unix_s
+    taken_s = time.time() - at_unix_s
+    await asyncio.sleep(SETTLE_S)  # others may still call us
+    return taken_s, time.process_time() - begun[0], _kernel_s() - begun[1]
+
+
+def _kernel_s() -> float:
+    """Time that all cores spent on interrupts so far, on nobody's account: packets are carried in it."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    return (int(fields[6]) + int(fields[7])) / TICKS_PER_S
 
 
 def _write(path: Path, text: str) -> None:
@@ -172,5 +218,6 @@ def _text(path: Path) -> str:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", DeprecationWarning)  # hivemind's use of importlib.resources
-    number, address, folder, mbit, n_bytes = sys.argv[1:]
-    print(json.dumps(asyncio.run(node(int(number), address, Path(folder), float(mbit), int(n_bytes)))))
+    number, address, folder, mbit, n_bytes, n_calls = sys.argv[1:]
+    work = node(int(number), address, Path(folder), float(mbit), int(n_bytes), int(n_calls))
+    print(json.dumps(asyncio.run(work)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import tempfile
 import time
@@ -45,7 +46,9 @@ def train(order: Order, *, n_peers: int) -> Trained:
     """Run `order` with `n_peers` daemons, each of whose contributions counts in every round."""
     begun_s = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        return _train(order, n_peers, Path(folder), begun_s)
+        trained = _train(order, n_peers, Path(folder), begun_s)
+    gc.collect()  # a swarm is full of cycles, and Python does not know how much its tensors weigh
+    return trained
 
 
 def _train(order: Order, n_peers: int, root: Path, begun_s: float) -> Trained:

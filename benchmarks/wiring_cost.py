@@ -14,7 +14,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, TypeVar
@@ -216,7 +216,7 @@ def _simulated(size: Size, compression: Compression) -> float:
 
 def _pipeline(
     size: Size, compression: Compression, networks: Sequence[Network]
-) -> tuple[list[StageServer], Callable[[], Any]]:
+) -> tuple[list[StageServer], Callable[[], Coroutine[Any, Any, float]]]:
     """Servers of all replicas, and what carries all microbatches and says what one cost."""
     task, kinds, every = _material(size)
     cut, spent = cut_by_cost(task, N_STAGES), [0.0]

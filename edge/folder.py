@@ -76,6 +76,10 @@ class DeviceFolder:
         """What was the quickest here."""
         write_atomically(self.path / "engine.json", json.dumps(asdict(choice), indent=1).encode(), mode=0o600)
 
+    @property
+    def has_choice(self) -> bool:
+        return (self.path / "engine.json").exists()
+
     def choice(self) -> Choice:
         """What was measured, or numpy if nothing was. Raises StateError if the file is damaged."""
         path = self.path / "engine.json"

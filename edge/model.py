@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..algorithms.errors import BadPayload
 from ..protocol.edge_pb2 import Step
 from ..protocol.errors import InvalidMessage
-from ..protocol.state import Spec, decode_state, encode_state, state_bytes
+from ..protocol.state import Spec, decode_state, state_bytes, state_digest
 from .methods.work import DeviceWork
 
 
@@ -18,6 +18,9 @@ class DeviceModel:
     def __init__(self, work: DeviceWork) -> None:
         self._work = work
         self._standing: tuple[int, bytes] | None = None
+        self._spec: dict[str, Spec] = {name: (array.dtype, array.shape) for name, array in work.state().items()}
+        self._digest: tuple[tuple[int, bytes] | None, str] = (None, "")
+        """Of the weights, and where they stood."""
 
     @property
     def standing(self) -> tuple[int, bytes] | None:
@@ -27,17 +30,20 @@ class DeviceModel:
     @property
     def snapshot_bytes(self) -> int:
         """The exact length of a snapshot."""
-        return state_bytes(self._spec())
+        return state_bytes(self._spec)
 
     def weights_digest(self) -> str:
-        return self._work.weights_digest()
+        """SHA-256 (hex) of the weights; "" before the first snapshot."""
+        if self._digest[0] != self._standing:
+            self._digest = (self._standing, self._work.weights_digest())
+        return self._digest[1]
 
-    def restore(self, data: bytes, standing: tuple[int, bytes]) -> None:
+    def restore(self, data: bytes | bytearray, standing: tuple[int, bytes]) -> None:
         """Take over a snapshot. Raises InvalidMessage if it is not the one that was announced; nothing changed then."""
         if hashlib.sha256(data).digest() != standing[1]:
             raise InvalidMessage("a snapshot is not the one that was announced: fetch it again")
         try:
-            self._work.restore(decode_state(data, self._spec()))
+            self._work.restore(decode_state(memoryview(data), self._spec))
         except BadPayload as error:
             raise InvalidMessage(
                 f"a snapshot cannot be used ({error}): does the gateway run the same version?"
@@ -61,11 +67,8 @@ class DeviceModel:
             raise InvalidMessage(
                 f"an update cannot be used ({error}): does the gateway run the same version?"
             ) from None
-        digest = hashlib.sha256(encode_state(self._work.state())).digest() if steps else self._standing[1]
+        digest = state_digest(self._work.state()) if steps else self._standing[1]
         self._standing = (self._work.step, digest)
         if self._standing != target:
             self._standing = None
         return self._standing is not None
-
-    def _spec(self) -> dict[str, Spec]:
-        return {name: (array.dtype, array.shape) for name, array in self._work.state().items()}

@@ -95,6 +95,8 @@ class Daemon:
             check_auditable(self.replica.method)
         self.stop_at = min(stop_at or self.manifest.run.steps, self.manifest.run.steps)
         self.rules = rules or self._rules()
+        if devices is not None:
+            self.rules = devices.options.rules_for(self.rules)
         self.member = self._next_life()
         self.group: Group | None = None
         loop = asyncio.get_running_loop()

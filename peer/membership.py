@@ -68,6 +68,8 @@ class Membership:
         self._warn = warn
         self._admitted: dict[PeerId, float] = {}
         self._greeted: dict[PeerId, int] = {}
+        self._read: dict[PeerId, tuple[bytes, Announcement]] = {}
+        """What records said at the last look: most say the same again."""
         self._wake = asyncio.Event()
         network.set_gate(self.is_admitted)
         network.serve("member/hello", self._hello, public=True)
@@ -115,24 +117,31 @@ class Membership:
         await self._network.publish(PEERS_KEY, status.SerializeToString(), ttl_s=TTL_S)
 
     async def _look(self) -> None:
-        view = {}
-        for record in await self._network.lookup(PEERS_KEY):
-            if record.signer == self._network.peer_id:
+        view, read, admitted, own = {}, {}, self._admitted, self._network.peer_id
+        records = await self._network.lookup(PEERS_KEY)
+        now_s = self._network.unix_time_s()
+        for record in records:
+            if record.signer == own:
+                continue
+            known = self._read.get(record.signer)
+            if known is not None and known[0] == record.value and admitted.get(record.signer, 0.0) > now_s:
+                read[record.signer], view[record.signer] = known, known[1]
                 continue
             try:
                 status = parse(pb.Status, record.value, bytes_max=MAX_RECORD_BYTES, what="an announcement")
                 self.admit(record.signer, status.ticket)
                 view[record.signer] = read_announcement(status, record.signer)
+                read[record.signer] = (record.value, view[record.signer])
             except GossamerError as error:
                 self._warn(f"announcement of {record.signer} ignored: {error}")
-        self.view = view
-        await asyncio.gather(*(self._greet(announcement.member) for announcement in view.values()))
+        self.view, self._read = view, read
+        members = [announcement.member for announcement in view.values()]
+        strangers = [member for member in members if self._greeted.get(member.peer) != member.incarnation]
+        await asyncio.gather(*(self._greet(member) for member in strangers))
         self._on_view(view)
 
     async def _greet(self, member: Member) -> None:
         """Show a peer our ticket, once in each of its lives."""
-        if self._greeted.get(member.peer) == member.incarnation:
-            return
         try:
             await self._network.call(member.peer, "member/hello", self._ticket, timeout_s=5.0)
         except NetworkClosed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -159,13 +160,24 @@ class Replica:
         return Cost(flops=50.0 * self.n_params, memory_bytes=32.0 * self.n_params, what="apply")
 
     def evaluate(self) -> Evaluation:
-        """Loss of the agreed model on held-out samples."""
+        """Loss on held-out samples of the agreed model, or of the average that the method keeps of it."""
+        served = self.method.served(self.parameters, self.method.shared_state())
+        if served is not self.parameters:
+            return self._evaluate_copy(served)
         self._estimate_buffers()
         self.model.eval()
         try:
             return self.task.evaluate(self.model)
         finally:
             self.model.train()
+
+    def _evaluate_copy(self, served: Mapping[str, torch.Tensor]) -> Evaluation:
+        model = copy.deepcopy(self.model)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(served[name])
+        Buffers(model).estimate(self.task, seed=self.manifest.run.seed, batch_size=self.manifest.data.batch_size)
+        return self.task.evaluate(model.eval())
 
     def evaluate_cost(self) -> Cost:
         return Cost(flops=self.task.flops_per_sample() * self.manifest.data.batch_size, what="evaluate")

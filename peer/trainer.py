@@ -115,7 +115,8 @@ class Trainer(Delegate):
         turn = after // limits.eval_every_steps
         if turn > before // limits.eval_every_steps and self._is_my_turn(turn, roster):
             await self.evaluate()
-        if after // limits.checkpoint_every_steps > before // limits.checkpoint_every_steps:
+        due = after // limits.checkpoint_every_steps > before // limits.checkpoint_every_steps
+        if due or (self.gateway is not None and self.gateway.wants_checkpoint):
             await self.checkpoint()
 
     def _is_my_turn(self, turn: int, roster: Roster) -> bool:

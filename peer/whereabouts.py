@@ -18,6 +18,11 @@ from .rounds.roster import Member
 from .rounds.snapshots import Standing
 
 STATUS_EVERY_S = 1.0
+CALM_AFTER_S, CALM_EVERY_S = 15.0, 5.0
+"""When nothing has been new for so long, it is looked for so often."""
+TRAFFIC = ("sent_bytes", "received_bytes")
+TRAFFIC_EVERY_S = 10.0
+"""A status in which nothing but these is new is written so often."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +74,18 @@ class Whereabouts:
         return status.SerializeToString()
 
     async def keep_file(self, address: str) -> None:
-        """For `gossamer status`: what this daemon is doing, written once a second."""
+        """For `gossamer status`: what this daemon is doing, written within a second of a change, or five in calm."""
+        written: dict[str, Any] = {}
+        clock = asyncio.get_running_loop().time
+        written_s = news_s = clock()
         while True:
-            await self.network.compute(lambda: self.folder.write_status(self.to_dict(address)), Cost())
-            await asyncio.sleep(STATUS_EVERY_S)
+            status = self.to_dict(address)
+            is_news = any(status[key] != written.get(key) for key in status if key not in TRAFFIC)
+            if is_news or clock() >= written_s + TRAFFIC_EVERY_S:
+                await self.network.compute(lambda status=status: self.folder.write_status(status), Cost())  # type: ignore[misc]
+                written, written_s = status, clock()
+            news_s = clock() if is_news else news_s
+            await asyncio.sleep(STATUS_EVERY_S if clock() < news_s + CALM_AFTER_S else CALM_EVERY_S)
 
     def to_dict(self, address: str) -> dict[str, Any]:
         """As `gossamer status --json` shows it."""

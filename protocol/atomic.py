@@ -8,7 +8,7 @@ from pathlib import Path
 from .errors import disk_error
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
+def write_atomically(path: Path, data: bytes | memoryview, *, mode: int = 0o644, durable: bool = True) -> None:
     """Replace a file so that a crash leaves the old or the new one, never half. Raises StateError, DiskFull."""
     temporary = path.with_name(path.name + ".new")
     try:
@@ -20,12 +20,13 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, durable: boo
                 os.fsync(file.fileno())
         temporary.replace(path)
         if durable:
-            _sync(path.parent)
+            sync_folder(path.parent)
     except OSError as error:
         raise disk_error(error, f"cannot write {path}") from None
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

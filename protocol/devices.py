@@ -23,6 +23,7 @@ ROTATE = "edge/rotate"
 CARD = "edge/card"
 ATTEND = "edge/attend"
 SNAPSHOT = "edge/snapshot"
+LONG_ANSWER = "edge/long-answer"
 ROSTER = "edge/roster"
 
 DIGEST_BYTES = 32
@@ -30,7 +31,9 @@ ROSTER_HASH_BYTES = 16
 ROUNDS_MAX = 2**32
 SLOTS_MAX = 2**16
 SCALARS_BYTES_MAX = MAX_CHUNK_BYTES - 4096
-"""Of one submission; with it, a word of a device fits a chunk of its stream."""
+"""Of one submission; with it, a word of a device fits a chunk of its stream. Longer ones travel on a stream apart."""
+LONG_BYTES_MAX = 4 * 2**30
+"""Of an answer on a stream of its own. What a run takes follows from its model."""
 UPLINK_BYTES_MAX = SCALARS_BYTES_MAX + 1024
 DOWNLINK_BYTES_MAX = MAX_MESSAGE_BYTES
 SNAPSHOT_BYTES_MAX = 5 * 2**30
@@ -66,8 +69,16 @@ class Submission:
     slot: int
     base: bytes
     loss: float
-    scalars: bytes
+    scalars: bytes = b""
     attempt: int = 0
+    digest: bytes = b""
+    """Of a long answer: the SHA-256 of its scalars, which travel apart."""
+    length: int = 0
+    """Of those, in bytes."""
+
+    @property
+    def is_long(self) -> bool:
+        return self.length > 0
 
 
 def stream_run_id(run_id: str) -> bytes:
@@ -172,6 +183,8 @@ def sign_submission(identity: Identity, run_id: str, submission: Submission) -> 
         loss=submission.loss,
         scalars=submission.scalars,
         attempt=submission.attempt,
+        digest=submission.digest,
+        length=submission.length,
     ).SerializeToString(deterministic=True)
     signature = identity.sign(_SUBMISSION_DOMAIN, _addressed(run_id, identity.peer_id, body))
     return Signed(body=body, signature=signature)
@@ -190,6 +203,8 @@ def read_submission_body(body: bytes, device: PeerId) -> Submission:
     message = parse(SubmissionBody, body, bytes_max=UPLINK_BYTES_MAX, what="a submission")
     if len(message.base) != DIGEST_BYTES or message.slot >= SLOTS_MAX or not math.isfinite(message.loss):
         raise InvalidMessage(f"{device} submits for slot {message.slot} with a loss of {message.loss}: discard it")
+    if message.length > LONG_BYTES_MAX or len(message.digest) != (DIGEST_BYTES if message.length else 0):
+        raise InvalidMessage(f"{device} announces {message.length} bytes that have no digest, or are too many")
     return Submission(
         round_index=message.round,
         slot=message.slot,
@@ -197,6 +212,8 @@ def read_submission_body(body: bytes, device: PeerId) -> Submission:
         loss=message.loss,
         scalars=message.scalars,
         attempt=message.attempt,
+        digest=message.digest,
+        length=message.length,
     )
 
 

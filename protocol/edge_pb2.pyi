@@ -61,15 +61,25 @@ class Signed(_message.Message):
     signature: bytes
     def __init__(self, body: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
+class SnapshotRequest(_message.Message):
+    __slots__ = ("digest", "offset")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    digest: bytes
+    offset: int
+    def __init__(self, digest: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
+
 class SnapshotHead(_message.Message):
-    __slots__ = ("step", "digest", "length")
+    __slots__ = ("step", "digest", "length", "offset")
     STEP_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
     step: int
     digest: bytes
     length: int
-    def __init__(self, step: _Optional[int] = ..., digest: _Optional[bytes] = ..., length: _Optional[int] = ...) -> None: ...
+    offset: int
+    def __init__(self, step: _Optional[int] = ..., digest: _Optional[bytes] = ..., length: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class DeviceRoster(_message.Message):
     __slots__ = ("round", "devices")
@@ -94,20 +104,24 @@ class Hello(_message.Message):
     def __init__(self, step: _Optional[int] = ..., digest: _Optional[bytes] = ..., samples: _Optional[int] = ..., engine: _Optional[str] = ..., rss_bytes: _Optional[int] = ...) -> None: ...
 
 class SubmissionBody(_message.Message):
-    __slots__ = ("round", "slot", "base", "loss", "scalars", "attempt")
+    __slots__ = ("round", "slot", "base", "loss", "scalars", "attempt", "digest", "length")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     SLOT_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     SCALARS_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
     round: int
     slot: int
     base: bytes
     loss: float
     scalars: bytes
     attempt: int
-    def __init__(self, round: _Optional[int] = ..., slot: _Optional[int] = ..., base: _Optional[bytes] = ..., loss: _Optional[float] = ..., scalars: _Optional[bytes] = ..., attempt: _Optional[int] = ...) -> None: ...
+    digest: bytes
+    length: int
+    def __init__(self, round: _Optional[int] = ..., slot: _Optional[int] = ..., base: _Optional[bytes] = ..., loss: _Optional[float] = ..., scalars: _Optional[bytes] = ..., attempt: _Optional[int] = ..., digest: _Optional[bytes] = ..., length: _Optional[int] = ...) -> None: ...
 
 class Abandonment(_message.Message):
     __slots__ = ("round", "reason")
@@ -132,6 +146,14 @@ class Uplink(_message.Message):
     sum_shares: SumShares
     sum_reveal: SumReveal
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., submission: _Optional[_Union[Signed, _Mapping]] = ..., abandonment: _Optional[_Union[Abandonment, _Mapping]] = ..., sum_keys: _Optional[_Union[SumKeys, _Mapping]] = ..., sum_shares: _Optional[_Union[SumShares, _Mapping]] = ..., sum_reveal: _Optional[_Union[SumReveal, _Mapping]] = ...) -> None: ...
+
+class LongAnswerWord(_message.Message):
+    __slots__ = ("offset", "receipt")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    receipt: Receipt
+    def __init__(self, offset: _Optional[int] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ...) -> None: ...
 
 class SumKeys(_message.Message):
     __slots__ = ("attempt", "slot", "channel", "mask", "seed_digest", "signature")
@@ -290,12 +312,14 @@ class OpenedRound(_message.Message):
     def __init__(self, round: _Optional[int] = ..., base: _Optional[bytes] = ..., devices: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Accepted(_message.Message):
-    __slots__ = ("device", "body")
+    __slots__ = ("device", "body", "spent")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
+    SPENT_FIELD_NUMBER: _ClassVar[int]
     device: bytes
     body: bytes
-    def __init__(self, device: _Optional[bytes] = ..., body: _Optional[bytes] = ...) -> None: ...
+    spent: bool
+    def __init__(self, device: _Optional[bytes] = ..., body: _Optional[bytes] = ..., spent: _Optional[bool] = ...) -> None: ...
 
 class AppliedStep(_message.Message):
     __slots__ = ("step_before", "step_after", "step", "contributors", "members", "base", "digest", "standing", "round")

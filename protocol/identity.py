@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import lru_cache
 from pathlib import Path
 from typing import NewType
 
-import base58
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from . import base58
 from .errors import BadSignature, InsecureKeyFile, InvalidMessage, StateError, disk_error
 
 PeerId = NewType("PeerId", str)
@@ -22,17 +23,23 @@ PeerId = NewType("PeerId", str)
 _ID_PREFIX = b"\x00\x24\x08\x01\x12\x20"  # identity multihash, 36 bytes: protobuf {type: Ed25519, data: 32 bytes}
 _KEY_PREFIX = b"\x08\x01\x12\x40"  # protobuf {type: Ed25519, data: 64 bytes = seed + public key}
 _ID_LENGTH_MAX = 64
+NAMES_REMEMBERED = 1 << 15
+"""Peer ids whose keys are not worked out again each time: every member of every roster is read by its name."""
+SIGNATURES_REMEMBERED, REMEMBERED_BYTES_MAX = 4096, 1024
+"""Good signatures of short texts that are not worked out again: votes come with each certificate, tickets with each
+look at the DHT."""
 
 
 def peer_id_of(public_key: bytes) -> PeerId:
     """The peer id of a raw 32-byte Ed25519 public key."""
-    return PeerId(base58.b58encode(_ID_PREFIX + public_key).decode())
+    return PeerId(base58.encode(_ID_PREFIX + public_key))
 
 
+@lru_cache(maxsize=NAMES_REMEMBERED)
 def public_key_of(peer: str) -> bytes:
     """The raw 32-byte public key inside a peer id. Raises InvalidMessage for anything that is not one."""
     try:
-        raw = base58.b58decode(peer) if len(peer) <= _ID_LENGTH_MAX else b""
+        raw = base58.decode(peer.strip()) if len(peer) <= _ID_LENGTH_MAX else b""
     except ValueError:
         raw = b""
     if len(raw) != len(_ID_PREFIX) + 32 or not raw.startswith(_ID_PREFIX):
@@ -40,6 +47,7 @@ def public_key_of(peer: str) -> bytes:
     return raw[len(_ID_PREFIX) :]
 
 
+@lru_cache(maxsize=NAMES_REMEMBERED)
 def parse_peer_id(text: str) -> PeerId:
     """Check a peer id that came from outside. Raises InvalidMessage."""
     return peer_id_of(public_key_of(text))
@@ -47,10 +55,22 @@ def parse_peer_id(text: str) -> PeerId:
 
 def verify(peer: PeerId, domain: str, payload: bytes, signature: bytes) -> None:
     """Check that `peer` signed `payload` for this use. Raises BadSignature."""
+    framed = _framed(domain, payload)
     try:
-        Ed25519PublicKey.from_public_bytes(public_key_of(peer)).verify(signature, _framed(domain, payload))
+        if len(framed) <= REMEMBERED_BYTES_MAX:
+            _check_again(public_key_of(peer), framed, signature)
+        else:
+            _check(public_key_of(peer), framed, signature)
     except InvalidSignature:
         raise BadSignature(f"a {domain} is not signed by {peer} as it claims: discard it") from None
+
+
+def _check(public_key: bytes, framed: bytes, signature: bytes) -> None:
+    Ed25519PublicKey.from_public_bytes(public_key).verify(signature, framed)
+
+
+_check_again = lru_cache(maxsize=SIGNATURES_REMEMBERED)(_check)
+"""What raises is not remembered."""
 
 
 class Identity:

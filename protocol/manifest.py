@@ -37,7 +37,7 @@ from .manifest_errors import manifest_error
 DOMAIN = "manifest"
 PROTOCOL_VERSION = 1
 MAX_TEXT_BYTES = 64 << 10
-TASKS = ("chars", "digits", "fashion")
+TASKS = ("chars", "digits", "fashion", "fashion-rotated")
 
 _MODULE_ATTRIBUTE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _METHOD_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")

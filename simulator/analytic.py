@@ -6,7 +6,12 @@ A task and a method like any others, so that the daemons run unchanged with them
     method = gossamer.simulator.analytic:Gather or :Reduce
 
 The replica's state is small whatever `n_params` says, so its transfer to a newcomer, and the time to apply an update,
-are cheaper than in truth; everything that is exchanged in rounds has its size.
+are cheaper than in truth; everything that is exchanged in rounds, or passed along stages, has its size.
+
+What no memory could hold is held in part. With a *grain* of g, payloads and activations are described by a g-th of
+their bytes, and the simulated lines carry g bytes for each (`session.Fabric.grains`): a transfer takes as long and
+counts as much as the whole would, in chunks that are g times as large. Keep them below what a line carries in a
+deadline.
 """
 
 from __future__ import annotations
@@ -23,10 +28,13 @@ import torch
 from ..algorithms import BadPayload, Exchange, Method, OptionValue, Schedule, Slots
 from ..algorithms.method import F32
 from ..algorithms.options import read_options, require
-from ..tasks import Evaluation, Indices, Task
+from ..tasks import Indices, Staged
 
 N_HELD = 16
-"""Parameters that are really there."""
+"""Parameters of a layer that are really there."""
+N_HELD_OUT = 4
+GRAINED = ("round/fetch", "round/log", "round/offer", "round/offer-stream", "round/part-stream", "stage/pass")
+"""Methods whose messages are payloads or activations, of which a grain holds only a part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +44,33 @@ class SizedOptions:
     n_params: int = 1_000_000
     flops_per_sample: float = 0.0
     """Forward and backward; 0: 6 per parameter (Kaplan et al. 2020, arXiv:2001.08361) and token, one token a sample."""
+    n_layers: int = 1
+    """Where it may be cut into stages."""
+    activation_elements: int = 1
+    """Between two layers, of a sample, as they are held here: the described ones divided by the grain."""
 
     def __post_init__(self) -> None:
         require(1 <= self.n_params <= 10**12, "n_params", "between 1 and 1e12", self.n_params)
         require(0 <= self.flops_per_sample <= 1e18, "flops_per_sample", "between 0 and 1e18", self.flops_per_sample)
+        require(1 <= self.n_layers <= 1024, "n_layers", "between 1 and 1024", self.n_layers)
+        fits = 1 <= self.activation_elements <= 1 << 24
+        require(fits, "activation_elements", "between 1 and 2^24", self.activation_elements)
 
 
-class Sized(Task):
+class SizedLayer(torch.nn.Module):
+    """Gives out activations of its size, whatever it is given, and scales them by what it has learnt."""
+
+    def __init__(self, n_elements: int) -> None:
+        super().__init__()
+        self.held = torch.nn.Parameter(torch.zeros(N_HELD))
+        self._n_elements = n_elements
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = x.to(torch.float32).flatten(1).mean(1, keepdim=True)
+        return (mean * (1.0 + self.held.mean())).expand(len(x), self._n_elements)
+
+
+class Sized(Staged):
     """A model of a size. Its loss falls with the updates made, so that a curve shows progress and nothing else."""
 
     name = f"{__name__}:Sized"
@@ -55,15 +83,21 @@ class Sized(Task):
         return 1 << 30
 
     def build_model(self, seed: int) -> torch.nn.Module:
-        model = torch.nn.Module()
-        model.register_parameter("held", torch.nn.Parameter(torch.zeros(N_HELD)))
-        return model
+        n_elements = self._options.activation_elements
+        return torch.nn.Sequential(*(SizedLayer(n_elements) for _ in range(self._options.n_layers)))
 
-    def loss(self, model: torch.nn.Module, indices: Indices) -> torch.Tensor:
-        return 1.0 / (1.0 + next(model.parameters()).mean())
+    def inputs(self, indices: Indices) -> torch.Tensor:
+        return torch.ones((len(indices), 1), dtype=torch.int64)
 
-    def evaluate(self, model: torch.nn.Module) -> Evaluation:
-        return Evaluation(loss=1.0 / (1.0 + float(next(model.parameters()).detach().mean())))
+    def targets(self, indices: Indices) -> torch.Tensor:
+        return self.inputs(indices)
+
+    def output_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return 1.0 / outputs.mean()
+
+    def held_out_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+        samples = self.inputs(np.zeros(N_HELD_OUT, np.int64))
+        return samples, samples
 
     def fingerprint(self) -> str:
         return hashlib.sha256(f"sized {self._options}".encode()).hexdigest()
@@ -77,7 +111,7 @@ class SizedExchange:
     """Options of `Gather` and `Reduce`."""
 
     payload_bytes: int = 94_000
-    """Of each contribution; `Reduce` rounds it up to whole floats."""
+    """Of each contribution, as it is held here; `Reduce` rounds it up to whole floats."""
     local_steps: int = 1
     """Steps of one's own between exchanges."""
 

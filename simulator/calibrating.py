@@ -38,6 +38,7 @@ from ..tasks import Task
 from .costs import CostModel, Handling, Maths
 from .playing import play
 from .scenario import scenario_of
+from .stage_maths import measure_stages
 from .world import Simulation
 
 T = TypeVar("T")
@@ -75,6 +76,8 @@ def calibrate(task: Task, manifest: Manifest, *, n_members: int, tell: Tell = la
 def measure_maths(task: Task, manifest: Manifest, *, n_members: int) -> Maths:
     """A core's speed at the local steps, and how far the estimates of all other work are off."""
     torch.set_num_threads(1)
+    if manifest.pipeline.stages > 1:
+        return measure_stages(task, manifest)
     replica = Replica(task, manifest)
     taken = _seconds_of_rounds(replica, n_members)
     taken["evaluate"] = [_cpu_s(replica.evaluate)[0] for _ in range(3)]

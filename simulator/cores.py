@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from contextvars import Context
 from functools import partial
 
 from .flows import Flow, Flows
 
-_OUTSIDE = Context()
-"""Of callbacks that belong to no host."""
 _UNITS_PER_S = 1e9
 """Processor time drains from flows in nanoseconds."""
 _FOR_EVER = 1e30
@@ -25,11 +22,11 @@ class Cores:
         self._link = flows.add_link(n_cores * _UNITS_PER_S)
         whole = int(n_others)
         for share in [1.0] * whole + [n_others - whole] * (n_others > whole):
-            flows.start((self._link,), _FOR_EVER, bytes_per_s_max=share * _UNITS_PER_S)
+            flows.start((self._link,), _FOR_EVER, _never, bytes_per_s_max=share * _UNITS_PER_S)
 
-    def start(self, seconds: float) -> Flow:
-        """Begin work that takes one core so long."""
-        return self._flows.start((self._link,), seconds * _UNITS_PER_S, bytes_per_s_max=_UNITS_PER_S)
+    def start(self, seconds: float, then: Callable[[], object]) -> Flow:
+        """Begin work that takes one core so long; `then` as of any flow."""
+        return self._flows.start((self._link,), seconds * _UNITS_PER_S, then, bytes_per_s_max=_UNITS_PER_S)
 
     def stop(self, flow: Flow) -> None:
         """Whoever did this work is gone."""
@@ -55,19 +52,20 @@ class Thread:
         self._waiting.clear()
         if self._flow is not None:
             self._cores.stop(self._flow)
-            self._flow.cancel()
 
     def _next(self) -> None:
         while self._waiting and self._flow is None:
             seconds, then = self._waiting.popleft()
             if seconds > 0:
-                self._flow = self._cores.start(seconds)
-                self._flow.add_done_callback(partial(self._done, then), context=_OUTSIDE)
+                self._flow = self._cores.start(seconds, partial(self._done, then))
             else:
                 then()
 
-    def _done(self, then: Callable[[], object], flow: Flow) -> None:
-        if not flow.cancelled():
-            self._flow = None
-            then()
-            self._next()
+    def _done(self, then: Callable[[], object]) -> None:
+        self._flow = None
+        then()
+        self._next()
+
+
+def _never() -> None:
+    raise AssertionError("other programs never stop")

@@ -19,6 +19,7 @@ from ..edge.folder import DeviceFolder
 from ..edge.rules import Rules
 from ..edge.sensors import Reading
 from ..peer.gateway.book import Book
+from ..peer.gateway.options import GatewayOptions
 from ..protocol.errors import GossamerError, UsageError
 from ..protocol.identity import Identity
 from ..tasks import Task
@@ -197,3 +198,16 @@ def _dealt(train: Labelled, crowd: DeviceCrowd, n_devices: int, seed: int) -> It
 def gateway_identity(seed: int, number: int) -> Identity:
     """By which devices know the gateway on machine `number`."""
     return Identity(hashlib.sha256(f"gateway {seed} {number}".encode()).digest())
+
+
+def gateway_options(crowd: DeviceCrowd) -> GatewayOptions:
+    """As the scenario has it."""
+    return GatewayOptions(
+        devices_min=crowd.at_least,
+        devices_per_round=crowd.per_round,
+        backups=crowd.backups,
+        staleness_max=crowd.staleness,
+        round_every_s=crowd.round_every_s,
+        heartbeat_s=crowd.heartbeat_s,
+        patience_initial_s=crowd.patience_s,
+    )

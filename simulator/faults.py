@@ -123,6 +123,8 @@ class Lie(_Fault):
 
     kind: Literal["lie"] = "lie"
     attack: Literal["sign_flip", "scale", "noise", "zero", "garbage"] = "sign_flip"
+    factor: float = Field(default=100.0, ge=-1e9, le=1e9)
+    """Of `scale`; below 0 it points the other way as well."""
     for_s: Seconds = 1e8
 
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 
-from . import sharing
-from .loop import RESOLUTION_S, VirtualLoop
+from . import rows, sharing
+from .clockwork import RESOLUTION_S
+from .loop import VirtualLoop
 
 _ROWS_MIN = 64
+_NO_LINKS = (-1,) * rows.LINKS_MAX
 
 
-class Flow(asyncio.Future[None]):
-    """A transfer under way; has a result when the last byte has left."""
+class Flow:
+    """A transfer under way. One that is no longer wanted must be stopped."""
 
-    number: int
-    is_running: bool
-    """Occupies its links. A flow that is no longer wanted must be stopped."""
+    __slots__ = ("is_running", "number", "then")
+
+    def __init__(self, number: int, then: Callable[[], object]) -> None:
+        """Args: then: called when the last byte has left, outside of all contexts: it wakes others, and no more."""
+        self.number = number
+        self.then = then
+        self.is_running = True
+        """Occupies its links."""
 
 
 class Flows:
@@ -37,11 +43,13 @@ class Flows:
         self._free: list[int] = []
         self._limits: dict[int, int] = {}
         self.dirty = False
-        self._links = np.zeros(_ROWS_MIN, sharing.LINK)
-        self._rows = np.zeros(0, sharing.FLOW)
+        self._begun: list[tuple[int, float, int, int, int, int, int]] = []
+        """In this instant: number, bytes, links."""
+        self._links = np.zeros(_ROWS_MIN, rows.LINK)
+        self._rows = np.zeros(0, rows.FLOW)
         self._ended = self._rows["ended_list"]
-        self._entries = np.zeros(0, sharing.ENTRY)
-        self._counts = np.zeros(sharing.N_COUNTS, np.int64)
+        self._entries = np.zeros(0, rows.ENTRY)
+        self._counts = np.zeros(rows.N_COUNTS, np.int64)
         loop.fluid = self
 
     def add_link(self, bytes_per_s: float, *, contention: float = 0.0) -> int:
@@ -66,21 +74,19 @@ class Flows:
     def speed(self, link: int) -> float:
         return float(self._links[link]["bytes_per_s"])
 
-    def start(self, links: Sequence[int], n_bytes: float, *, bytes_per_s_max: float = math.inf) -> Flow:
+    def start(
+        self, links: tuple[int, ...], n_bytes: float, then: Callable[[], object], *, bytes_per_s_max: float = math.inf
+    ) -> Flow:
         """Begin a transfer over 1 to LINKS_MAX links, one less if it has a limit of its own."""
         if not self._free:
             self._grow()
         number = self._free.pop()
         if bytes_per_s_max < math.inf:
-            links = [*links, self._limit(number, bytes_per_s_max)]
-        flow = self._flows[number] = Flow(loop=self._loop)
-        flow.number, flow.is_running = number, True
-        second = links[1] if len(links) > 1 else -1
-        counts, now_s = self._counts, self._loop.now_s
-        sharing.begin(self._links, self._rows, self._entries, counts, number, float(n_bytes), now_s, links[0], second)
-        for k in range(2, len(links)):
-            sharing.extend(self._links, self._entries, counts, number, k, links[k])
+            links = (*links, self._limit(number, bytes_per_s_max))
+        a, b, c, d, e = links + _NO_LINKS[len(links) :]
+        self._begun.append((number, n_bytes, a, b, c, d, e))
         self.dirty = True
+        flow = self._flows[number] = Flow(number, then)
         return flow
 
     def _limit(self, flow: int, bytes_per_s: float) -> int:
@@ -93,8 +99,10 @@ class Flows:
     def stop(self, flow: Flow) -> None:
         """Take a flow off its links, finished or not."""
         if flow.is_running:
+            self._begin()
             sharing.stop(self._links, self._rows, self._entries, self._counts, flow.number)
             self._release(flow.number)
+            self.dirty = True
 
     def rate(self, flow: Flow) -> float:
         """Bytes per second at which it moves now; 0 once it has ended."""
@@ -109,18 +117,32 @@ class Flows:
 
     def settle(self) -> None:
         """Share out what has changed in this instant."""
-        if self.dirty:
-            self.dirty = False
+        if not self.dirty:
+            return
+        self.dirty = False
+        if len(self._begun) == 1:
+            self.next_s = sharing.begin_and_reshare(
+                self._links, self._rows, self._entries, self._counts, self._loop.now_s, *self._begun.pop()
+            )
+        else:
+            self._begin()
             self.next_s = sharing.reshare(self._links, self._rows, self._entries, self._counts, self._loop.now_s)
 
     def happen(self) -> None:
         """End the transfers that are over by now."""
+        self.dirty = True
         due_s = self._loop.now_s + RESOLUTION_S
         n_ended = sharing.finish(self._links, self._rows, self._entries, self._counts, due_s)
-        for number in self._ended[:n_ended].tolist():
-            flow = self._release(number)
-            if not flow.done():
-                flow.set_result(None)
+        if n_ended == 1:
+            self._release(self._ended.item(0)).then()
+            return
+        for flow in [self._release(number) for number in self._ended[:n_ended].tolist()]:
+            flow.then()
+
+    def _begin(self) -> None:
+        for begun in self._begun:
+            sharing.begin(self._links, self._rows, self._entries, self._counts, self._loop.now_s, *begun)
+        self._begun.clear()
 
     def _release(self, number: int) -> Flow:
         flow = self._flows[number]
@@ -128,16 +150,15 @@ class Flows:
         flow.is_running = False
         self._flows[number] = None
         self._free.append(number)
-        self.dirty = True
         return flow
 
     def _grow(self) -> None:
         """Room for twice as many flows."""
         old = len(self._flows)
         new = max(_ROWS_MIN, old)
-        self._rows = np.concatenate([self._rows, np.zeros(new, sharing.FLOW)])
-        self._entries = np.concatenate([self._entries, np.zeros(sharing.LINKS_MAX * new, sharing.ENTRY)])
+        self._rows = np.concatenate([self._rows, np.zeros(new, rows.FLOW)])
+        self._entries = np.concatenate([self._entries, np.zeros(rows.LINKS_MAX * new, rows.ENTRY)])
         self._ended = self._rows["ended_list"]
-        self._entries["link"][sharing.LINKS_MAX * old :] = -1
+        self._entries["link"][rows.LINKS_MAX * old :] = -1
         self._flows += [None] * new
         self._free += range(old + new - 1, old - 1, -1)

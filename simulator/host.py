@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from ..protocol.identity import Identity, PeerId
 from .cores import Cores, Thread
+from .fabric import Tamper
 from .network import Machine, SimulatedNetwork
 from .processor import Processor
-from .session import Tamper
 
 T = TypeVar("T")
 
@@ -59,6 +59,7 @@ class Host:
         clock: Callable[[], float],
         connect: Callable[[Machine], SimulatedNetwork],
         loop: asyncio.AbstractEventLoop,
+        run_id: str = "",
     ) -> None:
         self.name = name
         self.identity = identity
@@ -76,6 +77,7 @@ class Host:
         self._clock = clock
         self._connect = connect
         self._loop = loop
+        self._run_id = run_id
         self._begin()
 
     @property
@@ -160,6 +162,7 @@ class Host:
                 processor=self._processor,
                 thread=None if self._cores is None else Thread(self._cores),
                 unix_time_s=lambda: self._clock() + self.clock_skew_s,
+                run_id=self._run_id,
                 context=self._life.context,
             )
         )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..peer.event_kinds import Evaluated, Forked, Joined, Resynced, RoundEnded, StepPassed
 from ..peer.events import Entry, read_events
+from .lives import End
 from .scenario import Expectation
-from .swarm import End
 
 Told = tuple[tuple[str, ...], str]
 """(contributors, digest) of a committed round."""

@@ -39,7 +39,7 @@ class Reach(enum.Enum):
 
 def reach(seed: int, a: str, nat_a: Nat, b: str, nat_b: Nat) -> Reach:
     """How this pair is connected; the same in both directions and each time."""
-    if Nat.OPEN in (nat_a, nat_b) or a == b:
+    if nat_a is Nat.OPEN or nat_b is Nat.OPEN or a == b:
         return Reach.DIRECT
     if Nat.SYMMETRIC in (nat_a, nat_b):
         return Reach.RELAYED

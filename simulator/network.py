@@ -11,13 +11,16 @@ from typing import TypeVar
 from ..protocol.errors import GossamerError, NetworkClosed, PeerTimeout, PeerUnreachable, error_from_wire
 from ..protocol.identity import Identity, PeerId
 from ..protocol.network import MAX_MESSAGE_BYTES, Cost, Gate, Handler, Network, Record, StreamHandler, Traffic
-from ..protocol.records import sign_record
+from ..protocol.records import MAX_LIFETIME_S, CheckedRecord, sign_record
 from .cores import Thread
 from .directory import Directory
+from .fabric import Fabric, Tamper
 from .loop import VirtualLoop
+from .messages import Kind, Message
+from .port import Port
 from .processor import Processor
 from .serving import Served, Services, check_size, send_all
-from .session import Fabric, Kind, Message, Port, Tamper, dial
+from .session import dial
 
 T = TypeVar("T")
 
@@ -35,6 +38,8 @@ class Machine:
     processor: Processor
     unix_time_s: Callable[[], float]
     thread: Thread | None
+    run_id: str
+    """Whose records it sees in the DHT, if several runs share it; empty: there is one run."""
     context: Context
     """Tasks that serve requests run in copies of it, so that they belong to the host."""
 
@@ -56,7 +61,7 @@ class SimulatedNetwork(Network):
         self._directory = directory
         self._machine = machine
         self._services = Services()
-        self._serving: dict[asyncio.Task[None], None] = {}
+        self._serving: dict[Port, asyncio.Task[None]] = {}
         self._sequence = 0
         fabric.endpoints[self.peer_id] = self
 
@@ -80,7 +85,7 @@ class SimulatedNetwork(Network):
             name=f"{self.host} serves {port.method}",
             context=self._machine.context.copy(),
         )
-        self._serving[task] = None
+        self._serving[port] = task
         port.on_failure = task.cancel
 
     async def _answer(self, port: Port, opening: Message) -> None:
@@ -91,17 +96,17 @@ class SimulatedNetwork(Network):
             return  # the caller left before it heard the answer: nobody to tell
         finally:
             port.close()
-            self._serving.pop(_current_task(), None)
+            del self._serving[port]
 
     # ------------------------------------------------------------------------------------------------------- calling
 
     async def call(self, peer: PeerId, method: str, request: bytes, *, timeout_s: float) -> bytes:
-        check_size(request, MAX_MESSAGE_BYTES, f"the request of {method!r}")
-        port = await self._dial(peer, method)
+        check_size(request, MAX_MESSAGE_BYTES, "the request of", method)
+        port = self._dial(peer, method) or await self._nobody(peer)
         loop = self._fabric.loop
         deadline = loop.call_at(loop.now_s + timeout_s, _give_up, port, timeout_s, context=_OUTSIDE)
         try:
-            await port.send(Message(Kind.CALL, bytes(request)))
+            port.begin(Message(Kind.CALL, bytes(request)))
             return _payload(await port.receive(), peer)
         finally:
             deadline.cancel()
@@ -110,7 +115,7 @@ class SimulatedNetwork(Network):
     async def stream(
         self, peer: PeerId, method: str, chunks: AsyncIterator[bytes], *, timeout_s: float
     ) -> AsyncIterator[bytes]:
-        port = await self._dial(peer, method)
+        port = self._dial(peer, method) or await self._nobody(peer)
         sender = asyncio.create_task(_send_stream(port, chunks), name=f"{self.host} streams {method}")
         watch = Watch(self._fabric.loop, port, timeout_s)
         try:
@@ -127,37 +132,53 @@ class SimulatedNetwork(Network):
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
 
-    async def _dial(self, peer: PeerId, method: str) -> Port:
+    def _dial(self, peer: PeerId, method: str) -> Port | None:
+        """None if this peer was never there."""
         self._require_open()
         target = self._fabric.endpoints.get(peer)
-        if target is None:
-            await asyncio.sleep(self._directory.draw_delay_s(self.host))
-            raise PeerUnreachable(f"{peer} published no address: is it running, and in this run?")
-        return dial(self._fabric, self, target, method)
+        return None if target is None else dial(self._fabric, self, target, method)
+
+    async def _nobody(self, peer: PeerId) -> Port:
+        await asyncio.sleep(self._directory.draw_delay_s(self.host))
+        raise PeerUnreachable(f"{peer} published no address: is it running, and in this run?")
 
     # ------------------------------------------------------------------------------------------------------- records
 
     async def publish(self, key: str, value: bytes, *, ttl_s: float) -> None:
         self._require_open()
-        now_s = self.unix_time_s()
+        key, now_s = self._full(key), self.unix_time_s()
         self._sequence = max(self._sequence + 1, int(now_s * 1e6))
-        data = sign_record(self._machine.identity, key, value, expires_at_s=now_s + ttl_s, sequence=self._sequence)
+        expires_at_s, sequence = now_s + ttl_s, self._sequence
+        data = sign_record(self._machine.identity, key, value, expires_at_s=expires_at_s, sequence=sequence)
         search_s, n_bytes = self._directory.draw_search(self.host)
         n_holders = len(self._directory.holders(key))
         self.traffic.sent[_DHT] += n_bytes + n_holders * (len(key) + len(data))
         await asyncio.sleep(search_s)
         self._require_open()
-        self._directory.store(key, data, host=self.host, now_unix_s=self.unix_time_s())
+        if self.unix_time_s() < expires_at_s <= now_s + MAX_LIFETIME_S:  # nothing else to check: we signed it
+            record = CheckedRecord(
+                key=key,
+                signer=self.peer_id,
+                value=bytes(value),
+                expires_at_s=expires_at_s,
+                sequence=sequence,
+                signature=b"",
+            )
+            self._directory.store(record, host=self.host)
 
     async def lookup(self, key: str) -> list[Record]:
         self._require_open()
+        key = self._full(key)
         search_s, n_bytes = self._directory.draw_search(self.host)
         self.traffic.sent[_DHT] += n_bytes + len(key)
         await asyncio.sleep(search_s)
         self._require_open()
         found = self._directory.find(key, host=self.host, now_unix_s=self.unix_time_s())
-        self.traffic.received[_DHT] += sum(len(key) + len(record.value) for record in found)
+        self.traffic.received[_DHT] += len(key) * len(found) + sum([len(record.value) for record in found])
         return found
+
+    def _full(self, key: str) -> str:
+        return f"{self._machine.run_id}/{key}" if self._machine.run_id else key
 
     # ------------------------------------------------------------------------------------------------- the machine
 
@@ -172,7 +193,7 @@ class SimulatedNetwork(Network):
 
     async def close(self) -> None:
         self.sever(silent=False)
-        serving = [task for task in self._serving if task is not asyncio.current_task()]
+        serving = [task for task in self._serving.values() if task is not asyncio.current_task()]
         for task in serving:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
@@ -189,12 +210,6 @@ class SimulatedNetwork(Network):
     def _require_open(self) -> None:
         if self.closed:
             raise NetworkClosed(f"the network of {self.peer_id} is closed: open a new one")
-
-
-def _current_task() -> asyncio.Task[None]:
-    task: asyncio.Task[None] | None = asyncio.current_task()
-    assert task is not None
-    return task
 
 
 class Watch:

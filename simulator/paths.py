@@ -45,28 +45,34 @@ class Path:
             )
 
 
-class Route:
-    """What messages from one host to another meet. Lives as long as its world; `path` may be replaced."""
+class Route(Draws):
+    """What messages from one host to another meet, by draws of its own, which traffic elsewhere does not change.
 
-    __slots__ = ("_cut_since_s", "_cuts", "_draws", "connect_s", "is_blocked", "is_cut", "links", "path")
+    Lives as long as its world, which may have millions; `path` may be replaced.
+    """
 
-    def __init__(self, path: Path, draws: Draws, links: tuple[int, ...]) -> None:
+    __slots__ = ("_cut_since_s", "_cuts", "connect_s", "down", "is_blocked", "is_cut", "path", "relayed", "up")
+
+    def __init__(self, path: Path, seed: int, up: int, down: int) -> None:
+        """Args: up, down: links of the hosts' lines."""
+        self._state = seed
         self.path = path
-        self.links = links
-        """Of the hosts' lines, and of the relay's if there is one."""
+        self.up = up
+        self.down = down
+        self.relayed: tuple[int, int, int, int] | None = None
+        """All links, if a relay's line is among them."""
         self.connect_s = 0.0
         """What the first words between two hosts wait for. Connections are kept, so it is set to 0 once they have."""
         self.is_blocked = False
         """There is no way at all."""
         self.is_cut = False
-        self._draws = draws
         self._cut_since_s = 0.0
-        self._cuts: list[tuple[float, float]] = []
+        self._cuts: tuple[tuple[float, float], ...] = ()
 
     def draw_delay_s(self, n_bytes: int) -> float:
         """How long after its transfer a message arrives: latency, jitter, and the time that losses cost."""
         path = self.path
-        jitter, fate = self._draws.pair()
+        jitter, fate = self.pair()
         delay = path.latency_s + jitter * path.jitter_s
         loss = path.loss
         if loss:
@@ -82,7 +88,7 @@ class Route:
     def heal(self, now_s: float) -> None:
         if self.is_cut:
             self.is_cut = False
-            self._cuts.append((self._cut_since_s, now_s))
+            self._cuts = (*self._cuts, (self._cut_since_s, now_s))
 
     def was_cut(self, at_s: float) -> bool:
         """Whether what arrived at that time, now or before, was lost."""
@@ -93,7 +99,7 @@ class Route:
     def _retransmits_s(self, n_packets: int) -> float:
         """At least one of these packets was lost. A loss before the end is repaired in one more round trip, the loss
         of the last packet by a timer."""
-        loss, latency_s, draw = self.path.loss, self.path.latency_s, self._draws.random
+        loss, latency_s, draw = self.path.loss, self.path.latency_s, self.random
         last_arrives = (1 - loss) * (1 - (1 - loss) ** (n_packets - 1)) / (1 - (1 - loss) ** n_packets)
         if draw() < last_arrives:
             return 2 * latency_s

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import gc
 import importlib.metadata
 import json
 import random
@@ -22,19 +24,22 @@ from ..peer.event_kinds import Evaluated, Event, Resynced, RoundEnded, Started
 from ..peer.events import Entry
 from ..protocol.errors import GossamerError
 from . import striking
+from .analytic import GRAINED
 from .costs import CostModel, load_costs
 from .faults import Fault
 from .fleets import Fleet, Machine, build_fleet, read_trace
 from .fleets.fleet import MBIT
 from .invariants import read_logs, violations
+from .lives import Note
 from .paths import Path
 from .scenario import Population, Scenario
-from .swarm import Note, Swarm
+from .stage_invariants import Vacancies, stage_violations
+from .swarm import Swarm
 from .world import Simulation
 
 LOOK_EVERY_S = 0.5
 PATIENCE_S = 120.0
-"""Once somebody has finished the run, the others have so long."""
+"""Once somebody has finished the run, the others have so long, or the time of an update if that is longer."""
 
 Progress = Callable[[float, int], None]
 """(virtual seconds, updates so far)"""
@@ -89,11 +94,19 @@ def play(
         out: a folder for peers/N/events.jsonl, events.jsonl and summary.json; what an earlier run left there goes.
     Raises: GossamerError for a scenario that cannot begin. What goes wrong later is a violation.
     """
+    try:
+        return _play(scenario, out, shuffle_seed, progress)
+    finally:
+        gc.collect()  # a swarm is full of cycles, and Python does not know how much its tensors weigh
+
+
+def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Progress) -> Played:
     torch.set_num_threads(1)  # more would wait for each other, and sum in another order
     fleet = fleet_of(scenario.fleet, seed=scenario.seed, duration_s=scenario.duration_s)
     phones = _phones(scenario)
     sim = _simulation(scenario, fleet, phones, shuffle_seed)
     notes: list[Note] = []
+    vacancies = Vacancies(scenario.pipeline.stages if scenario.pipeline.stages > 1 else 0)
     swarm = Swarm(scenario, fleet, sim, out / "peers", phones=phones, tell=notes.append)
     swarm.clear()
     swarm.root.mkdir(parents=True)
@@ -101,7 +114,7 @@ def play(
     begun_s, failure = time.process_time(), ""
     with _deliveries(scenario, sim, out):
         try:
-            sim.run(_main(scenario, swarm, progress), timeout_s=scenario.duration_s + PATIENCE_S)
+            sim.run(_main(scenario, swarm, vacancies, progress), timeout_s=scenario.duration_s + PATIENCE_S)
         except Exception as error:  # noqa: BLE001 - whatever a daemon let out is what we are looking for
             failure = "".join(traceback.format_exception(error)[-4:])
         finally:
@@ -109,10 +122,12 @@ def play(
         trace_hash = sim.trace_hash()
     logs = read_logs(swarm.root)
     broken = [*([f"crash: {failure}"] if failure else []), *violations(logs, swarm.ends, scenario.expect)]
+    events = [entry.event for entries in logs.values() for entry in entries]
+    broken += stage_violations(events, vacancies, swarm.finished(), scenario.expect)
     summary = {
         "scenario": scenario.name,
         "seed": scenario.seed,
-        "version": importlib.metadata.version("gossamer"),
+        "version": _version(),
         "trace_hash": trace_hash,
         "violations": broken,
         "n_deliveries": sim.n_deliveries,
@@ -123,7 +138,12 @@ def play(
     return Played(summary=summary, violations=tuple(broken), struck=tuple(swarm.struck))
 
 
-async def _main(scenario: Scenario, swarm: Swarm, progress: Progress) -> None:
+@functools.cache
+def _version() -> str:
+    return importlib.metadata.version("gossamer")
+
+
+async def _main(scenario: Scenario, swarm: Swarm, vacancies: Vacancies, progress: Progress) -> None:
     """Start machines and faults; until all is over, or time is."""
     choose = random.Random(f"faults {scenario.seed}")
     jobs = [asyncio.create_task(swarm.follow_sessions(number)) for number in range(len(swarm.hosts))]
@@ -137,12 +157,14 @@ async def _main(scenario: Scenario, swarm: Swarm, progress: Progress) -> None:
     while swarm.sim.now_s < scenario.duration_s:
         await asyncio.sleep(min(LOOK_EVERY_S, scenario.duration_s - swarm.sim.now_s))
         progress(swarm.sim.now_s, swarm.step)
+        vacancies.look(swarm.running(), swarm.sim.now_s)
         for job in jobs:
             if job.done():
                 job.result()
         if any(end.result is not None and end.result.outcome == "finished" for end in swarm.ends):
             finished_s = swarm.sim.now_s if finished_s is None else finished_s
-            if not swarm.up() or swarm.sim.now_s > finished_s + PATIENCE_S:
+            patience_s = max(PATIENCE_S, finished_s / max(1, swarm.step))
+            if not swarm.up() or swarm.sim.now_s > finished_s + patience_s:
                 break
     swarm.is_over = True
     if swarm.crowd is not None:
@@ -186,6 +208,7 @@ def _simulation(scenario: Scenario, fleet: Fleet, phones: Fleet | None, shuffle_
         costs=costs,
         n_cores=(costs.cores or 1) if scenario.fleet.one_machine else None,
         n_others=scenario.fleet.other_threads,
+        grains=dict.fromkeys(GRAINED, scenario.run.sizes.grain) if scenario.run.compute == "analytic" else None,
         seed=scenario.seed,
         spread_s=scenario.network.spread_s,
         stale=scenario.network.stale,
@@ -214,6 +237,7 @@ def _figures(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
     for daemon in swarm.everyone:
         sent.update(daemon.network.traffic.sent)
     steps = max((event.step for event in rounds if event.outcome == "committed"), default=0)
+    samples = max((daemon.replica.samples for daemon in swarm.everyone), default=0)
     finished = [end.result for end in swarm.ends if end.result is not None and end.result.outcome == "finished"]
     return {
         "run_id": swarm.manifest.run_id,
@@ -222,6 +246,8 @@ def _figures(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
         "n_params": started.n_params if started else None,
         "n_peers": len(swarm.hosts),
         "steps": steps,
+        "samples": samples,
+        "samples_per_s": samples / swarm.sim.now_s,
         "wall_s": round(swarm.sim.now_s, 6),
         "eval_loss_start": told[0][1] if told else None,
         "eval_loss": told[-1][1] if told else None,

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TypeVar
 
 from ..protocol.network import Cost
@@ -47,6 +48,8 @@ class Processor:
         self._costs = costs
         self._cores = cores
         self._flow: Flow | None = None
+        self._done: asyncio.Future[None] | None = None
+        """Of the work that the cores do."""
 
     async def run(self, work: Callable[[], T], cost: Cost) -> T:
         """In order of arrival. Work that began runs to its end even if nobody waits for it any more."""
@@ -54,8 +57,8 @@ class Processor:
         async with self._turn:
             if self._busy_until_s > loop.time():
                 await asyncio.sleep(self._busy_until_s - loop.time())
-            elif self._flow is not None and not self._flow.done():
-                await asyncio.shield(self._flow)
+            elif self._done is not None and not self._done.done():
+                await asyncio.shield(self._done)
             with _full_disk() if self.disk_is_full else contextlib.nullcontext():
                 result = work()
             took_s = self._seconds(cost)
@@ -69,8 +72,9 @@ class Processor:
             self._busy_until_s = loop.time() + seconds
             await asyncio.sleep(self._busy_until_s - loop.time())
         elif seconds > 0:
-            self._flow = self._cores.start(seconds)
-            await asyncio.shield(self._flow)
+            self._done = loop.create_future()
+            self._flow = self._cores.start(seconds, partial(self._done.set_result, None))
+            await asyncio.shield(self._done)
 
     def end(self) -> None:
         """The process is gone, and with it what it computed."""

@@ -27,9 +27,22 @@ class Sizes(Table):
     n_params: int = Field(default=1_000_000, ge=1, le=10**12)
     flops_per_sample: float = Field(default=0.0, ge=0)
     """0: 6 per parameter."""
-    payload_bytes: int = Field(default=94_000, ge=8, le=1 << 30)
+    payload_bytes: int = Field(default=94_000, ge=8, le=1 << 40)
+    """Of a contribution for the whole model; that of a stage is its share."""
     exchange: Literal["gather", "reduce"] = "gather"
     local_steps: int = Field(default=1, ge=1, le=10**6)
+    n_layers: int = Field(default=1, ge=1, le=1024)
+    """Where the model may be cut into stages."""
+    activation_elements: int = Field(default=1, ge=1, le=1 << 32)
+    """Of one sample between two layers: positions times width."""
+    grain: int = Field(default=1, ge=1, le=1 << 16)
+    """Bytes on the lines for each that is held in memory; see `simulator.analytic`."""
+
+    @model_validator(mode="after")
+    def _can_be_held(self) -> Sizes:
+        if self.payload_bytes / self.grain > 1 << 30:
+            raise ValueError(f"payloads of {self.payload_bytes} bytes cannot be held: set run.sizes.grain above 1")
+        return self
 
 
 class Training(Table):
@@ -57,11 +70,12 @@ class Training(Table):
 
 
 class Stages(Table):
-    """How the model is cut (`[pipeline]` of a manifest); one stage: it is not. Needs `compute = "real"`."""
+    """How the model is cut (`[pipeline]` of a manifest); one stage: it is not."""
 
     stages: int = Field(default=1, ge=1, le=64)
     microbatches: int = Field(default=8, ge=1, le=4096)
     activations: Literal["int8", "fp16", "none"] = "int8"
+    schedule: Literal["credit", "gpipe", "1f1b", "zero-bubble"] = "credit"
     rebalance_every_s: float = Field(default=300.0, ge=0, le=86400)
     restore_after_s: float = Field(default=60.0, ge=0, le=86400)
 
@@ -133,6 +147,12 @@ class Expectation(Table):
     """Peers that ended with the run finished."""
     accuracy_min: float = Field(default=0.0, ge=0, le=1)
     """On held-out samples, in the end."""
+    empty_stage_s_max: float | None = Field(default=None, ge=0)
+    """A stage is without a living replica for so long at most, while another has two or more."""
+    one_process_within: float | None = Field(default=None, gt=0)
+    """The finished pipeline's parameters differ by so much at most from those that one process makes of the same
+    samples, and every step counts all its microbatches. For methods and activations that are exact, such as plain sgd
+    and none."""
 
 
 class Scenario(Table):
@@ -163,8 +183,8 @@ class Scenario(Table):
             raise ValueError(f"devices.gateways = {self.devices.gateways}: there are {self.fleet.peers} machines")
         if self.fleet.one_machine and self.fleet.costs is None:
             raise ValueError("fleet.one_machine needs fleet.costs = FILE, which says how many cores there are")
-        if self.pipeline.stages > 1 and self.run.compute != "real":
-            raise ValueError('pipeline.stages: sizes alone cannot be cut; use run.compute = "real"')
+        if self.run.compute == "analytic" and self.pipeline.stages > self.run.sizes.n_layers:
+            raise ValueError(f"pipeline.stages = {self.pipeline.stages}: set run.sizes.n_layers to as many or more")
         if self.pipeline.stages > 1 and self.devices.n:
             raise ValueError("pipeline.stages: a pipeline's run has no devices")
         named = [number for fault in self.faults for number in fault.peers]

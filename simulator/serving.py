@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from ..protocol.errors import GossamerError, MessageTooLarge, NotAdmitted, RemoteFailure, UnknownMethod
 from ..protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, MAX_PUBLIC_BYTES, Gate, Handler, StreamHandler
-from .session import Kind, Message, Port
+from .messages import Kind, Message
+from .port import Port
 
 log = logging.getLogger(__name__)
 
@@ -37,24 +38,21 @@ class Services:
     async def answer(self, port: Port, opening: Message) -> None:
         """Serve one request to its end. Raises what the session failed with, and CancelledError."""
         try:
-            await self._serve(port, opening)
+            served, inside = self._admit(port, opening.kind)
+            if served.handler is not None:
+                _check_received(opening.payload, MAX_MESSAGE_BYTES if inside else MAX_PUBLIC_BYTES)
+                answer = await served.handler(port.peer, opening.payload)
+                check_size(answer, MAX_MESSAGE_BYTES, "the answer of", port.method)
+                port.begin(Message(Kind.ANSWER, answer))
+            elif served.stream_handler is not None:
+                chunks = _received(port, MAX_CHUNK_BYTES if inside else MAX_PUBLIC_BYTES)
+                await send_all(port, served.stream_handler(port.peer, chunks))
         except GossamerError as error:
             await port.send(Message(Kind.FAIL, " ".join(str(error).split()).encode(), code=error.code))
         except Exception:  # a bug in a handler: the caller learns that there is one, and no more
             log.exception("the handler of %r failed on a message of %s", port.method, port.peer)
             text = f"failed while it served {port.method!r}: its log says why"
             await port.send(Message(Kind.FAIL, text.encode(), code=RemoteFailure.code))
-
-    async def _serve(self, port: Port, opening: Message) -> None:
-        served, inside = self._admit(port, opening.kind)
-        if served.handler is not None:
-            _check_received(opening.payload, MAX_MESSAGE_BYTES if inside else MAX_PUBLIC_BYTES)
-            answer = await served.handler(port.peer, opening.payload)
-            check_size(answer, MAX_MESSAGE_BYTES, f"the answer of {port.method!r}")
-            await port.send(Message(Kind.ANSWER, answer))
-        elif served.stream_handler is not None:
-            chunks = _received(port, MAX_CHUNK_BYTES if inside else MAX_PUBLIC_BYTES)
-            await send_all(port, served.stream_handler(port.peer, chunks))
 
     def _admit(self, port: Port, kind: Kind) -> tuple[Served, bool]:
         method, inside = port.method, self.gate(port.peer)
@@ -70,7 +68,7 @@ async def send_all(port: Port, chunks: AsyncIterator[bytes]) -> None:
     """Send every chunk and the end, and let the iterator clean up in any case."""
     try:
         async for chunk in chunks:
-            check_size(chunk, MAX_CHUNK_BYTES, f"a chunk of {port.method!r}")
+            check_size(chunk, MAX_CHUNK_BYTES, "a chunk of", port.method)
             await port.send(Message(Kind.CHUNK, bytes(chunk)))
         await port.send(Message(Kind.END))
     finally:
@@ -78,10 +76,12 @@ async def send_all(port: Port, chunks: AsyncIterator[bytes]) -> None:
             await chunks.aclose()
 
 
-def check_size(message: bytes, bytes_max: int, what: str) -> None:
+def check_size(message: bytes, bytes_max: int, what: str, method: str) -> None:
     """Raises MessageTooLarge before anything is sent."""
     if len(message) > bytes_max:
-        raise MessageTooLarge(f"{what} has {len(message)} bytes: at most {bytes_max} fit, cut it up or stream it")
+        raise MessageTooLarge(
+            f"{what} {method!r} has {len(message)} bytes: at most {bytes_max} fit, cut it up or stream it"
+        )
 
 
 async def _received(port: Port, bytes_max: int) -> AsyncIterator[bytes]:

@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import torch
-
 from ..peer.checkpoints import list_checkpoints
-from . import faults
+from . import faults, lying
 from .swarm import Swarm
 
 POLL_S = 0.05
-LEADS = ("round/prepare", "round/accept", "round/commit", "round/plan")
-DONATES = ("sync/snapshot", "sync/chunk", "round/log", "round/fetch")
 
 Strike = Callable[[Swarm, Any, list[int], random.Random], Awaitable[None]]
 
@@ -154,7 +150,7 @@ async def _rot_disk(swarm: Swarm, fault: faults.RotDisk, victims: list[int], cho
     for number in victims:
         for path in list_checkpoints(swarm.folder(number))[:1]:
             file = choose.choice(sorted(one for one in path.iterdir() if one.is_file()))
-            file.write_bytes(flipped(file.read_bytes(), choose))
+            file.write_bytes(lying.flipped(file.read_bytes(), choose))
 
 
 async def _full_disk(swarm: Swarm, fault: faults.FullDisk, victims: list[int], choose: random.Random) -> None:
@@ -163,96 +159,6 @@ async def _full_disk(swarm: Swarm, fault: faults.FullDisk, victims: list[int], c
     await asyncio.sleep(fault.for_s)
     for number in victims:
         swarm.hosts[number].disk_is_full = False
-
-
-async def _flip_bits(swarm: Swarm, fault: faults.FlipBits, victims: list[int], choose: random.Random) -> None:
-    def tamper(method: str, payload: bytes) -> bytes:
-        return flipped(payload, choose) if payload and choose.random() < fault.rate else payload
-
-    await _tampered(swarm, victims, tamper, fault.for_s)
-
-
-async def _bad_leader(swarm: Swarm, fault: faults.BadLeader, victims: list[int], choose: random.Random) -> None:
-    def babble(method: str, payload: bytes) -> bytes:
-        return b"\xff" * len(payload) if method in LEADS else payload
-
-    tamper = babble if fault.how == "nonsense" else _garbling(LEADS, choose)
-    await _tampered(swarm, victims, tamper, fault.for_s)
-
-
-async def _bad_donor(swarm: Swarm, fault: faults.BadDonor, victims: list[int], choose: random.Random) -> None:
-    await _tampered(swarm, victims, _garbling(DONATES, choose), fault.for_s)
-
-
-def _garbling(methods: Sequence[str], choose: random.Random) -> Callable[[str, bytes], bytes]:
-    def tamper(method: str, payload: bytes) -> bytes:
-        return flipped(payload, choose) if payload and method in methods else payload
-
-    return tamper
-
-
-async def _tampered(swarm: Swarm, victims: Sequence[int], tamper: Callable[[str, bytes], bytes], for_s: float) -> None:
-    for number in victims:
-        swarm.hosts[number].set_tamper(tamper)
-    await asyncio.sleep(for_s)
-    for number in victims:
-        swarm.hosts[number].set_tamper(None)
-
-
-def flipped(data: bytes, choose: random.Random) -> bytes:
-    """With one bit flipped."""
-    changed = bytearray(data)
-    if changed:
-        changed[choose.randrange(len(changed))] ^= 1 << choose.randrange(8)
-    return bytes(changed)
-
-
-# -------------------------------------------------------------------------------------------------------------- liars
-
-
-async def _lie(swarm: Swarm, fault: faults.Lie, victims: list[int], choose: random.Random) -> None:
-    """From the daemon's next step on, in this life."""
-    told: list[tuple[Any, str]] = []
-    for number in victims:
-        daemon = swarm.daemons[number]
-        if daemon is None:
-            continue
-        method = daemon.replica.method
-        if fault.attack == "garbage":
-            honest_encode = method.encode
-            setattr(method, "encode", lambda agreed, encode=honest_encode: b"\xff" * len(encode(agreed)))  # noqa: B010
-            told.append((method, "encode"))
-        else:
-            honest = method.accumulate
-            generator = torch.Generator().manual_seed(choose.getrandbits(63))
-
-            def accumulate(
-                gradients: Mapping[str, torch.Tensor | None],
-                n_samples: int,
-                *,
-                honest: Callable[..., None] = honest,
-                generator: torch.Generator = generator,
-            ) -> None:
-                honest({k: _attacked(g, fault.attack, generator) for k, g in gradients.items()}, n_samples)
-
-            setattr(method, "accumulate", accumulate)  # noqa: B010
-            told.append((method, "accumulate"))
-    await asyncio.sleep(fault.for_s)
-    for method, name in told:
-        delattr(method, name)
-
-
-def _attacked(gradient: torch.Tensor | None, attack: str, generator: torch.Generator) -> torch.Tensor | None:
-    if gradient is None:
-        return None
-    if attack == "sign_flip":
-        return -gradient
-    if attack == "scale":
-        return 100.0 * gradient
-    if attack == "noise":
-        noise = torch.randn(gradient.shape, generator=generator)
-        return noise.mul_(gradient.norm())
-    return torch.zeros_like(gradient)
 
 
 # -------------------------------------------------------------------------------------------------------------- storm
@@ -301,11 +207,11 @@ _STRIKES: dict[type[Any], Strike] = {
     faults.Stall: _stall,
     faults.Slow: _slow,
     faults.Skew: _skew,
-    faults.FlipBits: _flip_bits,
+    faults.FlipBits: lying.flip_bits,
     faults.RotDisk: _rot_disk,
     faults.FullDisk: _full_disk,
-    faults.Lie: _lie,
-    faults.BadLeader: _bad_leader,
-    faults.BadDonor: _bad_donor,
+    faults.Lie: lying.lie,
+    faults.BadLeader: lying.bad_leader,
+    faults.BadDonor: lying.bad_donor,
     faults.Storm: _storm,
 }

@@ -7,14 +7,12 @@ import hashlib
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..algorithms import method_class
-from ..peer.daemon import Daemon, Devices, Result
+from ..peer.daemon import Daemon, Devices
 from ..peer.folder import PeerFolder
-from ..peer.gateway.options import GatewayOptions
 from ..peer.pipeline.daemon import StageDaemon
 from ..peer.pipeline.model import StageModel
 from ..peer.rounds.roster import WHOLE
@@ -23,36 +21,16 @@ from ..protocol.identity import Identity
 from ..protocol.manifest import SignedManifest, compose, manifest_of, parse
 from ..tasks import TASKS, Task, build_task
 from . import analytic
-from .devices import Crowd, gateway_identity
+from .devices import Crowd, gateway_identity, gateway_options
 from .faults import Fault
 from .fleets import Fleet, Machine
 from .host import Host
 from .likeness import Likeness, likeness_of
-from .scenario import DeviceCrowd, Scenario, Training
+from .lives import End, Note
+from .scenario import Scenario, Training
 from .world import Simulation
 
 PEERS_MAX = 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class Note:
-    """Something that happened to a machine, as the simulator knows it."""
-
-    t_s: float
-    what: str
-    peer: str
-    text: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class End:
-    """How a daemon's life ended, if it was not cut short."""
-
-    peer: str
-    result: Result | None
-    error: str = ""
-    stage: int = WHOLE
-    """Of a pipeline, that it served in the end."""
 
 
 class Swarm:
@@ -143,7 +121,10 @@ class Swarm:
             if self._like is not None:
                 folder.keep_ticket(self._like.tickets[number])
                 owner = self._like.owner
-            kind = StageDaemon if self.scenario.pipeline.stages > 1 else Daemon
+            kind: type[Daemon] = Daemon
+            limits: dict[str, Any] = {}
+            if self.manifest.manifest.pipeline.stages > 1:
+                kind, limits = StageDaemon, {"memory_max": int(self.fleet.machines[number].memory_bytes)}
             daemon = kind(
                 network=host.network,
                 identity=host.identity,
@@ -152,6 +133,7 @@ class Swarm:
                 folder=folder,
                 owner=owner if number == 0 else None,
                 devices=self._devices(front) if front is not None else None,
+                **limits,
             )
             self.daemons[number] = daemon
             self.everyone.append(daemon)
@@ -175,13 +157,23 @@ class Swarm:
             if self._runs(number) and (region is None or machine.region == region)
         ]
 
+    def running(self) -> list[Daemon]:
+        """The daemons of processes that run now."""
+        return [daemon for number in self.up() if (daemon := self.daemons[number]) is not None]
+
+    def finished(self) -> list[Daemon]:
+        """The daemons whose last life ended with the run finished."""
+        peers = {end.peer for end in self.ends if end.result is not None and end.result.outcome == "finished"}
+        last = zip(self.hosts, self.daemons, strict=True)
+        return [daemon for host, daemon in last if host.name in peers and daemon is not None]
+
     def can_spare_one(self) -> bool:
         """Whether a majority of the committed roster would still be alive if one more process died now.
 
         An incarnation that has died never votes again, so a roster that loses its majority before it could drop the
         dead pauses for good: that is how rounds are defined, and no fault of theirs.
         """
-        alive = [daemon for number in self.up() if (daemon := self.daemons[number]) is not None]
+        alive = self.running()
         members = [daemon.member for daemon in alive]
         for daemon in alive:
             if daemon.group is not None:
@@ -222,7 +214,7 @@ class Swarm:
         )
 
     def _devices(self, front: Host) -> Devices:
-        return Devices(front=front.network, identity=front.identity, options=_gateway_options(self.scenario.devices))
+        return Devices(front=front.network, identity=front.identity, options=gateway_options(self.scenario.devices))
 
     def open_books(self) -> None:
         """Enter the devices at their gateways, before anything begins."""
@@ -256,18 +248,6 @@ def _identity(seed: int, number: int, life: int) -> Identity:
     return Identity(hashlib.sha256(f"scenario {seed} {number} {life}".encode()).digest())
 
 
-def _gateway_options(crowd: DeviceCrowd) -> GatewayOptions:
-    return GatewayOptions(
-        devices_min=crowd.at_least,
-        devices_per_round=crowd.per_round,
-        backups=crowd.backups,
-        staleness_max=crowd.staleness,
-        round_every_s=crowd.round_every_s,
-        heartbeat_s=crowd.heartbeat_s,
-        patience_initial_s=crowd.patience_s,
-    )
-
-
 def _check_alike(like: Likeness, fleet: Fleet) -> None:
     if len(like.identities) != len(fleet.machines):
         raise UsageError(
@@ -279,7 +259,7 @@ def _check_alike(like: Likeness, fleet: Fleet) -> None:
 def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:
     """The task, and a manifest that the owner signed."""
     run, seed = scenario.run, scenario.seed
-    task_name, task_options, method, method_options = _names(run)
+    task_name, task_options, method, method_options = _names(run, scenario.pipeline.stages)
     if method_class(method).for_devices and task_name in TASKS:
         task_options = {**TASKS[task_name].for_devices, **task_options}
     task = build_task(task_name, task_options)
@@ -289,7 +269,7 @@ def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:
         "task": {"name": task_name, "fingerprint": task.fingerprint(), "options": task_options},
         "method": {"name": method, "options": method_options},
         "schedule": {
-            "lr": run.lr if run.lr is not None else method_class(method).default_lr,
+            "lr": run.lr if run.lr is not None else method_class(method).default_rate(method_options),
             "kind": method_class(method).default_schedule,
         },
         "data": {"batch_size": run.batch},
@@ -306,14 +286,17 @@ def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:
     return task, parse(compose(manifest_of(tables), _identity(seed, 0, 0)))
 
 
-def _names(run: Training) -> tuple[str, dict[str, Any], str, dict[str, Any]]:
+def _names(run: Training, n_stages: int) -> tuple[str, dict[str, Any], str, dict[str, Any]]:
     if run.compute == "real":
         return run.task, dict(run.task_options), run.method, dict(run.method_options)
     sizes, module = run.sizes, analytic.__name__
     method = "Gather" if sizes.exchange == "gather" else "Reduce"
-    return (
-        f"{module}:Sized",
-        {"n_params": sizes.n_params, "flops_per_sample": sizes.flops_per_sample},
-        f"{module}:{method}",
-        {"payload_bytes": sizes.payload_bytes, "local_steps": sizes.local_steps},
-    )
+    task_options = {
+        "n_params": sizes.n_params,
+        "flops_per_sample": sizes.flops_per_sample,
+        "n_layers": sizes.n_layers,
+        "activation_elements": max(1, sizes.activation_elements // sizes.grain),
+    }
+    payload_bytes = max(8, sizes.payload_bytes // sizes.grain // n_stages)
+    method_options = {"payload_bytes": payload_bytes, "local_steps": sizes.local_steps}
+    return f"{module}:Sized", task_options, f"{module}:{method}", method_options

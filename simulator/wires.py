@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from .costs import NOTHING, CostModel
-from .draws import Draws, seed_of
+from .draws import mixed, seed_of
 from .flows import Flow, Flows
 from .loop import VirtualLoop
 from .nat import PUNCH_ROUND_TRIPS, Nat, Reach, reach
@@ -43,8 +43,10 @@ class Wires:
         self._up: dict[str, int] = {}
         self._down: dict[str, int] = {}
         self._nat: dict[str, Nat] = {}
+        self._seeds: dict[str, int] = {}
         self._relays: list[str] = []
-        self._routes: dict[tuple[str, str], Route] = {}
+        self._routes: dict[str, dict[str, Route]] = {}
+        """By source and target."""
         self._cuts: dict[tuple[str, str], None] = {}
 
     # ------------------------------------------------------------------------------------------------------- topology
@@ -57,13 +59,18 @@ class Wires:
     def attach(self, host: str, line: Line, *, nat: Nat = Nat.OPEN, relay: bool = False) -> None:
         """Args: relay: carries the bytes of pairs that cannot connect otherwise. The first relays serve."""
         self._hosts.append(host)
+        self._routes[host] = {}
         contention = self._costs.wire.contention
         self._up[host] = self.flows.add_link(line.up_bytes_per_s, contention=contention)
         self._down[host] = self.flows.add_link(line.down_bytes_per_s, contention=contention)
         self._nat[host] = nat
+        self._seeds[host] = seed_of("host", self._seed, host)
         if relay:
             self._relays.append(host)
-            self._routes = {pair: route for pair, route in self._routes.items() if not route.is_blocked}
+            self._routes = {
+                source: {target: route for target, route in routes.items() if not route.is_blocked}
+                for source, routes in self._routes.items()
+            }
 
     def line(self, host: str) -> Line:
         return Line(
@@ -77,9 +84,10 @@ class Wires:
 
     def route(self, source: str, target: str) -> Route:
         """What messages from one host to another meet."""
-        found = self._routes.get((source, target))
+        routes = self._routes[source]
+        found = routes.get(target)
         if found is None:
-            found = self._routes[source, target] = self._new_route(source, target)
+            found = routes[target] = self._new_route(source, target)
         return found
 
     def path(self, source: str, target: str) -> Path:
@@ -107,50 +115,64 @@ class Wires:
             self._cuts.pop(pair, None)
             self.route(*pair).heal(self._loop.time())
 
-    def is_cut(self, source: str, target: str) -> bool:
-        return (source, target) in self._cuts
+    def cut_off_from(self, source: str) -> list[str]:
+        """Hosts that nothing reaches from there."""
+        return [target for target in self._hosts if (source, target) in self._cuts] if self._cuts else []
 
     # ------------------------------------------------------------------------------------------------------- transport
 
-    def start(self, route: Route, n_bytes: int) -> Flow:
-        """Begin to send."""
+    def start(self, route: Route, n_bytes: int, then: Callable[[], object]) -> Flow:
+        """Begin to send; `then` as of any flow."""
         path = route.path
         sent = self._costs.wire_bytes(n_bytes)
         if path.loss:
             sent /= 1 - path.loss
         self.n_bytes += sent
         if path.bytes_per_s == math.inf:
-            return self.flows.start(route.links, sent)
-        return self.flows.start(route.links, sent, bytes_per_s_max=path.bytes_per_s)
+            return self.flows.start(route.relayed or (route.up, route.down), sent, then)
+        return self.flows.start(route.relayed or (route.up, route.down), sent, then, bytes_per_s_max=path.bytes_per_s)
 
     def stop(self, flow: Flow) -> None:
         self.flows.stop(flow)
 
     def round_trip_s(self, a: str, b: str) -> float:
         """Latency there and back, without jitter."""
-        return 0.0 if a == b else self.path(a, b).latency_s + self.path(b, a).latency_s
+        return 0.0 if a == b else self._latency_s(a, b) + self._latency_s(b, a)
 
     # ------------------------------------------------------------------------------------------------------- the rest
 
+    def _latency_s(self, source: str, target: str) -> float:
+        """Without a route for each pair that only searches: those of many hosts ask whoever comes."""
+        found = self._routes[source].get(target)
+        if found is None and self.reach(source, target) is not Reach.RELAYED:
+            return self._rule(source, target).latency_s
+        return self.path(source, target).latency_s
+
     def _new_route(self, source: str, target: str) -> Route:
-        draws = Draws(seed_of("path", self._seed, source, target))
-        path, how, relay = self._rule(source, target), self.reach(source, target), self._relay(source, target)
-        if relay is not None:
-            links = (self._up[source], self._down[relay], self._up[relay], self._down[target])
-            return Route(_joined(self._rule(source, relay), self._rule(relay, target)), draws, links)
-        route = Route(path, draws, (self._up[source], self._down[target]))
-        route.is_blocked = how is Reach.RELAYED
-        if how is Reach.PUNCHED:
-            route.connect_s = PUNCH_ROUND_TRIPS * (path.latency_s + self._rule(target, source).latency_s)
+        seed = mixed(self._seeds[source], self._seeds[target])
+        route = Route(self._rule(source, target), seed, self._up[source], self._down[target])
+        if self._nat[source] is not Nat.OPEN and self._nat[target] is not Nat.OPEN:
+            self._lead_through_nats(route, source, target)
         return route
 
-    def _relay(self, a: str, b: str) -> str | None:
-        """The relay of a pair that needs one: always the same, another for other pairs."""
-        candidates = [host for host in self._relays if host not in (a, b)]
-        if self.reach(a, b) is not Reach.RELAYED or not candidates:
-            return None
-        first, second = sorted((a, b))
-        return candidates[seed_of("relay", self._seed, first, second) % len(candidates)]
+    def _lead_through_nats(self, route: Route, source: str, target: str) -> None:
+        how = self.reach(source, target)
+        if how is Reach.RELAYED:
+            self._lead_over_relay(route, source, target)
+        elif how is Reach.PUNCHED:
+            there, back = route.path, self._rule(target, source)
+            route.connect_s = PUNCH_ROUND_TRIPS * (there.latency_s + back.latency_s)
+
+    def _lead_over_relay(self, route: Route, source: str, target: str) -> None:
+        """Of a pair that needs one: always the same, another for other pairs."""
+        candidates = [host for host in self._relays if host not in (source, target)]
+        if not candidates:
+            route.is_blocked = True
+            return
+        first, second = sorted((source, target))
+        relay = candidates[seed_of("relay", self._seed, first, second) % len(candidates)]
+        route.relayed = (self._up[source], self._down[relay], self._up[relay], self._down[target])
+        route.path = _joined(self._rule(source, relay), self._rule(relay, target))
 
 
 def _joined(first: Path, second: Path) -> Path:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TextIO, TypeVar
 
@@ -26,6 +26,7 @@ from ..protocol.identity import Identity
 from .cores import Cores
 from .costs import NOTHING, CostModel
 from .directory import Directory
+from .fabric import Fabric
 from .guard import forbid_wall_clock
 from .host import Host, owner_of
 from .loop import VirtualLoop
@@ -33,7 +34,6 @@ from .nat import Nat
 from .network import SimulatedNetwork
 from .paths import Line, Path
 from .processor import Processor
-from .session import Fabric
 from .trace import Trace
 from .wires import PathRule, Wires
 
@@ -56,6 +56,7 @@ class Simulation:
         costs: of messages and heavy maths, as measured; default: messages weigh what daemons count, and no more.
         n_cores: of the one machine that all hosts are processes on; None: each is a machine of its own.
         n_others: threads of other programs that want that machine's cores all the time.
+        grains: by method, bytes on the lines for each byte of its messages; default 1. See `simulator.analytic`.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Simulation:
         costs: CostModel = NOTHING,
         n_cores: int | None = None,
         n_others: float = 0.0,
+        grains: Mapping[str, int] | None = None,
     ) -> None:
         self.seed = seed
         self.random = random.Random(f"simulation {seed}")
@@ -85,7 +87,7 @@ class Simulation:
         path = Path(latency_s=latency_s, jitter_s=jitter_s, loss=loss)
         self._wires = Wires(self._loop, seed=seed, path=paths or path, costs=costs)
         self._trace = Trace()
-        self._fabric = Fabric(loop=self._loop, wires=self._wires, trace=self._trace, costs=costs)
+        self._fabric = Fabric(loop=self._loop, wires=self._wires, trace=self._trace, costs=costs, grains=grains or {})
         self._costs = costs
         self._cores = Cores(self._wires.flows, n_cores, n_others=n_others) if n_cores is not None else None
         self._directory = Directory(
@@ -106,6 +108,7 @@ class Simulation:
         clock_skew_s: float = 0.0,
         nat: Nat = Nat.OPEN,
         relay: bool = False,
+        run_id: str = "",
     ) -> Host:
         """Add a machine, switched on.
 
@@ -114,6 +117,7 @@ class Simulation:
             clock_skew_s: how far its wall clock is ahead; may be changed later on the host.
             nat: who can dial it.
             relay: lets those through it that cannot connect otherwise.
+            run_id: of the run that it takes part in, if there are several in this world.
         Raises: ValueError if there is one of this name.
         """
         if name in self.hosts:
@@ -134,6 +138,7 @@ class Simulation:
             clock=lambda: EPOCH_UNIX_S + self._loop.time(),
             connect=lambda machine: SimulatedNetwork(self._fabric, self._directory, machine),
             loop=self._loop,
+            run_id=run_id,
         )
         host.clock_skew_s = clock_skew_s
         return host

@@ -31,7 +31,7 @@ class DigitsOptions:
     """Width of the hidden layer."""
 
     def __post_init__(self) -> None:
-        require(1 <= self.hidden <= 4096, "hidden", "between 1 and 4096", self.hidden)
+        require(1 <= self.hidden <= 1 << 20, "hidden", "between 1 and 1048576", self.hidden)
 
 
 class Digits(Classification):

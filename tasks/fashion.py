@@ -55,10 +55,10 @@ class Fashion(Classification):
     def __init__(self, *, options: Mapping[str, OptionValue], data: Path | None = None) -> None:
         self._options = read_options(FashionOptions, options, owner="task 'fashion'")
         folder = DEBIAN_DIR if data is None else data
-        load = _load if self._options.network == "conv" else _load_halved
+        load = load_split if self._options.network == "conv" else _load_halved
         self._train = load(folder, "train")
         test = load(folder, "t10k")
-        chosen = torch.from_numpy(_evenly_spaced(len(test.labels), N_HELD_OUT_MAX))
+        chosen = torch.from_numpy(evenly_spaced(len(test.labels), N_HELD_OUT_MAX))
         self._held_out = Labelled(inputs=test.inputs[chosen], labels=test.labels[chosen])
 
     @property
@@ -102,7 +102,8 @@ class Fashion(Classification):
         )
 
 
-def _load(folder: Path, split: str) -> Labelled:
+def load_split(folder: Path, split: str) -> Labelled:
+    """Pictures uint8 [n, 1, 28, 28] of "train" or "t10k", whole. Raises MissingData, BadData."""
     images = read_idx(_find(folder, f"{split}-images-idx3-ubyte"))
     labels = read_idx(_find(folder, f"{split}-labels-idx1-ubyte"))
     if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or labels.shape != images.shape[:1] or not len(labels):
@@ -115,7 +116,7 @@ def _load(folder: Path, split: str) -> Labelled:
 
 def _load_halved(folder: Path, split: str) -> Labelled:
     """Flat pictures of 14 x 14: means of 2 x 2 pixels, rounded to the nearest."""
-    whole = _load(folder, split)
+    whole = load_split(folder, split)
     sums = whole.inputs.view(-1, HALF, 2, HALF, 2).sum(dim=(2, 4), dtype=torch.int16)
     return Labelled(inputs=((sums + 2) >> 2).to(torch.uint8).view(-1, HALF**2), labels=whole.labels)
 
@@ -130,5 +131,6 @@ def _find(folder: Path, name: str) -> Path:
     )
 
 
-def _evenly_spaced(n: int, n_max: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def evenly_spaced(n: int, n_max: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Indices of at most `n_max` of `n` samples."""
     return np.arange(n) if n <= n_max else np.linspace(0, n - 1, n_max).astype(np.int64)

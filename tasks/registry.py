@@ -13,12 +13,14 @@ from .chars import Chars
 from .digits import Digits
 from .errors import UnknownTask
 from .fashion import Fashion
+from .fashion_rotated import FashionRotated
 from .task import Task
 
 TASKS: Final[Mapping[str, type[Task]]] = {
     "chars": Chars,
     "digits": Digits,
     "fashion": Fashion,
+    "fashion-rotated": FashionRotated,
 }
 
 

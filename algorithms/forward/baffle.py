@@ -50,10 +50,10 @@ class BaffleOptions:
     beta1: float = 0.9
     beta2: float = 0.99
     """Of the server's Adam."""
-    weight_decay: float = 5e-4
+    weight_decay: float = 1e-3
     """Added to the gradient, as in L2 regularisation."""
     ema: float = 0.995
-    """Decay of the averaged weights that are evaluated. 0: the weights themselves."""
+    """Largest decay of the averaged weights that are evaluated; smaller at first. 0: the weights themselves."""
     ema_every: int = 1
     """Rounds between two steps of the average, e.g. those of an epoch."""
     secure: bool = False

@@ -7,6 +7,7 @@ correction, as there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +22,8 @@ F32 = npt.NDArray[np.float32]
 
 RULES: Final = ("fedavg", "fedprox", "fedadam", "fedyogi")
 WEIGHT_ABS_MAX: Final = 2.0**60
+BLOCK: Final = 1 << 16
+"""Weights that are averaged at a time: what is summed stays in the cache, and no copy of a whole change is made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,11 @@ class FederatedOptions:
         require(0 < self.tau <= 1, "tau", "above 0 and at most 1", self.tau)
         require(0 <= self.mu <= 100, "mu", "between 0 and 100", self.mu)
 
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the server keeps moments of the changes."""
+        return self.rule in ("fedadam", "fedyogi")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocalUpdate:
@@ -56,6 +64,8 @@ class LocalUpdate:
     """float32 [n]: its weights after minus before."""
     n_samples: int
     """How much its change counts."""
+    scale: float = 1.0
+    """What its change is multiplied by, in float32."""
 
 
 class FederatedServer:
@@ -64,8 +74,9 @@ class FederatedServer:
     def __init__(self, weights: F32, options: FederatedOptions) -> None:
         self.weights: F32 = weights.astype(np.float32, copy=True)
         self._options = options
-        self._first = np.zeros_like(self.weights)
-        self._second = np.full_like(self.weights, options.tau**2)
+        n = len(weights) if options.is_adaptive else 0
+        self._first = np.zeros(n, np.float32)
+        self._second = np.full(n, options.tau**2, np.float32)
 
     def apply(self, updates: Sequence[LocalUpdate]) -> None:
         """One round. The order in which updates arrived does not matter: they are summed by slot.
@@ -77,7 +88,7 @@ class FederatedServer:
     def descend(self, change: F32, server_lr: float) -> None:
         """One step of the rule from a mean change, float32 [n]: separate ufuncs, so the bits are every machine's."""
         options = self._options
-        if options.rule in ("fedavg", "fedprox"):
+        if not options.is_adaptive:
             self.weights += np.float32(server_lr) * change
             return
         beta1, beta2 = np.float32(options.beta1), np.float32(options.beta2)
@@ -93,8 +104,9 @@ class FederatedServer:
         self.weights += np.float32(server_lr) * step
 
     def state(self) -> dict[str, F32]:
-        """For checkpoints. References, not copies."""
-        return {"weights": self.weights, "first": self._first, "second": self._second}
+        """For checkpoints: weights, and the moments of rules that have some. References, not copies."""
+        moments = {"first": self._first, "second": self._second} if self._options.is_adaptive else {}
+        return {"weights": self.weights, **moments}
 
 
 def mean_change(updates: Sequence[LocalUpdate], n: int) -> F32:
@@ -104,16 +116,37 @@ def mean_change(updates: Sequence[LocalUpdate], n: int) -> F32:
     """
     if not updates:
         raise TooFewContributions("no update: there is nothing to average")
-    total, n_samples = np.zeros(n, np.float64), 0
-    for update in sorted(updates, key=lambda update: update.slot):
+    ordered = sorted(updates, key=lambda update: update.slot)
+    for update in ordered:
         if update.change.shape != (n,) or update.n_samples < 1:
             raise ValueError(f"slot {update.slot}: a change {update.change.shape} over {update.n_samples} samples")
-        # NaN fails the comparison, so the test is written to be true only for good values.
-        if not np.all(np.abs(update.change) <= WEIGHT_ABS_MAX):
-            raise ValueError(f"slot {update.slot}: a change that is not finite")
-        total += float(update.n_samples) * update.change
-        n_samples += update.n_samples
-    return (total / n_samples).astype(np.float32)
+    mean, n_samples = np.empty(n, np.float32), sum(update.n_samples for update in ordered)
+    for start in range(0, n, BLOCK):
+        block = slice(start, start + BLOCK)
+        total = np.zeros(len(mean[block]), np.float64)
+        for update in ordered:
+            change = update.change[block]
+            if not is_bounded(change):
+                raise ValueError(f"slot {update.slot}: a change that is not finite")
+            scaled = change if update.scale == 1 else np.float32(update.scale) * change
+            total += float(update.n_samples) * scaled
+        mean[block] = total / n_samples
+    return mean
+
+
+def is_bounded(values: F32) -> bool:
+    """Whether all are finite and at most 2^60 in size; no copy is made."""
+    # NaN is the largest and the least of all for numpy, and fails the comparison.
+    return len(values) == 0 or bool(values.max() <= WEIGHT_ABS_MAX and values.min() >= -WEIGHT_ABS_MAX)
+
+
+def length_of(change: F32) -> float:
+    """The L2 norm, in float64, of a float32 [n]; no copy of the whole is made."""
+    squares = 0.0
+    for start in range(0, len(change), BLOCK):
+        block = change[start : start + BLOCK].astype(np.float64)
+        squares += float(block @ block)
+    return math.sqrt(squares)
 
 
 def proximal_gradient(weights: F32, anchor: F32, mu: float) -> F32:

@@ -5,6 +5,8 @@
     changes   u8 parts, and per part the round's seed, index, roster size and bitmap of contributors
               u32 samples | f32 [n] mean change of the weights
 
+What one device answers: u32 kind | f32 [K] differences (1) or f32 [n] its change (2).
+
 A device that can backpropagate does some local steps and sends how its weights changed. A forward gradient g stands for
 the change that such steps would make to first order, -local_lr * local_steps * g. The update is the weighted mean of
 the changes, in roster order: a change counts by the samples behind it, a forward gradient from d directions in n
@@ -25,7 +27,7 @@ from ..errors import BadPayload
 from ..options import require
 from .baffle import BaffleOptions
 from .exchange import DEVICES_MAX
-from .federated import RULES, WEIGHT_ABS_MAX, FederatedOptions
+from .federated import RULES, FederatedOptions, is_bounded
 from .replay import PARTS_MAX, Replay, read_roster, write_roster
 from .replica import gradient_of
 
@@ -34,6 +36,8 @@ F32 = npt.NDArray[np.float32]
 FORWARD: Final = 1
 CHANGES: Final = 2
 SAMPLES_MAX: Final = 2**24
+KIND_BYTES: Final = 4
+"""Of an answer's kind: a whole word, so that the floats behind it are aligned."""
 _LENGTH: Final = struct.Struct("<I")
 
 
@@ -109,16 +113,16 @@ class Mixed:
     changes: Changes | None = field(default=None)
 
     def to_bytes(self) -> bytes:
-        data = bytes([(FORWARD if self.replay else 0) | (CHANGES if self.changes else 0)])
+        pieces: list[bytes | memoryview] = [bytes([(FORWARD if self.replay else 0) | (CHANGES if self.changes else 0)])]
         if self.replay is not None:
             replay = self.replay.to_bytes()
-            data += _LENGTH.pack(len(replay)) + replay
+            pieces += [_LENGTH.pack(len(replay)), replay]
         if self.changes is not None:
             one = self.changes
             rosters = (write_roster(p.round_seed, p.round_index, p.n_slots, p.slots) for p in one.parts)
-            data += bytes([len(one.parts)]) + b"".join(rosters)
-            data += _LENGTH.pack(one.samples) + one.change.astype("<f4").tobytes()
-        return data
+            pieces += [bytes([len(one.parts)]), *rosters]
+            pieces += [_LENGTH.pack(one.samples), np.ascontiguousarray(one.change, "<f4").data.cast("B")]
+        return b"".join(pieces)
 
     @classmethod
     def from_bytes(cls, data: bytes, options: MixedOptions, n: int) -> Mixed:
@@ -175,13 +179,22 @@ def mixed_bytes_max(options: MixedOptions, n: int) -> int:
     return 128 + 4 * n + 4 * options.K * DEVICES_MAX + 2 * PARTS_MAX * (64 + 2**13)
 
 
-def read_change(payload: bytes, n: int) -> F32:
-    """A change as it comes from outside, float32 [n]. Raises BadPayload."""
+def answer_bytes(options: MixedOptions, n: int, kind: int) -> int:
+    """The exact length of one device's answer."""
+    return KIND_BYTES + 4 * (options.K if kind == FORWARD else n)
+
+
+def read_kind(answer: bytes | memoryview) -> int:
+    """Of one device's answer; 0 for one that is none."""
+    return int.from_bytes(answer[:KIND_BYTES], "little") if len(answer) >= KIND_BYTES else 0
+
+
+def read_change(payload: bytes | memoryview, n: int) -> F32:
+    """A change as it comes from outside, float32 [n]: a view of the payload, read-only. Raises BadPayload."""
     if len(payload) != 4 * n:
         raise BadPayload(f"a change of {len(payload)} bytes: expected {4 * n}")
-    change = np.frombuffer(payload, "<f4").astype(np.float32)
-    # NaN makes the comparison false.
-    if not np.all(np.abs(change) <= WEIGHT_ABS_MAX):
+    change = np.frombuffer(payload, "<f4").astype(np.float32, copy=False)
+    if not is_bounded(change):
         raise BadPayload("a change with NaN, infinity or values above 2^60")
     return change
 
@@ -199,7 +212,7 @@ def _read_changes(data: bytes, at: int, n: int) -> Changes:
     samples, at = _read_u32(data, at)
     if not 1 <= samples <= SAMPLES_MAX or sum(len(part.slots) for part in parts) > DEVICES_MAX:
         raise BadPayload(f"changes over {samples} samples: expected 1 to {SAMPLES_MAX}")
-    return Changes(samples=samples, change=read_change(data[at:], n), parts=tuple(parts))
+    return Changes(samples=samples, change=read_change(memoryview(data)[at:], n), parts=tuple(parts))
 
 
 def _read_u32(data: bytes, at: int) -> tuple[int, int]:

@@ -73,9 +73,8 @@ class Replica:
 
     def averaged(self) -> F32:
         """The weights to evaluate: their exponential average, unbiased from the first step, float32 [n]."""
-        if self._options.ema == 0 or self._decays[2] == 0:
-            return self.weights.copy()
-        return self._average * np.float32(1 / self._decays[2])
+        average = unbiased(self._average, float(self._decays[2]))
+        return self.weights.copy() if average is None else average
 
     def digest(self) -> str:
         """SHA-256 (hex) of the weights: equal on gateway and devices after equal replays."""
@@ -116,10 +115,21 @@ class Replica:
         self.step = int(decays[3])
 
     def _follow(self) -> None:
-        ema = np.float32(self._options.ema)
+        """One step of the average: w_avg = d * w_avg + (1 - d) * w, d = min(ema, (1 + t) / (4 + t)).
+
+        So an average over few steps forgets their beginning, too (polynomial decay: Shamir and Zhang 2013,
+        arXiv:1212.1824, section 4).
+        """
+        turn = self.step // self._options.ema_every
+        ema = np.float32(min(self._options.ema, (1 + turn) / (4 + turn)))
         self._average *= ema
         self._average += (np.float32(1) - ema) * self.weights
         self._decays[2] = self._decays[2] * float(ema) + (1 - float(ema))
+
+
+def unbiased(average: F32, total: float) -> F32 | None:
+    """The average of the weights, float32 [n], from its sum and the weight behind that; None before the first step."""
+    return average * np.float32(1 / total) if total > 0 else None
 
 
 def gradient_of(replay: Replay, run_id: bytes, n: int) -> F32:

@@ -64,6 +64,9 @@ class Fleet:
         self.work = tuple(work) if work is not None else (1.0,) * n_stages
         known = [one.samples_per_s * self.work[one.stage] for one in self.replicas if one.samples_per_s > 0]
         self._mean = sum(known) / len(known) if known else 1.0
+        self._at: list[list[Serving]] = [[] for _ in range(n_stages)]
+        for one in self.replicas:
+            self._at[one.stage].append(one)
 
     def power(self, replica: Serving) -> float:
         """Work per second; the mean of the others where it is not known."""
@@ -74,7 +77,7 @@ class Fleet:
         return sum(self.power(one) for one in self.at(stage)) / self.work[stage]
 
     def at(self, stage: int) -> list[Serving]:
-        return [one for one in self.replicas if one.stage == stage]
+        return self._at[stage]
 
     def queue(self, stage: int) -> float:
         """Mean length of its replicas' queues."""

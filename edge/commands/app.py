@@ -15,7 +15,7 @@ def main(arguments: Sequence[str]) -> None:
         case "enroll":
             from .enroll import enroll
 
-            enroll(chosen.folder, gateway=chosen.gateway, line=chosen.token)
+            enroll(chosen.folder, gateway=chosen.gateway, line=chosen.token, measure=not chosen.no_bench)
         case "run":
             from .run import run
 
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     enroll = _command(commands, "enroll", "get a place at a gateway, once, with the token that its owner gave you")
     enroll.add_argument("--gateway", required=True, metavar="HOST:PORT")
     enroll.add_argument("--token", required=True, metavar="LINE", help="the line that starts with gossamer-edge1:")
+    enroll.add_argument("--no-bench", action="store_true", help="use numpy; do not look for the quickest engine")
     run = _command(commands, "run", "take part until the run ends, within the rules of rules.toml")
     run.add_argument("--data", metavar="FOLDER|FILE.npz|MODULE:FUNCTION", help="else data or data.npz in FOLDER")
     run.add_argument("--engine", choices=("numpy", "onnx-inputs", "onnx-constants"), help="default: what bench kept")

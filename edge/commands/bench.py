@@ -20,6 +20,8 @@ from ..engines import NUMPY, ONNX, Choice, Engines, candidates
 from ..folder import DeviceFolder
 from ..sensors import peak_rss_bytes
 
+Rows = list[tuple[Choice, dict[str, Any]]]
+
 AT_ONCE = 32
 """Perturbations between two looks at the clock."""
 ALIKE = 0.95
@@ -37,11 +39,7 @@ def bench(folder: Path, name: str | None, *, batch: int, seconds: float, keep: b
     if not 1 <= batch <= 1 << 16 or not 0 < seconds <= 600:
         raise UsageError("--batch is 1 to 65536 and --seconds up to 600")
     name, network = _network(folder, name)
-    rows = [_measured(choice, network, batch, seconds) for choice in candidates(onnx=False)]
-    kernels = [_kernel(NUMPY, network, batch, seconds)]
-    if is_available():  # this imports it, which takes memory
-        rows += [_measured(choice, network, batch, seconds) for choice in candidates(onnx=True)]
-        kernels.append(_kernel(ONNX, network, batch, seconds))
+    rows, kernels = _measure_all(network, batch, seconds)
     chosen = _quickest(rows, kernels)
     if keep:
         DeviceFolder(folder).keep_choice(chosen)
@@ -55,7 +53,21 @@ def bench(folder: Path, name: str | None, *, batch: int, seconds: float, keep: b
         print(f"the daemon will use {chosen.floats} for floats and {chosen.integers} for integers", file=sys.stderr)
 
 
-def _quickest(rows: list[tuple[Choice, dict[str, Any]]], kernels: list[dict[str, Any]]) -> Choice:
+def quickest_for(network: Network, *, batch: int, seconds: float) -> Choice:
+    """What to evaluate a network with on this device. Args: seconds: for each engine."""
+    return _quickest(*_measure_all(network, batch, seconds))
+
+
+def _measure_all(network: Network, batch: int, seconds: float) -> tuple[Rows, list[dict[str, Any]]]:
+    rows = [_measured(choice, network, batch, seconds) for choice in candidates(onnx=False)]
+    kernels = [_kernel(NUMPY, network, batch, seconds)]
+    if is_available():  # this imports it, which takes memory
+        rows += [_measured(choice, network, batch, seconds) for choice in candidates(onnx=True)]
+        kernels.append(_kernel(ONNX, network, batch, seconds))
+    return rows, kernels
+
+
+def _quickest(rows: Rows, kernels: list[dict[str, Any]]) -> Choice:
     best = max(row["forwards_per_s"] for _, row in rows)
     floats = next(choice for choice, row in rows if row["forwards_per_s"] >= ALIKE * best)
     return replace(floats, integers=max(kernels, key=lambda row: row["products_per_s"])["integers"])

@@ -6,23 +6,39 @@ import asyncio
 import sys
 from pathlib import Path
 
+from ...protocol.edge_pb2 import RunCard
 from ...protocol.enrolment import parse_token
 from ...protocol.errors import NotAdmitted
-from ...protocol.identity import Identity
+from ...protocol.identity import Identity, PeerId
 from ..enrolment import enrol, hand_over
 from ..folder import DeviceFolder
 from ..network.client import EdgeNetwork
 from ..network.pinning import Gateway, parse_target, pin_by_hash
 
 _TIMEOUT_S = 15.0
+BATCH = 32
+SECONDS_PER_ENGINE = 0.2
 
 
-def enroll(folder: Path, *, gateway: str, line: str) -> None:
-    """Make a key if there is none, and trade the token for a place. Raises GossamerError."""
-    asyncio.run(_enroll(DeviceFolder(folder), gateway, line))
+def enroll(folder: Path, *, gateway: str, line: str, measure: bool = True) -> None:
+    """Make a key if there is none, and trade the token for a place. Raises GossamerError.
+
+    Args:
+        measure: find out, in a few seconds, what evaluates the run's network the quickest here, unless it is known.
+    """
+    home = DeviceFolder(folder)
+    card, peer = asyncio.run(_enroll(home, gateway, line))
+    home.keep_network(card.network)
+    network = home.network()
+    if measure and network is not None and not home.has_choice:
+        from .bench import quickest_for
+
+        # In this process, which ends: what onnxruntime takes is not the daemon's where it is not chosen.
+        home.keep_choice(quickest_for(network, batch=BATCH, seconds=SECONDS_PER_ENGINE))
+    print(f"enrolled as {peer} for {card.task}: gossamer edge run --folder {folder}", file=sys.stderr)
 
 
-async def _enroll(folder: DeviceFolder, address: str, line: str) -> None:
+async def _enroll(folder: DeviceFolder, address: str, line: str) -> tuple[RunCard, PeerId]:
     token = parse_token(line)
     host, port = parse_target(address)
     der = await pin_by_hash(
@@ -35,7 +51,7 @@ async def _enroll(folder: DeviceFolder, address: str, line: str) -> None:
     finally:
         await client.close()
     folder.keep_gateway(gateway)
-    print(f"enrolled as {client.peer_id} for {card.task}: gossamer edge run --folder {folder.path}", file=sys.stderr)
+    return card, client.peer_id
 
 
 def rotate(folder: Path) -> None:

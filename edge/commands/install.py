@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -93,12 +94,16 @@ def install(folder: Path, *, data: str | None, root: Path, user: bool) -> None:
 
 
 def uninstall(folder: Path, *, root: Path, user: bool, keep_data: bool) -> None:
-    """Remove the unit and, unless told otherwise, key and state. Raises StateError."""
+    """Stop the daemon and remove the unit and, unless told otherwise, key and state. Raises StateError."""
     path = _unit_path(root, user=user)
-    target = "default.target" if user else "multi-user.target"
+    wants = path.parent / ("default.target.wants" if user else "multi-user.target.wants")
+    if path.exists() and root == Path("/"):
+        _stop(user=user)
     try:
-        (path.parent / f"{target}.wants" / UNIT).unlink(missing_ok=True)
+        (wants / UNIT).unlink(missing_ok=True)
         path.unlink(missing_ok=True)
+        if user:  # the system's folders are the system's
+            _remove_empty(wants, path.parent, path.parent.parent)
         if not keep_data and folder.exists():
             shutil.rmtree(folder)
     except OSError as error:
@@ -106,6 +111,21 @@ def uninstall(folder: Path, *, root: Path, user: bool, keep_data: bool) -> None:
     control = "systemctl --user" if user else "systemctl"
     removed = path if keep_data else f"{path} and {folder}"
     print(f"removed {removed}; now: {control} daemon-reload", file=sys.stderr)
+
+
+def _stop(*, user: bool) -> None:
+    """A daemon that runs would write its folder anew. Where there is no systemd, it does not run by it."""
+    systemctl = shutil.which("systemctl")
+    if systemctl is not None:
+        scope = ["--user"] if user else []
+        subprocess.run([systemctl, *scope, "disable", "--now", UNIT], capture_output=True, timeout=60, check=False)
+
+
+def _remove_empty(*folders: Path) -> None:
+    """Those that nothing else is in, innermost first."""
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _unit_path(root: Path, *, user: bool) -> Path:

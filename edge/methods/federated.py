@@ -12,7 +12,16 @@ import numpy.typing as npt
 
 from ...algorithms.errors import BadPayload
 from ...algorithms.forward import FederatedServer, Network, PerturbationStream, encode_scalars, proximal_gradient
-from ...algorithms.forward.mixed import CHANGES, FORWARD, Mixed, MixedOptions, combined_change
+from ...algorithms.forward.federated import is_bounded
+from ...algorithms.forward.mixed import (
+    CHANGES,
+    FORWARD,
+    KIND_BYTES,
+    Mixed,
+    MixedOptions,
+    answer_bytes,
+    combined_change,
+)
 from ...algorithms.forward.replica import weights_digest
 from ...algorithms.options import read_options
 from ...protocol.devices import Task, stream_run_id
@@ -60,7 +69,7 @@ class FederatedWork(DeviceWork):
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         step = int(state["step"][0])
-        if step < 0 or (state["second"] < 0).any():
+        if step < 0 or ("second" in state and (state["second"] < 0).any()):
             raise BadPayload(f"a state at step {step}, or with a negative second moment")
         for name, array in self._server.state().items():
             array[:] = state[name]
@@ -85,7 +94,8 @@ class FederatedWork(DeviceWork):
         )
         batch = data.batch(self.options.batch_size, seed=seed)
         measured = await self._measuring.measure(self._server.weights, batch, directions)
-        return Answer(loss=measured.loss, scalars=bytes([FORWARD]) + encode_scalars(measured.differences, "fp32"))
+        kind = FORWARD.to_bytes(KIND_BYTES, "little")
+        return Answer(loss=measured.loss, scalars=kind + encode_scalars(measured.differences, "fp32"))
 
     async def _learn(self, seed: bytes, data: DeviceData) -> Answer:
         """Some steps of SGD from the round's weights, fedprox with its pull towards them."""
@@ -102,9 +112,13 @@ class FederatedWork(DeviceWork):
             loss, gradient = await self._pace.do(work, cost)
             losses.append(loss)
             if options.rule == "fedprox":
-                gradient = gradient + proximal_gradient(weights, anchor, options.mu)
-            weights -= np.float32(options.local_lr) * gradient
-        change = weights - anchor
-        if not np.isfinite(change).all():
+                gradient += proximal_gradient(weights, anchor, options.mu)
+            gradient *= np.float32(options.local_lr)
+            weights -= gradient
+        weights -= anchor
+        if not is_bounded(weights):
             raise BadPayload("the local steps have diverged: the run's local_lr is too large for these samples")
-        return Answer(loss=float(np.mean(losses)), scalars=bytes([CHANGES]) + change.astype("<f4").tobytes())
+        answer = bytearray(answer_bytes(options, self.n_weights, CHANGES))
+        answer[:KIND_BYTES] = CHANGES.to_bytes(KIND_BYTES, "little")
+        np.frombuffer(answer, "<f4", offset=KIND_BYTES)[:] = weights
+        return Answer(loss=float(np.mean(losses)), scalars=memoryview(answer))

@@ -15,7 +15,7 @@ from ...algorithms.forward.exchange import DEVICES_MAX
 from ...algorithms.forward.fixedpoint.arithmetic import WEIGHT_MAX, pixels_to_activations
 from ...algorithms.forward.fixedpoint.engine import IntegerBatch, IntegerEngine
 from ...algorithms.forward.fixedpoint.plan import Plan
-from ...algorithms.forward.fixedpoint.training import IntegerReplica, cast_vote, sum_votes
+from ...algorithms.forward.fixedpoint.training import IntegerReplica, cast_vote
 from ...algorithms.forward.fixedpoint.votes import VoteReplay, encode_votes
 from ...algorithms.forward.stream import PerturbationStream
 from ...protocol.devices import Task, stream_run_id
@@ -58,13 +58,15 @@ class FixedPointWork(DeviceWork):
         return self._replica.step
 
     def state(self) -> Arrays:
-        return {"weights": self._replica.weights.copy(), "step": np.array([self._replica.step], np.int64)}
+        return self._replica.state()
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         weights, step = state["weights"], int(state["step"][0])
         if weights.min() < -WEIGHT_MAX or weights.max() > WEIGHT_MAX or step < 0:
             raise BadPayload(f"a state at step {step}, or with weights beyond +-{WEIGHT_MAX}")
         self._replica.weights[:] = weights
+        if self._plan.guidance:
+            self._replica.momentum[:] = state["momentum"]
         self._replica.step = step
 
     def apply(self, step: Step) -> None:
@@ -75,7 +77,7 @@ class FixedPointWork(DeviceWork):
             replay = VoteReplay.from_bytes(payload, n_votes=self._plan.n_votes)
             if sum(len(part.slots) for part in replay.parts) > DEVICES_MAX:
                 raise BadPayload(f"the votes of more than {DEVICES_MAX} devices in one payload")
-            sums += sum_votes(replay, self._run_id, self.n_weights)
+            sums += self._replica.sum_votes(replay)
         self._replica.descend(sums)
 
     def weights_digest(self) -> str:
@@ -87,13 +89,14 @@ class FixedPointWork(DeviceWork):
         directions = PerturbationStream(seed, self._run_id).at(
             round_index=task.round_index, slot=task.slot, n=self.n_weights
         )
-        weights = self._replica.weights
-        cost = Cost(flops=4.0 * self.n_weights * len(batch), memory_bytes=8.0 * self.n_weights)
+        flops = 2.0 * self.n_weights * len(batch) * self._plan.n_forwards / self._plan.n_votes
+        weights, momentum = self._replica.weights, self._replica.momentum
+        cost = Cost(flops=flops, memory_bytes=8.0 * self.n_weights)
         votes, losses = [], 0
         for i in range(self._plan.n_votes):
 
             def vote(i: int = i) -> tuple[int, int]:
-                return cast_vote(self._engine, weights, batch, directions, i)
+                return cast_vote(self._engine, weights, batch, directions, i, momentum)
 
             cast, both = await self._pace.do(vote, cost)
             votes.append(cast)

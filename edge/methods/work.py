@@ -26,7 +26,7 @@ class Answer:
 
     loss: float
     """Mean over the samples, in nats. For logs: nothing is computed from it."""
-    scalars: bytes
+    scalars: bytes | memoryview
 
 
 class DeviceWork(ABC):

@@ -6,15 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
 from typing import TypeVar
 
-from ...protocol.errors import NetworkClosed, NetworkError, PeerTimeout, PeerUnreachable
+from ...protocol.errors import NetworkClosed, PeerUnreachable
 from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Client, Cost, Traffic
-from ...protocol.transport.link import Link, SessionLost
-from ...protocol.transport.messages import CHUNK_OVERHEAD_BYTES, check_chunk, check_message, message_bytes
-from ...protocol.transport.progress import Progress
+from ...protocol.transport.calling import Caller
+from ...protocol.transport.link import Link
 from ...protocol.transport.session import Ends
 from .pinning import Gateway, follow_rotation
 
@@ -44,42 +42,15 @@ class EdgeNetwork(Client):
         self._opening = asyncio.Lock()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         self._closed = False
+        self._caller = Caller(self.traffic, reach=self._reach, forget=self._forget, check_open=self._check_open)
 
     async def call(self, peer: PeerId, method: str, request: bytes, *, timeout_s: float) -> bytes:
-        self._check_open()
-        check_message(request, method, "request")
-        try:
-            async with asyncio.timeout(timeout_s):
-                response = await self._call(peer, method, request)
-        except TimeoutError:
-            self._check_open()
-            raise PeerTimeout(
-                f"{peer} did not answer {method!r} within {timeout_s:g} s: it may have served it; ask again later"
-            ) from None
-        except NetworkError:
-            self._check_open()
-            raise
-        self.traffic.received[method] += message_bytes(method, response)
-        return response
+        return await self._caller.call(peer, method, request, timeout_s=timeout_s)
 
-    async def stream(
+    def stream(
         self, peer: PeerId, method: str, chunks: AsyncIterator[bytes], *, timeout_s: float
     ) -> AsyncIterator[bytes]:
-        self._check_open()
-        progress = Progress(peer, method, timeout_s)
-        try:
-            async with progress.watch():
-                link = await self._reach(peer)
-            async with aclosing(link.stream(method, self._counted(method, chunks), progress)) as answer:
-                async for chunk in answer:
-                    self.traffic.received[method] += len(chunk) + CHUNK_OVERHEAD_BYTES
-                    yield chunk
-        except SessionLost as error:
-            await self._forget()
-            raise PeerUnreachable(str(error)) from None
-        except NetworkError:
-            self._check_open()
-            raise
+        return self._caller.stream(peer, method, chunks, timeout_s=timeout_s)
 
     async def compute(self, work: Callable[[], T], cost: Cost) -> T:
         self._check_open()
@@ -91,23 +62,10 @@ class EdgeNetwork(Client):
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
-            await self._forget()
+            await self._forget(self.gateway.peer)
             self._worker.shutdown(wait=False, cancel_futures=True)
 
     # -- the link --------------------------------------------------------------------------------
-
-    async def _call(self, peer: PeerId, method: str, request: bytes) -> bytes:
-        for last in (False, True):
-            link = await self._reach(peer)
-            self.traffic.sent[method] += message_bytes(method, request)
-            try:
-                return await link.call(method, request)
-            except SessionLost:
-                # Nothing was served: prove once more who we are.
-                await self._forget()
-                if last:
-                    break
-        raise PeerUnreachable(f"{peer} forgets our sessions as soon as they are open: is its clock or memory in order?")
 
     async def _reach(self, peer: PeerId) -> Link:
         if peer != self.gateway.peer:
@@ -118,7 +76,7 @@ class EdgeNetwork(Client):
             if self._link is not None and self._link.connected:
                 await self._link.open(b"", timeout_s=_LINK_TIMEOUT_S)
                 return self._link
-            await self._forget()
+            await self._forget(self.gateway.peer)
             self._link = await self._connect()
             return self._link
 
@@ -151,16 +109,10 @@ class EdgeNetwork(Client):
             raise
         return link
 
-    async def _forget(self) -> None:
+    async def _forget(self, peer: PeerId) -> None:
         link, self._link = self._link, None
         if link is not None:
             await link.close()
-
-    async def _counted(self, method: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for chunk in chunks:
-            check_chunk(chunk, method)
-            self.traffic.sent[method] += len(chunk) + CHUNK_OVERHEAD_BYTES
-            yield chunk
 
     def _check_open(self) -> None:
         if self._closed:

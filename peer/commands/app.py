@@ -63,7 +63,8 @@ def up(
     batch: Annotated[int, typer.Option(help="Samples per peer and step.", min=1)] = 8,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate; default: the method's own.")] = None,
     kill: Annotated[
-        list[str] | None, typer.Option(help="PEER@STEP[:restart]: kill -9 a daemon; PEER is a number or 'leader'.")
+        list[str] | None,
+        typer.Option(help="PEER@STEP[:restart]: kill -9 a daemon; PEER is a number, 'leader' or device:NUMBER."),
     ] = None,
     stop_at: Annotated[int | None, typer.Option(help="Stop after so many updates; resume later.", min=1)] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 
+from ...algorithms import METHODS
 from ...protocol.errors import NoCheckpoint, StateError, UsageError
 from ..checkpoints import Loaded, load_newest
+from ..folder import PeerFolder
 from .places import peer_folders
 
 
@@ -27,13 +30,22 @@ def export(folder: Path, out: Path) -> None:
         for path, reason in loaded.rejected:
             print(f"checkpoint {path.name} is not used: {reason}", file=sys.stderr)
     step = used[0].checkpoint.step
-    model = {name: tensor.contiguous() for one in used for name, tensor in one.checkpoint.model.items()}
+    model = {name: tensor.contiguous() for one in used for name, tensor in _served(one).items()}
     try:
         safetensors.torch.save_file(model, out, metadata={"step": str(step)})
     except (OSError, SafetensorError) as error:
         raise StateError(f"cannot write {out}: {error}; make room there, or choose another path") from None
     n_params = sum(tensor.numel() for tensor in model.values())
     print(f"{out}: {len(model)} tensors, {n_params:,} parameters, step {step}", file=sys.stderr)
+
+
+def _served(loaded: Loaded) -> Mapping[str, torch.Tensor]:
+    """The model that the run's evaluations are of. A user's own method is not imported: its parameters are taken."""
+    kept, checkpoint = PeerFolder(loaded.path.parents[1]).manifest(), loaded.checkpoint
+    if kept is None or kept.manifest.method.name not in METHODS:
+        return checkpoint.model
+    shared = {name.removeprefix("shared/"): tensor for name, tensor in checkpoint.shared.items()}
+    return METHODS[kept.manifest.method.name].served(checkpoint.model, shared)
 
 
 def stages_of(found: Sequence[Loaded], pipeline: Mapping[str, Any]) -> list[Loaded]:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,15 @@ from ...protocol.identity import Identity
 from ..event_kinds import Evaluated
 from ..folder import PeerFolder
 from .gateway import HOME, deal_out, new_token
-from .swarm import Child, Swarm
+from .swarm import Child, Kill, Swarm
 
 ADDRESS_TIMEOUT_S = 90.0
 ENROL_TIMEOUT_S = 120.0
 LAST_WORDS_S = 15.0
 HEARTBEAT_S = 10.0
 TOKEN_LIFETIME_S = 86400.0
-ATTEND = "edge/attend"
+STREAMS = ("edge/attend", "edge/long-answer")
+SNAPSHOT = "edge/snapshot"
 
 
 @dataclass
@@ -84,6 +85,15 @@ class Fleet(Swarm):
                 self._show_samples(device)
             self.start_device(device)
 
+    def strike(self, kill: Kill) -> tuple[str, Callable[[], None]]:
+        if not kill.of_device or kill.peer is None:
+            return super().strike(kill)
+        device = self.devices[kill.peer]
+        if device.process is not None and device.running:
+            device.process.kill()
+            device.process.wait(timeout=10)
+        return f"device {device.number}", lambda: self.start_device(device)
+
     def start_device(self, device: DeviceChild) -> None:
         extra = ["--backprop"] if device.backprop else []
         self._spawn_device(device, ["run", "--data", str(device.data), "--lifeline", *extra])
@@ -110,7 +120,7 @@ class Fleet(Swarm):
         home = PeerFolder(device.gateway.folder)
         line = new_token(home, expires_at_s=time.time() + TOKEN_LIFETIME_S)
         address = (home.path / HOME / "address").read_text().strip()
-        return ["enroll", "--gateway", address, "--token", line]
+        return ["enroll", "--gateway", address, "--token", line, "--no-bench"]
 
     def _spawn_device(self, device: DeviceChild, arguments: list[str]) -> None:
         device.folder.mkdir(parents=True, exist_ok=True)
@@ -197,9 +207,17 @@ def summarise_devices(fleet: Fleet, rounds_ok: int) -> dict[str, Any]:
 
 
 def _mean(statuses: list[dict[str, Any]], key: str, rounds: int) -> float:
-    """Over the attendance stream: greetings, assignments, updates, submissions, receipts, heartbeats."""
-    totals = [status.get(key, {}).get(ATTEND, 0) for status in statuses]
+    """Greetings, assignments, updates, submissions, receipts, heartbeats, and whole models where they travel.
+
+    Without the state that each device began with, which is not a round's.
+    """
+    totals = [_bytes_of_rounds(status.get(key, {}), status.get("resyncs", 0)) for status in statuses]
     return statistics.fmean(totals) / rounds if totals else 0.0
+
+
+def _bytes_of_rounds(traffic: dict[str, int], n_snapshots: int) -> float:
+    again = traffic.get(SNAPSHOT, 0) * (1 - 1 / n_snapshots) if n_snapshots else 0.0
+    return again + sum(traffic.get(stream, 0) for stream in STREAMS)
 
 
 def _shares(gateways: list[dict[str, Any]]) -> dict[str, float]:

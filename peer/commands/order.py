@@ -71,11 +71,12 @@ def manifest_for(order: Order, *, created: str, start_peers: int, policy: str) -
     if method is FixedPoint:
         n_rounds = tables.get("run", {}).get("steps", order.steps)
         method_options |= _calibrated(task, method_options, seed=order.seed, n_rounds=n_rounds)
+    rate = order.lr if order.lr is not None else method.default_rate(method_options)
     defaults: dict[str, dict[str, Any]] = {
         "run": {"name": order.task.replace(":", "."), "seed": order.seed, "steps": order.steps, "created": created},
         "task": {"name": order.task, "fingerprint": task.fingerprint(), "options": task_options},
         "method": {"name": order.method, "options": method_options},
-        "schedule": {"lr": order.lr if order.lr is not None else method.default_lr, "kind": method.default_schedule},
+        "schedule": {"lr": rate, "kind": method.default_schedule},
         "data": {"batch_size": order.batch},
         "group": {"start_peers": start_peers, "strict": order.strict},
         "admission": {"policy": policy},

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,28 +20,33 @@ from ..events import Entry, read_events
 START_TIMEOUT_S = 90.0
 END_GRACE_S = 6.0
 
-_KILL = re.compile(r"(?P<peer>leader|[0-9]{1,9})@(?P<step>[0-9]{1,9})(?P<restart>:restart)?")
+_KILL = re.compile(r"(?P<device>device:)?(?P<peer>leader|[0-9]{1,9})@(?P<step>[0-9]{1,9})(?P<restart>:restart)?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kill:
-    """PEER@STEP[:restart]."""
+    """PEER@STEP[:restart], or device:NUMBER@STEP[:restart]."""
 
     peer: int | None
     """None: whoever leads the round."""
     step: int
     restart: bool
+    of_device: bool = False
+    """The number is a device's."""
 
 
-def parse_kill(text: str, n_peers: int, n_steps: int) -> Kill:
+def parse_kill(text: str, n_peers: int, n_steps: int, n_devices: int = 0) -> Kill:
     """Raises UsageError."""
     match = _KILL.fullmatch(text)
-    if match is None or (match["peer"] != "leader" and int(match["peer"]) >= n_peers):
-        raise UsageError(f"--kill {text!r}: write PEER@STEP[:restart], PEER 0..{n_peers - 1} or 'leader'")
+    of_device = match is not None and match["device"] is not None
+    n, who = n_devices if of_device else n_peers, match["peer"] if match is not None else ""
+    if match is None or not (int(who) < n if who.isdigit() else not of_device):
+        devices = f", or device:NUMBER, NUMBER 0..{n_devices - 1}" if n_devices else ""
+        raise UsageError(f"--kill {text!r}: write PEER@STEP[:restart], PEER 0..{n_peers - 1} or 'leader'{devices}")
     if int(match["step"]) >= n_steps:
         raise UsageError(f"--kill {text!r}: the run ends at step {n_steps}; use a step before that")
-    peer = None if match["peer"] == "leader" else int(match["peer"])
-    return Kill(peer=peer, step=int(match["step"]), restart=match["restart"] is not None)
+    peer = int(who) if who.isdigit() else None
+    return Kill(peer=peer, step=int(match["step"]), restart=match["restart"] is not None, of_device=of_device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +126,19 @@ class Swarm:
             child.killed_at_step.append(max(other.step for other in self.children))
             os.kill(child.process.pid, signal.SIGKILL)
             child.process.wait(timeout=10)
+
+    def strike(self, kill: Kill) -> tuple[str, Callable[[], None]]:
+        """Carry a kill out; what was killed, and what starts it again."""
+        child = self._victim(kill)
+        self.kill(child)
+        return f"daemon {child.number}", lambda: self.restart(child)
+
+    def _victim(self, kill: Kill) -> Child:
+        if kill.peer is not None:
+            return self.children[kill.peer]
+        rounds = [e for child in self.children for e in child.entries if isinstance(e.event, RoundEnded)]
+        leaders = [e.event.leader for e in sorted(rounds, key=lambda e: e.unix_s) if isinstance(e.event, RoundEnded)]
+        return next((child for child in self.children if child.peer_id.endswith(leaders[-1])), self.children[-1])
 
     def stop(self) -> None:
         """Ask all to leave; after some seconds make them."""

@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from ...protocol.atomic import write_atomically
 from ...protocol.errors import GossamerError, UsageError
 from ...protocol.identity import Identity
 from ...protocol.manifest import SignedManifest, compose, parse
-from ..event_kinds import Evaluated, RoundEnded
+from ..event_kinds import Evaluated
 from ..folder import PeerFolder
 from ..gateway.replica import check_devices_can_follow
 from ..pipeline.memory import check_memory, parse_bytes
@@ -143,7 +143,7 @@ def _prepare(order: Order, out: Path | None) -> Plan:
     if order.devices:
         check_devices_can_follow(manifest)
     total = min(order.stop_at or manifest.run.steps, manifest.run.steps)
-    kills = [parse_kill(text, n_daemons, total) for text in order.kills]
+    kills = [parse_kill(text, n_daemons, total, order.devices) for text in order.kills]
     owner = _derived(order.seed, 0)
     signed = parse(compose(manifest, owner))
     folder = out or Path(tempfile.mkdtemp(prefix="gossamer-up-"))
@@ -207,7 +207,7 @@ def _reopen(order: Order, folder: Path) -> Plan:
     ]
     manifest = parse(path.read_bytes().decode())
     total = min(order.stop_at or manifest.manifest.run.steps, manifest.manifest.run.steps)
-    kills = [parse_kill(text, len(children), total) for text in order.kills]
+    kills = [parse_kill(text, len(children), total, order.devices) for text in order.kills]
     return Plan(folder=folder, manifest=manifest, children=children, kills=kills, total=total)
 
 
@@ -216,7 +216,7 @@ def _reopen(order: Order, folder: Path) -> Plan:
 
 def _watch(swarm: Swarm, kills: list[Kill], total: int) -> None:
     """Until every daemon has ended; kills and restarts on the way."""
-    waiting, restarts = list(kills), list[tuple[float, Child]]()
+    waiting, restarts = list(kills), list[tuple[float, str, Callable[[], None]]]()
     with _progress(total) as (progress, bar):
         while any(child.running for child in swarm.children) or restarts:
             for child in swarm.children:
@@ -225,15 +225,14 @@ def _watch(swarm: Swarm, kills: list[Kill], total: int) -> None:
             progress.update(bar, completed=step, note=_note(swarm))
             for kill in [kill for kill in waiting if kill.step <= step]:
                 waiting.remove(kill)
-                child = _victim(swarm, kill)
-                swarm.kill(child)
-                progress.console.print(f"killed daemon {child.number} with -9 at step {step}")
+                name, restart = swarm.strike(kill)
+                progress.console.print(f"killed {name} with -9 at step {step}")
                 if kill.restart:
-                    restarts.append((time.monotonic() + RESTART_AFTER_S, child))
+                    restarts.append((time.monotonic() + RESTART_AFTER_S, name, restart))
             for due in [due for due in restarts if due[0] <= time.monotonic()]:
                 restarts.remove(due)
-                swarm.restart(due[1])
-                progress.console.print(f"started daemon {due[1].number} again")
+                due[2]()
+                progress.console.print(f"started {due[1]} again")
             if not restarts and _only_latecomers(swarm):
                 break
             time.sleep(POLL_S)
@@ -246,14 +245,6 @@ def _only_latecomers(swarm: Swarm) -> bool:
     ends = [child.entries[-1].unix_s for child in swarm.children if child.ended and child.ended.outcome == "finished"]
     late = [child for child in swarm.children if child.running]
     return bool(ends) and all(child.killed for child in late) and time.time() - max(ends) > LATE_S
-
-
-def _victim(swarm: Swarm, kill: Kill) -> Child:
-    if kill.peer is not None:
-        return swarm.children[kill.peer]
-    rounds = [e for child in swarm.children for e in child.entries if isinstance(e.event, RoundEnded)]
-    leaders = [e.event.leader for e in sorted(rounds, key=lambda e: e.unix_s) if isinstance(e.event, RoundEnded)]
-    return next((child for child in swarm.children if child.peer_id.endswith(leaders[-1])), swarm.children[-1])
 
 
 @contextmanager

@@ -88,6 +88,7 @@ class Hall:
         self._on_change = on_change
         self.on_sum: Callable[[Attendance, Uplink], Awaitable[None]] | None = None
         """Takes words about secure sums, where there are any."""
+        self._farewell: Callable[[Attendance], Downlink] | None = None
         self._emptied = asyncio.Event()
         self._emptied.set()
 
@@ -117,9 +118,11 @@ class Hall:
             if not is_welcome(device):
                 self.present[device].end(NotAdmitted(f"{device} is not enrolled here any more"))
 
-    def send_all(self, message: Callable[[Attendance], Downlink]) -> None:
+    def part(self, farewell: Callable[[Attendance], Downlink]) -> None:
+        """Send everybody who is here, or comes later, their last word."""
+        self._farewell = farewell
         for device in self.devices():
-            self.present[device].send(message(self.present[device]))
+            self.present[device].send(farewell(self.present[device]))
 
     async def _read(self, attendance: Attendance, chunks: AsyncIterator[bytes]) -> None:
         try:
@@ -153,6 +156,8 @@ class Hall:
         attendance.assigned = attendance.busy_since = None
         self.present[attendance.device] = attendance
         self._emptied.clear()
+        if self._farewell is not None:
+            attendance.send(self._farewell(attendance))
         self._on_change()
 
     def _leave(self, attendance: Attendance) -> None:

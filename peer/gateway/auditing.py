@@ -34,7 +34,8 @@ from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Cost, Network
 
 T = TypeVar("T")
-I16 = npt.NDArray[np.int16]
+State = tuple[npt.NDArray[np.int16], npt.NDArray[np.int32]]
+"""Weights, and the momentum of the votes."""
 DATA_KEPT_MAX = 32
 """Devices whose samples are held in memory."""
 
@@ -72,40 +73,42 @@ class Auditor:
         self._run_id, self._stream_run_id = run_id, stream_run_id(run_id)
         self._method, self._network = check_auditable(method), network
         self._engine = IntegerEngine(self._method.plan, FloatKernel())
-        self._states: OrderedDict[bytes, I16] = OrderedDict()
+        self._states: OrderedDict[bytes, State] = OrderedDict()
         self._states_max = states
         self._data: OrderedDict[PeerId, Samples | None] = OrderedDict()
 
     def remember(self, base: bytes) -> None:
         """Keep the model's present weights under the digest of its state."""
-        self._states[base] = self._method.weights.copy()
+        self._states[base] = (self._method.weights.copy(), self._method.momentum.copy())
         while len(self._states) > self._states_max:
             self._states.popitem(last=False)
 
     async def audit(self, device: PeerId, submission: Submission, answer: Answer, seed: bytes) -> str | None:
         """What is wrong with a submission, or None: also where it was not chosen or cannot be recomputed."""
         assert isinstance(answer, Ballot)
-        weights = self._states.get(submission.base)
-        if weights is None or not self._is_chosen(device, submission):
+        state = self._states.get(submission.base)
+        if state is None or not self._is_chosen(device, submission):
             return None
         samples = await self._network.compute(lambda: self._samples(device), Cost())
         if samples is None:
             return None
         n, size = self._method.plan, self._method.options.batch_size
-        cost = Cost(flops=4.0 * n.n_weights * size * n.n_votes)
-        votes = await self._network.compute(lambda: self._recompute(weights, samples, submission, seed), cost)
+        cost = Cost(flops=2.0 * n.n_weights * size * n.n_forwards)
+        votes = await self._network.compute(lambda: self._recompute(state, samples, submission, seed), cost)
         self.n_audited += 1
         if votes.tobytes() == answer.votes.tobytes():
             return None
         return f"its votes in round {submission.round_index} are not those of its samples: it is shut out"
 
-    def _recompute(self, weights: I16, samples: Samples, submission: Submission, seed: bytes) -> npt.NDArray[np.int8]:
+    def _recompute(self, state: State, samples: Samples, submission: Submission, seed: bytes) -> npt.NDArray[np.int8]:
         chosen = chosen_samples(len(samples.labels), self._method.options.batch_size, seed)
+        weights, momentum = state
         inputs = pixels_to_activations(np.ascontiguousarray(samples.pixels[chosen]))
         directions = PerturbationStream(seed, self._stream_run_id).at(
             round_index=submission.round_index, slot=submission.slot, n=len(weights)
         )
-        return cast_votes(self._engine, weights, IntegerBatch(inputs=inputs, labels=samples.labels[chosen]), directions)
+        batch = IntegerBatch(inputs=inputs, labels=samples.labels[chosen])
+        return cast_votes(self._engine, weights, batch, directions, momentum)
 
     def _is_chosen(self, device: PeerId, submission: Submission) -> bool:
         name = f"{self._run_id}/{device}/{submission.round_index}/{submission.slot}/".encode() + submission.base

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from ...protocol import devices
-from ...protocol.edge_pb2 import SnapshotHead
+from ...protocol.edge_pb2 import SnapshotHead, SnapshotRequest
 from ...protocol.errors import InvalidMessage
 from ...protocol.identity import PeerId
 from ...protocol.network import MAX_CHUNK_BYTES, Server
+from ...protocol.wire import parse
 from .book import Book
 
 Snapshot = tuple[int, bytes, bytes]
@@ -53,7 +54,10 @@ class Desk:
         return self._roster_of(int.from_bytes(request, "little"))
 
     async def _snapshot(self, device: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The present state from where the device's copy of it broke off, if it has one."""
+        asked = parse(SnapshotRequest, await anext(chunks, b""), bytes_max=1024, what="a request for a snapshot")
         step, digest, state = await self._snapshot_of_now()
-        yield SnapshotHead(step=step, digest=digest, length=len(state)).SerializeToString()
-        for start in range(0, len(state), MAX_CHUNK_BYTES):
+        offset = asked.offset if asked.digest == digest and asked.offset <= len(state) else 0
+        yield SnapshotHead(step=step, digest=digest, length=len(state), offset=offset).SerializeToString()
+        for start in range(offset, len(state), MAX_CHUNK_BYTES):
             yield state[start : start + MAX_CHUNK_BYTES]

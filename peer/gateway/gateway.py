@@ -9,39 +9,40 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...algorithms import Slots
 from ...algorithms.baffle import Baffle
 from ...algorithms.device_method import Answer
 from ...protocol import devices
 from ...protocol.atomic import write_atomically
-from ...protocol.edge_pb2 import AppliedStep, Assignment, Downlink, Finish, JournalEntry, RunCard
+from ...protocol.edge_pb2 import JournalEntry, RunCard
 from ...protocol.errors import StateError
 from ...protocol.identity import Identity, PeerId, peer_id_of
 from ...protocol.manifest import SignedManifest
 from ...protocol.network import Cost, Network, Server
-from ..folder import standing_from_record, standing_to_record
 from ..replica import Work
 from ..rounds.snapshots import Standing
-from .attendance import Attendance
+from .answers import Answers
 from .auditing import Auditor
 from .book import Book, revoke
 from .collecting import Collector
 from .describe import describe
-from .desk import Desk, Snapshot
-from .history import History, Kept
-from .journal import COMPACT_ABOVE_BYTES, Journal
+from .desk import Desk
+from .following import Following
+from .intake import Intake
+from .journal import COMPACT_ABOVE_BYTES
 from .options import GatewayOptions
 from .replica import GatewayReplica
 from .spending import privacy_spent
+from .spool import Spool
 from .summing import SummingCollector
+from .writing import JournalWriter
 
-HISTORY_BYTES_MAX = 64 << 20
 FAREWELL_S = 4.0
 CHECKPOINTS_KEPT = 3
+CHECKPOINT_ABOVE_BYTES = 256 << 20
 
 
 class Gateway:
@@ -70,37 +71,58 @@ class Gateway:
         self.replica, self.options = replica, options
         self.book = Book(folder, run_id=manifest.run_id, gateway=identity.peer_id)
         self._network, self._warned = network, warned
-        self._journal = Journal(folder / "journal")
-        self._unwritten: list[tuple[Sequence[JournalEntry], asyncio.Future[None]]] = []
-        self._flushing: asyncio.Task[None] | None = None
-        self._history = History(bytes_max=HISTORY_BYTES_MAX)
-        self._checkpoint_steps: list[int] = []
-        self._weights = {"devices": 0.0, "peers": 0.0}
-        """What each kind's contributions counted for so far, each update as one."""
         self._folder, self._refused = folder, refused
+        spool = Spool(folder / "answers")
+        self._journal = JournalWriter(folder / "journal", network, before=spool.sync)
+        self._checkpoint_steps: list[int] = []
         self.privacy = privacy_spent(replica.method, 0)
         """As of the last checkpoint: what a device that took part in every round has spent."""
         self.auditor = self._open_auditor(identity, manifest) if options.audit_rate else None
+        self.answers = self._open_answers(identity, manifest, spool)
+        self.following = Following(network, replica, self.answers, self._journal.write)
         self.collector = self._open_collector(identity, manifest)
-        card = devices.sign_card(identity, self._card(manifest))
+        self._serve(front, devices.sign_card(identity, self._card(manifest)), manifest.run_id, spool)
+
+    def _open_answers(self, identity: Identity, manifest: SignedManifest, spool: Spool) -> Answers:
+        return Answers(
+            gateway=identity.peer_id,
+            run_id=manifest.run_id,
+            method=self.replica.of_devices,
+            network=self._network,
+            spool=spool,
+            staleness_max=self.options.staleness_max,
+            write=self._journal.write,
+            tell=self._refused,
+            audit=self._audit if self.auditor is not None else None,
+        )
+
+    def _open_collector(self, identity: Identity, manifest: SignedManifest) -> Collector:
+        method = self.replica.of_devices
+        arguments: dict[str, Any] = {"identity": identity, "run_id": manifest.run_id, "options": self.options}
+        arguments |= {"answers": self.answers, "write": self._journal.write}
+        if isinstance(method, Baffle) and method.options.secure:
+            return SummingCollector(method=method, network=self._network, warn=self._warned, **arguments)
+        return Collector(**arguments)
+
+    def _serve(self, front: Server, card: bytes, run_id: str, spool: Spool) -> None:
         Desk(
             front,
             self.book,
             card=card,
-            unix_time_s=network.unix_time_s,
-            snapshot=self._snapshot,
-            roster=self.collector.roster_of,
+            unix_time_s=self._network.unix_time_s,
+            snapshot=self.following.snapshot,
+            roster=self.answers.roster_of,
+        )
+        Intake(
+            front,
+            run_id=run_id,
+            network=self._network,
+            answers=self.answers,
+            spool=spool,
+            is_enrolled=self.book.is_enrolled,
+            heard=self.collector.heard,
         )
         front.serve_stream(devices.ATTEND, self.collector.hall.attend)
-
-    def _open_collector(self, identity: Identity, manifest: SignedManifest) -> Collector:
-        method, options = self.replica.of_devices, self.options
-        arguments: dict[str, Any] = {"identity": identity, "run_id": manifest.run_id, "options": options}
-        arguments |= {"write": self._write, "tell": self._refused}
-        if isinstance(method, Baffle) and method.options.secure:
-            return SummingCollector(method=method, network=self._network, warn=self._warned, **arguments)
-        audit = self._audit if self.auditor is not None else None
-        return Collector(method=method, audit=audit, **arguments)
 
     # -- for the daemon --------------------------------------------------------------------------
 
@@ -112,17 +134,16 @@ class Gateway:
         Returns: where the replica stands now.
         Raises: StateError if the journal contradicts the replica.
         """
-        entries, self._journal.entries = self._journal.entries, []
         self.replica.was_restored = False
-        for entry in entries:
+        for entry in self._journal.entries():
             if not entry.HasField("applied"):
                 self._take_up(entry)
                 continue
             applied = entry.applied
-            payloads = list(applied.step.payloads)
             if applied.step_before == self.replica.step and applied.base == self.replica.device_standing()[1]:
-                standing = self._reapply(applied, payloads)
-            self.collector.retire(self.replica.of_devices.counted(payloads), applied.round)
+                standing = self.following.reapply(applied)
+            self.following.retire(list(applied.step.payloads), applied.round)
+        self.answers.sweep()
         return standing
 
     def _take_up(self, entry: JournalEntry) -> None:
@@ -134,15 +155,15 @@ class Gateway:
     async def work(self, round_index: int) -> Work:
         """What devices measured for a round; it is pending in the method when this returns."""
         if self.replica.was_restored:
-            self._resynced()
+            await self._resynced()
         self.book.refresh()
         self.collector.hall.expel(self.book.is_enrolled)
         standing = await self._network.compute(self.replica.device_standing, self.replica.apply_cost())
         if self.auditor is not None:
             self.auditor.remember(standing[1])
-        contributions = await self.collector.collect(round_index, standing, self._assignment)
+        contributions = await self.collector.collect(round_index, standing, self.following.assignment)
         self.replica.of_devices.pending = contributions
-        losses = self.collector.losses
+        losses = self.answers.losses
         return Work(
             loss=math.fsum(losses) / len(losses) if losses else math.nan,
             samples=self.collector.n_answers * self.replica.of_devices.samples_per_answer,
@@ -153,50 +174,40 @@ class Gateway:
         """Updates were applied: write them down, then let devices have them."""
         unpublished, self.replica.unpublished = self.replica.unpublished, []
         for one in unpublished:
-            record = json.dumps(standing_to_record(standing, stopped=False))
-            applied = AppliedStep(
-                step_before=one.kept.before[0],
-                step_after=one.kept.after[0],
-                step=one.kept.step,
-                contributors=one.slots.contributors,
-                members=one.slots.n_members,
-                base=one.kept.before[1],
-                digest=one.kept.after[1],
-                standing=record,
-                round=standing.index - 1,
-            )
-            await self._write([JournalEntry(applied=applied)])
-            self._publish(one.kept, standing.index)
+            await self.following.publish(one, standing)
 
-    def _resynced(self) -> None:
+    async def _resynced(self) -> None:
         """The replica took over a state from outside: which submissions are part of it can't be known."""
         self.replica.was_restored = False
-        self._history.clear()
-        n_dropped = self.collector.drop_pending()
+        self.following.forget()
+        n_dropped = self.answers.drop_pending()
         if n_dropped:
             self._warned(f"{n_dropped} submissions of devices may be in the state that was taken over: not used again")
+            await self._compact(0)  # nor by a later life
 
     async def checkpointed(self, step: int) -> None:
         """A checkpoint is on disk: what came before the oldest that is kept need not be journalled any more."""
         self.privacy = await self._network.compute(lambda: privacy_spent(self.replica.method, step), Cost())
         self._checkpoint_steps = [*self._checkpoint_steps, step][-CHECKPOINTS_KEPT:]
-        if self._journal.size_bytes <= COMPACT_ABOVE_BYTES or len(self._checkpoint_steps) < CHECKPOINTS_KEPT:
-            return
-        oldest = self._checkpoint_steps[0]
-        rounds_after = self.collector.oldest_round()
+        if self._journal.size_bytes > COMPACT_ABOVE_BYTES and len(self._checkpoint_steps) == CHECKPOINTS_KEPT:
+            await self._compact(self._checkpoint_steps[0])
 
-        def keep(entry: JournalEntry) -> bool:
+    @property
+    def wants_checkpoint(self) -> bool:
+        """The journal is long: updates of large models fill it quickly."""
+        return self._journal.size_bytes > CHECKPOINT_ABOVE_BYTES
+
+    async def _compact(self, oldest_step: int) -> None:
+        """Args: oldest_step: updates up to there are in every checkpoint that is kept."""
+        keep_of_round = self.answers.keeper()
+
+        def keep(entry: JournalEntry) -> JournalEntry | None:
             if entry.HasField("applied"):
-                return entry.applied.step_after > oldest
-            if entry.HasField("opened"):
-                return entry.opened.round >= rounds_after
-            if entry.HasField("summed"):
-                return entry.summed.round >= rounds_after
-            body = devices.read_submission_body(entry.accepted.body, PeerId(""))
-            return body.round_index >= rounds_after
+                return entry if entry.applied.step_after > oldest_step else None
+            return keep_of_round(entry)
 
         try:
-            await self._network.compute(lambda: self._journal.compact(keep), Cost())
+            await self._journal.compact(keep)
         except StateError as error:
             self._warned(f"the gateway's journal stays as long as it is: {error}")
 
@@ -205,7 +216,7 @@ class Gateway:
         standing = await self._network.compute(self.replica.device_standing, self.replica.apply_cost())
         self.privacy = await self._network.compute(lambda: privacy_spent(self.replica.method, standing[0]), Cost())
         self._keep_final(standing[0])
-        self.collector.hall.send_all(lambda attendance: self._farewell(attendance, standing))
+        self.collector.hall.part(lambda attendance: self.following.farewell(attendance, standing))
         try:
             async with asyncio.timeout(FAREWELL_S):
                 await self.collector.hall.emptied()
@@ -233,17 +244,16 @@ class Gateway:
         if wrong is not None:
             revoke(self._folder, device)
             self.book.refresh()
-            self.collector.drop_device(device)
+            self.answers.drop_device(device)
             asyncio.get_running_loop().call_soon(self.collector.hall.expel, self.book.is_enrolled)
         return wrong
 
     # -- the end ---------------------------------------------------------------------------------
 
     def _keep_final(self, step: int) -> None:
-        total = sum(self._weights.values())
-        shares = {kind: weight / total for kind, weight in self._weights.items()} if total else {}
+        shares, n_updates = self.following.shares()
         final: dict[str, Any] = {"step": step, "weights": self.replica.weights_digest()}
-        final |= {"shares": shares, "updates_seen": round(total)}
+        final |= {"shares": shares, "updates_seen": n_updates}
         if self.privacy is not None:
             final["privacy"] = self.privacy
         if self.auditor is not None:
@@ -252,15 +262,11 @@ class Gateway:
 
     async def close(self) -> None:
         """End what is being written, and close the journal."""
-        if self._flushing is not None:
-            await asyncio.gather(self._flushing, return_exceptions=True)
-        self.abandon()
+        await self._journal.close()
 
     def abandon(self) -> None:
         """Close the journal as it is, like a kernel that cleans up after a process."""
-        self._journal.close()
-
-    # -- devices' view of the model --------------------------------------------------------------
+        self._journal.abandon()
 
     def _card(self, manifest: SignedManifest) -> RunCard:
         replica = self.replica
@@ -273,70 +279,3 @@ class Gateway:
             steps=manifest.manifest.run.steps,
             heartbeat_s=self.options.heartbeat_s,
         )
-
-    def _assignment(self, attendance: Attendance) -> Assignment:
-        steps = self._history.way(
-            attendance.known, self.replica.device_standing(), snapshot_bytes=self.replica.device_state_bytes
-        )
-        return Assignment(steps=steps or (), resync=steps is None)
-
-    def _farewell(self, attendance: Attendance, standing: tuple[int, bytes]) -> Downlink:
-        steps = self._history.way(attendance.known, standing, snapshot_bytes=self.replica.device_state_bytes)
-        return Downlink(finish=Finish(step=standing[0], digest=standing[1], steps=steps or (), resync=steps is None))
-
-    async def _snapshot(self) -> Snapshot:
-        def take() -> Snapshot:
-            return (*self.replica.device_standing(), self.replica.device_state())
-
-        return await self._network.compute(take, self.replica.apply_cost())
-
-    def _publish(self, kept: Kept, index: int) -> None:
-        self._history.add(kept)
-        payloads = list(kept.step.payloads)
-        method = self.replica.of_devices
-        for kind, share in method.credit(payloads).items():
-            self._weights[kind] += share
-        self.collector.retire(method.counted(payloads), index)
-
-    # -- the journal -----------------------------------------------------------------------------
-
-    def _reapply(self, applied: AppliedStep, payloads: Sequence[bytes]) -> Standing:
-        slots = Slots(contributors=tuple(applied.contributors), n_members=applied.members)
-        self.replica.apply(payloads, None, slots)
-        kept = self.replica.unpublished.pop().kept
-        if kept.after[1] != applied.digest:
-            raise StateError(
-                f"update {applied.step_before} of the gateway's journal leads to another state than it did before: "
-                "move the journal away to go on from the checkpoint"
-            )
-        self._history.add(kept)
-        return standing_from_record(json.loads(applied.standing))
-
-    async def _write(self, entries: Sequence[JournalEntry]) -> None:
-        """Put entries on disk, together with what others want written meanwhile. Raises StateError."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._unwritten.append((entries, done))
-        if self._flushing is None or self._flushing.done():
-            # A task of its own: whoever asked first may leave before the others' entries are written.
-            self._flushing = asyncio.create_task(self._flush(), name="the gateway's journal")
-        await done
-
-    async def _flush(self) -> None:
-        while self._unwritten:
-            await self._write_all()
-
-    async def _write_all(self) -> None:
-        batch, self._unwritten = self._unwritten, []
-        entries = [entry for some, _ in batch for entry in some]
-        failure: StateError | None = None
-        try:
-            await self._network.compute(lambda: self._journal.append(entries), Cost())
-        except OSError as error:
-            failure = StateError(f"the gateway's journal cannot be written ({error.strerror}): make room on its disk")
-        for _, done in batch:
-            if done.done():
-                continue
-            if failure is not None:
-                done.set_exception(failure)
-            else:
-                done.set_result(None)

@@ -32,6 +32,9 @@ class History:
         self._bytes_max = bytes_max
 
     def add(self, kept: Kept) -> None:
+        if kept.step.ByteSize() > REPLY_BYTES_MAX:
+            self.clear()  # no way leads over it
+            return
         if self._kept and self._kept[-1].after != kept.before:
             self.clear()
         self._kept.append(kept)

@@ -4,7 +4,8 @@
 
 A submission is on disk before its device hears that it counts; an update is on disk before devices hear of it. After a
 crash, updates since the last checkpoint are applied again and submissions that are in no update are pending again: so
-nothing counts twice and nothing is lost. A torn record at the end, which nobody was told of, is cut off.
+nothing counts twice and nothing is lost. A torn record at the end, which nobody was told of, is cut off. Records are
+read and rewritten one by one: an update of a large model is a large record.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from google.protobuf.message import DecodeError
 
-from ...protocol.atomic import write_atomically
 from ...protocol.edge_pb2 import JournalEntry
-from ...protocol.errors import StateError
+from ...protocol.errors import StateError, disk_error
 
 _HEAD = struct.Struct("<II")
 ENTRY_BYTES_MAX = 1 << 30
 COMPACT_ABOVE_BYTES = 8 << 20
+
+Keep = Callable[[JournalEntry], JournalEntry | None]
+"""What to keep of an entry; None: nothing."""
 
 
 class Journal:
@@ -32,9 +36,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.entries = list(_read(path))
-        """What was there when it was opened; the caller takes what it needs and clears it."""
-        sound = sum(_HEAD.size + entry.ByteSize() for entry in self.entries)
+        sound = sum(_HEAD.size + length for _, length in _read(path))
         if path.exists() and path.stat().st_size != sound:
             os.truncate(path, sound)
         self._file = path.open("ab")
@@ -43,44 +45,62 @@ class Journal:
     def size_bytes(self) -> int:
         return self._file.tell()
 
+    def entries(self) -> Iterator[JournalEntry]:
+        """What was written so far, one by one."""
+        return (entry for entry, _ in _read(self._path))
+
     def append(self, entries: Iterable[JournalEntry]) -> None:
         """Write and sync. Raises OSError; what was written before stays."""
-        self._file.write(b"".join(_framed(entry) for entry in entries))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        for entry in entries:
+            _write(self._file, entry)
+        _sync(self._file)
 
-    def compact(self, keep: Callable[[JournalEntry], bool]) -> None:
-        """Rewrite the file with only the entries that are still of use."""
-        kept = [entry for entry in _read(self._path) if keep(entry)]
+    def compact(self, keep: Keep) -> None:
+        """Rewrite the file with only what is still of use. Raises StateError; the file is as it was then."""
+        fresh = self._path.with_name(self._path.name + ".new")
+        try:
+            with fresh.open("wb") as file:
+                for kept in map(keep, self.entries()):
+                    if kept is not None:
+                        _write(file, kept)
+                _sync(file)
+            fresh.replace(self._path)
+        except OSError as error:
+            raise disk_error(error, f"cannot rewrite {self._path}") from None
         self._file.close()
-        write_atomically(self._path, b"".join(_framed(entry) for entry in kept), mode=0o600)
         self._file = self._path.open("ab")
 
     def close(self) -> None:
         self._file.close()
 
 
-def _framed(entry: JournalEntry) -> bytes:
+def _write(file: IO[bytes], entry: JournalEntry) -> None:
     body = entry.SerializeToString(deterministic=True)
-    return _HEAD.pack(len(body), zlib.crc32(body)) + body
+    file.write(_HEAD.pack(len(body), zlib.crc32(body)))
+    file.write(body)
 
 
-def _read(path: Path) -> Iterator[JournalEntry]:
-    """Entries up to the first that is torn."""
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _read(path: Path) -> Iterator[tuple[JournalEntry, int]]:
+    """Entries up to the first that is torn, and the lengths of their bodies."""
+    if not path.exists():
+        return
     try:
-        data = path.read_bytes() if path.exists() else b""
+        with path.open("rb") as file:
+            left = os.fstat(file.fileno()).st_size
+            while left >= _HEAD.size:
+                length, checksum = _HEAD.unpack(file.read(_HEAD.size))
+                left -= _HEAD.size + length
+                body = file.read(length) if left >= 0 and length <= ENTRY_BYTES_MAX else b""
+                if len(body) < length or zlib.crc32(body) != checksum:
+                    return
+                try:
+                    yield JournalEntry.FromString(body), length
+                except DecodeError:
+                    return
     except OSError as error:
         raise StateError(f"cannot read the gateway's journal {path}: {error.strerror}; restore it") from None
-    at = 0
-    while at + _HEAD.size <= len(data):
-        length, checksum = _HEAD.unpack_from(data, at)
-        body = data[at + _HEAD.size : at + _HEAD.size + length]
-        if length > ENTRY_BYTES_MAX or len(body) < length or zlib.crc32(body) != checksum:
-            return
-        entry = JournalEntry()
-        try:
-            entry.ParseFromString(body)
-        except DecodeError:
-            return
-        yield entry
-        at += _HEAD.size + length

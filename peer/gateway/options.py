@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...protocol.errors import UsageError
+from ..rounds.place import Rules
 
 STALENESS_LIMIT = 15
 """A payload holds contributions of so many rounds and one."""
@@ -46,3 +47,10 @@ class GatewayOptions:
             raise UsageError(f"round_every_s is {self.round_every_s}: use 0 to 86400")
         if not 0.01 <= self.heartbeat_s <= 3600 or not 0 < self.patience_floor_s <= self.patience_initial_s:
             raise UsageError("heartbeat_s is 0.01 to 3600, and patience_floor_s above 0 and at most patience_initial_s")
+
+    def rules_for(self, group: Rules) -> Rules:
+        """The group's rules with the patience for a first round that opens when its devices may be asked again."""
+        if not self.round_every_s:
+            return group
+        first_s = self.round_every_s + self.patience_initial_s
+        return replace(group, patience_initial_s=max(group.patience_initial_s, first_s))

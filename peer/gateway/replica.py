@@ -10,9 +10,7 @@ import torch
 
 from ...algorithms import Slots
 from ...algorithms.device_method import DeviceMethod
-from ...algorithms.federated import Federated
 from ...algorithms.fixedpoint import FixedPoint
-from ...protocol.devices import SCALARS_BYTES_MAX
 from ...protocol.edge_pb2 import Step
 from ...protocol.errors import UsageError
 from ...protocol.manifest import Manifest
@@ -47,23 +45,22 @@ class GatewayReplica(Replica):
                 f"method {manifest.method.name!r} cannot use devices: a gateway needs baffle, federated or fixedpoint"
             )
         check_devices_can_follow(manifest)
-        if isinstance(self.method, Federated) and 4 * self.n_params >= SCALARS_BYTES_MAX:
-            raise UsageError(
-                f"a change of {self.n_params} weights does not fit a device's word of {SCALARS_BYTES_MAX} bytes: "
-                "use a smaller model, or baffle"
-            )
         self.of_devices: DeviceMethod = self.method
         self.device_state_bytes = sum(array.nbytes for array in self.of_devices.device_state().values())
         """About the length of a snapshot for devices."""
         self.unpublished: list[Unpublished] = []
         self.was_restored = False
         """A state was taken over from outside, and the gateway has not taken note of it."""
-        self._device_digest: tuple[int, bytes] | None = None
+        self._for_devices: tuple[int, bytes, bytes] | None = None
+        """Step, digest and encoded state."""
 
-    def device_state(self) -> bytes:
-        """What a device needs to go on from here, encoded."""
-        self.of_devices.at_step(self.step)
-        return encode_state(self.of_devices.device_state())
+    def device_snapshot(self) -> tuple[int, bytes, bytes]:
+        """Step, digest and what a device needs to go on from here, encoded: the same bytes for all who ask."""
+        if self._for_devices is None or self._for_devices[0] != self.step:
+            self.of_devices.at_step(self.step)
+            state = encode_state(self.of_devices.device_state())
+            self._for_devices = (self.step, hashlib.sha256(state).digest(), state)
+        return self._for_devices
 
     def weights_digest(self) -> str:
         """SHA-256 (hex) of the weights, as devices compute it of theirs."""
@@ -77,9 +74,7 @@ class GatewayReplica(Replica):
 
     def device_standing(self) -> tuple[int, bytes]:
         """Step and digest of that state."""
-        if self._device_digest is None or self._device_digest[0] != self.step:
-            self._device_digest = (self.step, hashlib.sha256(self.device_state()).digest())
-        return self._device_digest
+        return self.device_snapshot()[:2]
 
     def apply(self, payloads: Sequence[bytes | memoryview], mine: int | None, slots: Slots) -> Applied:
         before, rate = self.device_standing(), self.of_devices.learning_rate(self.step)
@@ -93,10 +88,10 @@ class GatewayReplica(Replica):
         self, model: dict[str, torch.Tensor], shared: dict[str, torch.Tensor], local: dict[str, torch.Tensor]
     ) -> None:
         super().load(model, shared, local)
-        self._device_digest = None
+        self._for_devices = None
 
     def restore(self, data: bytes) -> None:
         super().restore(data)
-        self._device_digest = None
+        self._for_devices = None
         self.unpublished.clear()
         self.was_restored = True

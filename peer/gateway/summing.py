@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,8 @@ from ...algorithms.device_method import Answer
 from ...algorithms.errors import BadPayload
 from ...algorithms.forward import Contribution, RoundKey
 from ...algorithms.forward.errors import TooFewContributions
-from ...algorithms.forward.residues import decode_mean, from_bytes, threshold
-from ...algorithms.forward.secure_sum import PublicKeys, Reveal, SumRound, unmask
+from ...algorithms.forward.residues import decode_mean, threshold
+from ...algorithms.forward.secure_sum import SumRound, unmask
 from ...protocol import sums
 from ...protocol.devices import Submission, Task, read_submission, roster_hash, sign_task, stream_run_id
 from ...protocol.edge_pb2 import (
@@ -29,41 +28,22 @@ from ...protocol.edge_pb2 import (
     OpenedRound,
     Receipt,
     Signed,
-    SumKeys,
     Summed,
     SumShares,
     SumSurvivors,
     Uplink,
 )
-from ...protocol.errors import InvalidMessage
 from ...protocol.identity import PeerId, public_key_of
 from ...protocol.network import Cost, Network
+from .answers import DeviceRound
+from .attempts import Attempt
 from .attendance import Attendance
-from .collecting import Collector, DeviceRound, Way
+from .collecting import Collector, Way
 
-U32 = npt.NDArray[np.uint32]
 F32 = npt.NDArray[np.float32]
 HANDSHAKE_S = 15.0
 """Longest wait for what a device only has to compute a moment for."""
 FLOPS_PER_KEY = 3e5
-
-
-@dataclass(kw_only=True)
-class Attempt:
-    """One try at a round's sum. By slot."""
-
-    number: int
-    round_: DeviceRound
-    devices: dict[int, PeerId]
-    keys: dict[int, SumKeys] = field(default_factory=dict)
-    shares: dict[int, Mapping[int, bytes]] = field(default_factory=dict)
-    uploads: dict[int, U32] = field(default_factory=dict)
-    reveals: dict[int, Reveal] = field(default_factory=dict)
-    gone: set[int] = field(default_factory=set)
-    """Those who gave up or left."""
-
-    def slot_of(self, device: PeerId) -> int | None:
-        return next((slot for slot, one in self.devices.items() if one == device), None)
 
 
 class SummingCollector(Collector):
@@ -76,7 +56,7 @@ class SummingCollector(Collector):
     """
 
     def __init__(self, *, method: Baffle, network: Network, warn: Callable[[str], None], **others: Any) -> None:
-        super().__init__(method=method, **others)
+        super().__init__(**others)
         self._warn = warn
         self._baffle, self._network = method, network
         self._attempt: Attempt | None = None
@@ -86,8 +66,8 @@ class SummingCollector(Collector):
         self.hall.on_sum = self._heard
 
     async def collect(self, index: int, standing: tuple[int, bytes], way: Way) -> tuple[Answer, ...]:
-        round_ = self._opened(index, standing[1])
-        while (round_.seed, 0) not in self.pending:
+        round_ = self.answers.opened(index, standing[1])
+        while (round_.seed, 0) not in self.answers.pending:
             await self._enough_devices()
             try:
                 await self._sum(round_, standing, way)
@@ -97,19 +77,19 @@ class SummingCollector(Collector):
                 await asyncio.sleep(self._options.patience_floor_s)
             finally:
                 self._attempt = None
-        return (self.pending[round_.seed, 0],)
+        return (self.answers.pending[round_.seed, 0],)
 
     def restore(self, entry: JournalEntry) -> None:
         if not entry.HasField("summed"):
             super().restore(entry)
             return
-        kept, summed = self._rounds.get((entry.summed.round, entry.summed.base)), entry.summed
+        kept, summed = self.answers.find(entry.summed.round, entry.summed.base), entry.summed
         if kept is not None and len(summed.mean) == 4 * self._baffle.options.K:
             self._keep(kept, np.frombuffer(summed.mean, "<f4").astype(np.float32), len(summed.devices))
 
     @property
     def n_answers(self) -> int:
-        return self.n_summed if self.pending else 0
+        return self.n_summed if self.answers.pending else 0
 
     def devices_needed(self) -> int:
         return max(super().devices_needed(), self._baffle.options.secure_devices)
@@ -146,7 +126,7 @@ class SummingCollector(Collector):
         self._last_number = max(self._last_number + 1, int(1000 * self._network.unix_time_s()))
         wanted = self._options.devices_per_round + self._options.backups if self._options.devices_per_round else None
         chosen = self._shuffled(round_, self.hall.devices())[: min(wanted or sums.DEVICES_MAX, sums.DEVICES_MAX)]
-        attempt = Attempt(number=self._last_number, round_=round_, devices=dict(enumerate(chosen)))
+        attempt = Attempt(number=self._last_number, run_id=self._run_id, round_=round_, devices=dict(enumerate(chosen)))
         round_.roster = chosen
         keys = [public_key_of(device) for device in chosen]
         await self._write([JournalEntry(opened=OpenedRound(round=round_.index, base=round_.base, devices=keys))])
@@ -188,10 +168,7 @@ class SummingCollector(Collector):
         """Unmask the sum, put it on disk, and let those behind it know that they count."""
         round_ = attempt.round_
         terms = SumRound(run_id=stream_run_id(self._run_id), round_index=round_.index, roster=roster, threshold=least)
-        peers = {
-            slot: PublicKeys(channel=keys.channel, mask=keys.mask, seed_digest=keys.seed_digest)
-            for slot, keys in attempt.keys.items()
-        }
+        peers = attempt.public_keys()
 
         def work() -> F32:
             total = unmask(attempt.uploads, participants, peers, attempt.reveals, terms)
@@ -213,7 +190,7 @@ class SummingCollector(Collector):
 
     def _keep(self, round_: DeviceRound, mean: F32, n: int) -> None:
         key = RoundKey(round_index=round_.index, round_seed=round_.seed, n_slots=1)
-        self.pending[round_.seed, 0] = Contribution(key=key, slot=0, differences=mean)
+        self.answers.pending[round_.seed, 0] = Contribution(key=key, slot=0, differences=mean)
         self.n_summed = n
 
     def _tell_all(self, attempt: Attempt, slots: Sequence[int], word: Downlink) -> None:
@@ -243,31 +220,10 @@ class SummingCollector(Collector):
         kind = word.WhichOneof("kind")
         said = word.sum_keys if kind == "sum_keys" else word.sum_shares if kind == "sum_shares" else word.sum_reveal
         found = self._place(attendance.device, said.attempt)
-        if found is None:
-            return
-        attempt, slot = found
-        match kind:
-            case "sum_keys" if slot not in attempt.keys:
-                sums.check_keys(
-                    word.sum_keys,
-                    run_id=self._run_id,
-                    base=attempt.round_.base,
-                    device=attendance.device,
-                    attempt=attempt.number,
-                )
-                if word.sum_keys.slot != slot:
-                    raise InvalidMessage(f"{attendance.device} publishes keys for another's slot")
-                attempt.keys[slot] = word.sum_keys
-            case "sum_shares" if slot in attempt.keys and slot not in attempt.shares:
-                sealed = sums.slots_from_wire(word.sum_shares.sealed)
-                if set(sealed) != set(attempt.keys) - {slot}:
-                    raise InvalidMessage(f"{attendance.device} does not seal a share for each of the roster")
-                attempt.shares[slot] = sealed
-            case "sum_reveal" if slot in attempt.uploads and slot not in attempt.reveals:
-                attempt.reveals[slot] = Reveal(
-                    seeds=sums.slots_from_wire(word.sum_reveal.seeds), keys=sums.slots_from_wire(word.sum_reveal.keys)
-                )
-        self._wake()
+        if found is not None:
+            attempt, slot = found
+            attempt.hear(slot, word)
+            self._wake()
 
     async def _submitted(self, attendance: Attendance, signed: Signed) -> None:
         submission: Submission = read_submission(signed, run_id=self._run_id, device=attendance.device)
@@ -277,13 +233,7 @@ class SummingCollector(Collector):
             attendance.send(Downlink(receipt=receipt))
             return
         attempt, slot = found
-        if submission.slot != slot or submission.base != attempt.round_.base or slot not in attempt.shares:
-            raise InvalidMessage(f"{attendance.device} uploads for another slot or state: discard it")
-        try:
-            upload = from_bytes(submission.scalars, self._baffle.options.K)
-        except BadPayload as error:
-            raise InvalidMessage(f"{attendance.device} uploads what is no sum: {error}") from None
-        attempt.uploads.setdefault(slot, upload)
+        attempt.take_upload(slot, submission, self._baffle.options.K)
         self._wake()
 
     def _place(self, device: PeerId, number: int) -> tuple[Attempt, int] | None:

@@ -7,16 +7,13 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
 from typing import TypeVar
 
-from ...protocol.errors import GossamerError, NetworkClosed, NetworkError, PeerTimeout, PeerUnreachable
+from ...protocol.errors import GossamerError, NetworkClosed, PeerUnreachable
 from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Cost, Gate, Handler, Network, Record, StreamHandler, Traffic
+from ...protocol.transport.calling import Caller
 from ...protocol.transport.certificates import create_certificate
-from ...protocol.transport.link import SessionLost
-from ...protocol.transport.messages import CHUNK_OVERHEAD_BYTES, check_chunk, check_message, message_bytes
-from ...protocol.transport.progress import Progress
 from ...protocol.transport.session import Ends
 from .addresses import Address, check_port_free, is_unspecified, parse_address
 from .bootstrap import Bootstrap
@@ -64,6 +61,12 @@ class RealNetwork(Network):
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compute")
         self._tasks: list[asyncio.Task[None]] = []
         self._closed = False
+        self._caller = Caller(
+            self.traffic,
+            reach=self._routes.reach,
+            forget=self._routes.forget_session,
+            check_open=self._check_open,
+        )
 
     @classmethod
     async def open(cls, identity: Identity, config: NetworkConfig) -> RealNetwork:
@@ -112,40 +115,12 @@ class RealNetwork(Network):
         self._table.set_gate(gate)
 
     async def call(self, peer: PeerId, method: str, request: bytes, *, timeout_s: float) -> bytes:
-        self._check_open()
-        check_message(request, method, "request")
-        try:
-            async with asyncio.timeout(timeout_s):
-                response = await self._call(peer, method, request)
-        except TimeoutError:
-            self._check_open()
-            raise PeerTimeout(
-                f"{peer} did not answer {method!r} within {timeout_s:g} s: it may have served it; ask again later"
-            ) from None
-        except NetworkError:
-            self._check_open()
-            raise
-        self.traffic.received[method] += message_bytes(method, response)
-        return response
+        return await self._caller.call(peer, method, request, timeout_s=timeout_s)
 
-    async def stream(
+    def stream(
         self, peer: PeerId, method: str, chunks: AsyncIterator[bytes], *, timeout_s: float
     ) -> AsyncIterator[bytes]:
-        self._check_open()
-        progress = Progress(peer, method, timeout_s)
-        try:
-            async with progress.watch():
-                route = await self._routes.reach(peer)
-            async with aclosing(route.stream(method, self._counted(method, chunks), progress)) as answer:
-                async for chunk in answer:
-                    self.traffic.received[method] += len(chunk) + CHUNK_OVERHEAD_BYTES
-                    yield chunk
-        except SessionLost as error:
-            await self._routes.forget_session(peer)
-            raise PeerUnreachable(str(error)) from None
-        except NetworkError:
-            self._check_open()
-            raise
+        return self._caller.stream(peer, method, chunks, timeout_s=timeout_s)
 
     async def publish(self, key: str, value: bytes, *, ttl_s: float) -> None:
         self._check_open()
@@ -262,27 +237,6 @@ class RealNetwork(Network):
 
     def _learn(self, peer: PeerId, record: bytes) -> None:
         self._contacts.learn(peer, record, now_s=self.unix_time_s())
-
-    # -- calling -------------------------------------------------------------------------------------------------
-
-    async def _call(self, peer: PeerId, method: str, request: bytes) -> bytes:
-        for last in (False, True):
-            route = await self._routes.reach(peer)
-            self.traffic.sent[method] += message_bytes(method, request)
-            try:
-                return await route.call(method, request)
-            except SessionLost:
-                # Nothing was served: prove once more who we are.
-                await self._routes.forget_session(peer)
-                if last:
-                    break
-        raise PeerUnreachable(f"{peer} forgets our sessions as soon as they are open: is its clock or memory in order?")
-
-    async def _counted(self, method: str, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for chunk in chunks:
-            check_chunk(chunk, method)
-            self.traffic.sent[method] += len(chunk) + CHUNK_OVERHEAD_BYTES
-            yield chunk
 
     def _check_open(self) -> None:
         if self._closed:

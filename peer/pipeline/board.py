@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...protocol import pipelines_pb2 as pb
-from ...protocol.errors import GossamerError, NetworkClosed
+from ...protocol.errors import GossamerError, InvalidMessage, NetworkClosed
 from ...protocol.identity import PeerId
 from ...protocol.network import MAX_RECORD_BYTES, Network
 from ...protocol.wire import parse
@@ -64,6 +64,8 @@ class StageBoard:
         self._say = say
         self._on_view = on_view
         self._warn = warn
+        self._read: dict[PeerId, tuple[bytes, StageRecord]] = {}
+        """What records said at the last look: most say the same again."""
 
     async def run(self) -> None:
         """Publish and look, for ever."""
@@ -81,20 +83,30 @@ class StageBoard:
 
     async def look(self) -> dict[PeerId, StageRecord]:
         """What all replicas say. Raises NetworkError."""
-        view = {}
+        view, read = {}, {}
         for found in await self._network.lookup(KEY):
-            try:
-                message = parse(pb.StageRecord, found.value, bytes_max=MAX_RECORD_BYTES, what="a stage's record")
-            except GossamerError as error:
-                self._warn(f"stage record of {found.signer} ignored: {error}")
-                continue
-            if message.stage < STAGES_MAX and math.isfinite(message.samples_per_s + message.rested_s):
-                view[found.signer] = StageRecord(
-                    stage=message.stage,
-                    version=message.version,
-                    n_waiting=message.n_waiting,
-                    samples_per_s=min(SAMPLES_PER_S_MAX, max(0.0, message.samples_per_s)),
-                    incarnation=message.incarnation,
-                    rested_s=max(0.0, message.rested_s),
-                )
+            known = self._read.get(found.signer)
+            if known is None or known[0] != found.value:
+                try:
+                    known = (found.value, _read(found.value))
+                except GossamerError as error:
+                    self._warn(f"stage record of {found.signer} ignored: {error}")
+                    continue
+            read[found.signer], view[found.signer] = known, known[1]
+        self._read = read
         return view
+
+
+def _read(value: bytes) -> StageRecord:
+    """Raises InvalidMessage."""
+    message = parse(pb.StageRecord, value, bytes_max=MAX_RECORD_BYTES, what="a stage's record")
+    if message.stage >= STAGES_MAX or not math.isfinite(message.samples_per_s + message.rested_s):
+        raise InvalidMessage(f"it speaks of stage {message.stage} and {message.samples_per_s} samples/s")
+    return StageRecord(
+        stage=message.stage,
+        version=message.version,
+        n_waiting=message.n_waiting,
+        samples_per_s=min(SAMPLES_PER_S_MAX, max(0.0, message.samples_per_s)),
+        incarnation=message.incarnation,
+        rested_s=max(0.0, message.rested_s),
+    )

@@ -31,7 +31,7 @@ from .hedging import Asking, hedged
 from .microbatches import Boundaries, MicrobatchId
 from .pacing import Turns, any_time
 from .passing import Answer, Request, StageClient
-from .places import place_of
+from .spreading import position_of
 from .wiring import StageWiring
 
 T = TypeVar("T")
@@ -246,16 +246,16 @@ class Courier:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                place = self._place(wiring, request)
-                return wiring.choose(request.phase, request.n_samples, loop.time(), attempts, place)
+                position = self._position(wiring, request)
+                return wiring.choose(request.phase, request.n_samples, loop.time(), attempts, position)
             except NoReplica:
                 at_s = wiring.next_chance_s(loop.time())
                 if at_s is None or at_s <= loop.time():
                     raise
                 await asyncio.sleep(at_s - loop.time())
 
-    def _place(self, wiring: StageWiring, request: Request) -> float | None:
+    def _position(self, wiring: StageWiring, request: Request) -> float | None:
         """Of a microbatch, if this trainer has fewer in a step than there are replicas to take turns."""
         if request.phase is Phase.EVALUATE or not 0 < self._n_mine < wiring.n_replicas:
             return None
-        return place_of(request.microbatch.step, request.microbatch.index, self._n_all)
+        return position_of(request.microbatch.step, request.microbatch.index, self._n_all)

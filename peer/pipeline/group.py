@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -171,6 +172,10 @@ class StageGroup(Group):
         gone = {*round_.suspects, *leaving}
         situation = Situation(roster=round_.place.roster, gone=gone, step=self.replica.step, base=round_.place.base)
         return self.changes.amend(decision, situation)
+
+    def waited_s(self, round_: Round) -> float:
+        """Nobody waits for the dead: others pass their microbatches as soon as they are missed, and that is work."""
+        return math.inf
 
     async def _serve_version(self) -> None:
         await self.borrowing.complete(self.roster, self.slot)

@@ -306,7 +306,7 @@ class StageModel(Replica):
         return sum(parameter.numel() for parameter in self.parameters.values()) if self.settled else 0
 
     def encode_cost(self) -> Cost:
-        return Cost(flops=10.0 * self._n_own, memory_bytes=8.0 * self._n_own)
+        return Cost(flops=10.0 * self._n_own, memory_bytes=8.0 * self._n_own, what="encode")
 
     def apply_cost(self) -> Cost:
-        return Cost(flops=50.0 * self._n_own, memory_bytes=32.0 * self._n_own)
+        return Cost(flops=50.0 * self._n_own, memory_bytes=32.0 * self._n_own, what="apply")

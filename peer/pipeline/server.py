@@ -190,7 +190,8 @@ class StageServer:
         for group in [asked] if together else [[one] for one in asked]:
             passes = BACKWARD_PASSES if group[0].request.phase is Phase.BACKWARD else 1.0
             n_samples = sum(one.request.n_samples for one in group)
-            cost = Cost(flops=passes * n_samples * self._options.flops_per_sample)
+            what = f"stage {group[0].request.phase.value}"
+            cost = Cost(flops=passes * n_samples * self._options.flops_per_sample, what=what)
             started_s = asyncio.get_running_loop().time()
             try:
                 results = await self._meter.compute(partial(self._pass, [one.request for one in group]), cost)

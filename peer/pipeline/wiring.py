@@ -27,11 +27,11 @@ from ...protocol.identity import PeerId
 from .backlog import Phase
 from .candidates import Announcement, Attempts, Ban, Candidate
 from .outlook import Outlook
-from .places import owner
 from .speed import Speed, believed, is_late
+from .spreading import owner
 
 TURNS_AHEAD = 2.0
-"""By so many passes a replica may be ahead of its turn for the sake of places."""
+"""By so many passes a replica may be ahead of its turn for the sake of positions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +127,14 @@ class StageWiring:
         n_samples: int,
         now_s: float,
         attempts: Attempts | None = None,
-        place: float | None = None,
+        position: float | None = None,
     ) -> PeerId:
         """The replica that gets this pass; it is charged for it.
 
         Replicas that this microbatch has failed with come last, but they come: they may be the only ones.
 
         Args:
-            place: the microbatch's (`places.py`); None: the trainer has enough of them to go round by itself.
+            position: the microbatch's (`spreading.py`); None: the trainer has enough of them to go round by itself.
         Raises: NoReplica if nobody may be asked now, or the budget is spent.
         """
         failed = attempts.failed if attempts is not None else {}
@@ -147,12 +147,13 @@ class StageWiring:
         if not free:
             raise NoReplica(self._nobody())
         size, replicas, rates = self.size(phase, n_samples), self._replicas, self._rates()
-        placed = self._owner(place, free, size, rates) if place is not None else None
-        turns = sorted(free, key=lambda peer: (peer in failed, peer != placed, replicas[peer].cost, replicas[peer].tie))
-        peer = next(one for one in turns if not self._skips(one, size, free))
+        owning = self._owner(position, free, size, rates) if position is not None else None
+        turns = sorted(free, key=lambda peer: (peer in failed, peer != owning, replicas[peer].cost, replicas[peer].tie))
+        hopeful = [one for one in free if one not in failed]
+        peer = next(one for one in turns if not self._skips(one, size, hopeful))
         self._keep_turns(turns[: turns.index(peer)], peer, size, rates)
         self._charge(peer, size, rates)
-        if not failed:
+        if not failed and phase is not Phase.EVALUATE:
             self._outlook.sent(size, now_s)
         return peer
 
@@ -286,9 +287,11 @@ class StageWiring:
         rest_s = self._outlook.rest_s(size)
         return is_late(replica.speed, fellows, size, rest_s, late_min=self._options.late_min)
 
-    def _owner(self, place: float, free: Sequence[PeerId], size: float, rates: Mapping[PeerId, float]) -> PeerId | None:
-        """Who has this place; None if it is ahead of its fellows by more than its turns allow."""
-        peer = owner(place, {one: rates[one] for one in free})
+    def _owner(
+        self, position: float, free: Sequence[PeerId], size: float, rates: Mapping[PeerId, float]
+    ) -> PeerId | None:
+        """Whose arc this is; None if it is ahead of its fellows by more than its turns allow."""
+        peer = owner(position, {one: rates[one] for one in free})
         return peer if self._replicas[peer].cost <= self._minimum + TURNS_AHEAD * size / rates[peer] else None
 
     def _keep_turns(self, skipped: Sequence[PeerId], peer: PeerId, size: float, rates: Mapping[PeerId, float]) -> None:

@@ -59,14 +59,17 @@ def accuracy_by_step(run: Run) -> go.Figure | None:
     return made
 
 
-def loss_by_bytes(run: Run, *, dense_bytes_per_step: float) -> go.Figure:
-    """Held-out loss against what a peer had sent by then; beside it, where dense all-reduce would stand."""
+def loss_by_bytes(run: Run, *, dense_bytes_per_step: float) -> go.Figure | None:
+    """Held-out loss against what a peer had sent by then; beside it, where dense all-reduce would stand. None where it
+    was evaluated once at most after something was sent."""
     made = figure(height=340, x_title="bytes sent per peer (logarithmic)", y_title="held-out loss")
     # Of all peers, not of whoever evaluated: a donor has sent more than others, and a newcomer less.
     points = [(event.step, mean_sent(run, at_s), event.loss) for at_s, _, event in run.told(Evaluated)]
     losses = mean_by_step([(step, loss) for step, _, loss in points])
     sent = mean_by_step([(step, n_bytes) for step, n_bytes, _ in points])
     steps = [step for step in losses if step > 0 and sent.get(step, 0) > 0]
+    if len(steps) < 2:
+        return None
     _loss_line(made, [sent[step] for step in steps], [losses[step] for step in steps], "this run", BLUE)
     if dense_bytes_per_step:
         dense = [dense_bytes_per_step * step for step in steps]

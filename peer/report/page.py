@@ -19,6 +19,7 @@ from .learning import accuracy_by_step, bytes_by_purpose, loss_by_bytes, loss_by
 from .participation import RoundView, rounds_of
 from .run import Run, load_run
 from .shell import figure_json, policy, read, script, template, write_page
+from .speed import loss_by_time, speed_figures
 from .stages import moves_of, served_by, stage_figures
 
 _NOTABLES_MAX = 500
@@ -70,14 +71,17 @@ def _figures(run: Run, rounds: list[RoundView], kills: list[Kill], facts: Facts)
         made["accuracy-by-step"] = accuracy
     if weights is not None:
         made["shares"] = weights
+    optional = {"loss-by-time": loss_by_time(run)}
     if facts.sent_bytes_per_step and not facts.n_devices:  # what devices send is not among a peer's bytes
-        made["loss-by-bytes"] = loss_by_bytes(run, dense_bytes_per_step=facts.dense_bytes_per_step)
+        optional["loss-by-bytes"] = loss_by_bytes(run, dense_bytes_per_step=facts.dense_bytes_per_step)
+    made |= {name: figure for name, figure in optional.items() if figure is not None}
     if facts.sent_bytes_per_step:
         made["bytes-by-purpose"] = bytes_by_purpose(run)
     if rounds:
         made["round-times"] = round_times(rounds, kills)
         made["heat-map"] = heat_map(run, rounds)
     made["timeline"] = timeline(run, notables_of(run, kills))
+    made |= speed_figures(run)
     made |= stage_figures(run)
     return {name: figure_json(figure) for name, figure in made.items()}
 
@@ -89,8 +93,10 @@ def _samples(run: Run) -> tuple[Sampled, Sampled] | None:
 
 
 def _memory(run: Run) -> list[tuple[str, Memory]]:
-    """(peer's label, its largest memory) for the peers that told it."""
-    found = []
+    """(peer's label, its largest memory) for the peers that told it. All simulated peers are in one process."""
+    found: list[tuple[str, Memory]] = []
+    if run.summary.is_simulated:
+        return found
     for log in run.peers:
         events = [event for _, event in log.told(Memory)]
         if events:

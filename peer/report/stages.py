@@ -162,6 +162,7 @@ def _routes(run: Run, served: list[Served]) -> go.Figure:
         y=[_name(one) for one in served],
         colorscale=[[0, FAINT], [0.001, "#d6e6f4"], [1, "#08407e"]],
         zmin=0,
+        zmax=max((cell for row in cells for cell in row if cell), default=1),
         colorbar={"title": {"text": "microbatches"}, "thickness": 10, "outlinewidth": 0},
         hovertemplate="%{y}, step %{x}: %{z:.3g} microbatches<extra></extra>",
         ygap=4,

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 AHEAD_MAX = 64
 LOG_ENTRIES_MAX = 64
 FOLLOW_RETRY_S = 0.5
+ASK_AGAIN_S = 30.0
+"""Who has noted our wish to be let in keeps it, unless it loses its own place: asked anew so often, and each round."""
+NEWS_DUE_S = 0.5
+"""What a peer that seems to be ahead knows is on its way here, as a rule: it is asked for it only after so long."""
 COLLECT_TRIES = 4
 NEARLY_THERE = 16
 """Rounds run on while a newcomer replays, perhaps faster than it can: it asks to be let in when so few are left. The
@@ -38,6 +42,8 @@ class CatchUp:
         self._ahead: dict[int, pb.Commit] = {}
         self._news = asyncio.Event()
         self._asking = False
+        self._noted: dict[PeerId, tuple[int, float]] = {}
+        """Who has noted that we want to be let in: in which round, and when."""
         self._sent_along: dict[bytes, bytes] = {}
         """Payloads that came with the last log, at most a message of them."""
 
@@ -79,14 +85,17 @@ class CatchUp:
             return None
 
     def nudge(self, peer: PeerId) -> None:
-        """A peer seems to be ahead: ask it for what we missed."""
+        """A peer seems to be ahead: ask it for what we missed, if that does not come by itself."""
         # Messages may come before the group's first round begins; the next one will nudge again.
         if not self._asking and self._group.running:
             self._asking = True
             self._group.spawn(self._ask(peer))
 
     async def _ask(self, peer: PeerId) -> None:
+        group = self._group
         try:
+            if await group.reached(group.index + 1, NEWS_DUE_S) or self._is_applying():
+                return
             if await self._read_log(peer) > self._group.index:
                 self._group.end(Ending.LOST)
         except NetworkClosed:
@@ -97,6 +106,11 @@ class CatchUp:
             self._group.delegate.warned(f"could not read the log of a peer: {error}")
         finally:
             self._asking = False
+
+    def _is_applying(self) -> bool:
+        """Whether the round's decision is here already: all that keeps this peer behind is its own mathematics."""
+        group = self._group
+        return group.slot is not None and (group.round is None or group.round.decided.done())
 
     async def _read_log(self, peer: PeerId) -> int:
         """Ask one peer for the rounds from here on; the first round that it still keeps."""
@@ -148,18 +162,23 @@ class CatchUp:
             return None
 
     async def _ask_to_join(self, peers: list[PeerId]) -> None:
-        group = self._group
-        request = group.join_request().SerializeToString()
+        group, clock = self._group, asyncio.get_running_loop().time
+        request, index = group.join_request().SerializeToString(), group.index
 
         async def ask(peer: PeerId) -> None:
+            self._noted[peer] = (index, clock())
             try:
                 await group.network.call(peer, "group/join", request, timeout_s=5.0)
             except NetworkClosed:
                 raise
             except GossamerError:
-                return
+                self._noted.pop(peer, None)
 
-        await asyncio.gather(*(ask(peer) for peer in peers))
+        def is_due(peer: PeerId) -> bool:
+            noted = self._noted.get(peer)
+            return noted is None or noted[0] != index or clock() - noted[1] >= ASK_AGAIN_S
+
+        await asyncio.gather(*(ask(peer) for peer in peers if is_due(peer)))
 
     async def _wait_for_news(self) -> None:
         try:

@@ -228,6 +228,10 @@ class Group:
             await self.take_snapshot(rounded)
         await self.delegate.concluded(outcome, self.roster)
 
+    def waited_s(self, round_: Round) -> float:
+        """How long a round may have waited for members that were not there."""
+        return round_.patience_s
+
     def wanted(self, decision: Decision, roster: Roster) -> tuple[Item, ...]:
         """The items that this member applies."""
         return decision.items

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def learn(group: Group, round_: Round, outcome: Outcome, n_steps: int) -> None:
     """A round in which this peer took part was applied, or failed."""
     if outcome.committed or not round_.transfer.stuck(round_.live()):
-        group.patience.learn(outcome, waited_s=round_.patience_s, n_steps=n_steps)
+        group.patience.learn(outcome, waited_s=group.waited_s(round_), n_steps=n_steps)
     if round_.decided_s is None:
         return
     peers = round_.place.roster.peers

@@ -13,6 +13,8 @@ SAMPLES_MIN = 3
 DEVIATIONS = 6.0
 ABSENT = frozenset({"unreachable", "restarted", "silent", "dead"})
 """Reasons to be left out that say that a member was not there, rather than late."""
+INITIAL_GROWS = 4.0
+"""The initial deadline grows to so many times itself at most."""
 MEDIANS_MIN = 1.5
 """A deadline is never less than so many medians."""
 
@@ -26,7 +28,8 @@ class Patience:
 
     Args:
         floor_s: never less; covers evaluation, checkpoints and a busy machine.
-        initial_s: until three durations are known; first steps compile kernels and warm caches.
+        initial_s: until three durations are known, unless one of them was longer; first steps compile kernels and warm
+            caches.
     """
 
     def __init__(self, *, floor_s: float, initial_s: float, seen: Iterable[float] = ()) -> None:
@@ -51,7 +54,9 @@ class Patience:
     def deadline_s(self, n_steps: int) -> float:
         """For a round with so many local steps."""
         if len(self._seen) < SAMPLES_MIN:
-            return max(self.initial_s, self.floor_s)
+            longest_s = n_steps * max(self._seen, default=0.0)
+            grown_s = min(MEDIANS_MIN * longest_s, INITIAL_GROWS * self.initial_s)
+            return max(self.initial_s, self.floor_s, grown_s)
         median = statistics.median(self._seen)
         spread = statistics.median(abs(value - median) for value in self._seen)
         return max(self.floor_s, n_steps * max(MEDIANS_MIN * median, median + DEVIATIONS * spread))

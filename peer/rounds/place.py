@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from ...protocol import rounds_pb2 as pb
@@ -57,8 +58,11 @@ class Place:
         return tuple(slot for slot in range(len(self.roster)) if slot != self.slot)
 
     def leader_of(self, ballot: int) -> int:
-        leaders = self.roster.leaders(self.lineage, self.index)
-        return leaders[ballot % len(leaders)]
+        return self._leaders[ballot % len(self._leaders)]
+
+    @cached_property
+    def _leaders(self) -> tuple[int, ...]:
+        return self.roster.leaders(self.lineage, self.index)
 
 
 @dataclass(frozen=True, kw_only=True)

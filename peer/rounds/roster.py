@@ -6,6 +6,7 @@ import hashlib
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage
@@ -71,7 +72,7 @@ class Roster:
         """Members enough to decide: any two quorums share one."""
         return len(self.members) // 2 + 1
 
-    @property
+    @cached_property
     def peers(self) -> tuple[PeerId, ...]:
         return tuple(member.peer for member in self.members)
 
@@ -90,8 +91,9 @@ class Roster:
         A permutation by hash rather than an independent draw a ballot: a dead leader is not drawn twice in a row.
         """
 
+        head = lineage + struct.pack("<Q", round_index)
+
         def rank(slot: int) -> bytes:
-            head = lineage + struct.pack("<Q", round_index)
             return hashlib.sha256(head + self.members[slot].peer.encode()).digest()
 
         return tuple(sorted(range(len(self.members)), key=rank))

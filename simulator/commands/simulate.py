@@ -102,6 +102,7 @@ def _verify(scenario: Scenario, trace_hash: str) -> None:
 def _tell(scenario: Scenario, summary: dict[str, Any]) -> None:
     loss = summary["eval_loss"]
     print(f"{scenario.name}, seed {scenario.seed}: {summary['steps']} updates in {summary['wall_s']:.1f} virtual s")
+    print(f"  {summary['samples']:,} samples, {summary['samples_per_s']:.4g} a second")
     print(f"  held-out loss {loss:.4f}" if loss is not None else "  no evaluation")
     print(
         f"  rounds: {summary['rounds_ok']} committed, {summary['rounds_failed']} failed; {summary['resyncs']} resyncs"

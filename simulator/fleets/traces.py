@@ -2,7 +2,7 @@
 
 CSV, one line for each session of a machine; the columns besides `machine` may be left out:
 
-    machine,start_s,end_s,up_mbit_s,down_mbit_s,tflop_s,memory_gb_s,region,nat
+    machine,start_s,end_s,up_mbit_s,down_mbit_s,tflop_s,memory_gb_s,memory_gb,region,nat
 
 JSON: a list of objects with the same keys. Lines of one machine that differ in anything but the session are refused.
 """
@@ -29,6 +29,7 @@ _NUMBERS: Final = {
     "down_mbit_s": 250.0,
     "tflop_s": 1.0,
     "memory_gb_s": 100.0,
+    "memory_gb": 16.0,
 }
 """With their defaults, which are *assumed*."""
 COLUMNS: Final = ("machine", *_NUMBERS, "region", "nat")
@@ -92,6 +93,7 @@ def _machine(name: str, path: Path, *, facts: Mapping[str, Any], sessions: list[
         return Machine(
             flops_per_s=1e12 * facts["tflop_s"],
             memory_bytes_per_s=1e9 * facts["memory_gb_s"],
+            memory_bytes=1e9 * facts["memory_gb"],
             up_bytes_per_s=MBIT * facts["up_mbit_s"],
             down_bytes_per_s=MBIT * facts["down_mbit_s"],
             region=facts["region"],

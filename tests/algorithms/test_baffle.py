@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from gossamer.algorithms import BadPayload, Slots
 from gossamer.algorithms.baffle import Baffle
@@ -70,6 +71,34 @@ def test_gateway_peer_and_device_end_with_the_same_bits() -> None:
         name: array.tobytes() for name, array in own.items()
     }
     assert set(state) == set(own)
+
+
+def test_what_is_evaluated_is_the_average_that_devices_hold_too() -> None:
+    gateway, options = replica(), BaffleOptions(K=8)
+    device = DeviceReplica(gateway.flat().numpy(), options, RUN_ID)
+    baffle = method(gateway)
+    assert baffle.served(gateway.parameters, baffle.shared_state()) is gateway.parameters
+
+    for step in range(5):
+        baffle.pending = contributions(3, index=step)
+        payload = gateway.encode()
+        combine(gateway, [payload], 0, step)
+        device.descend(combined_gradient([payload], options, RUN_ID, N), baffle.learning_rate(step))
+
+    buffers = {"running": torch.ones(3)}
+    served = baffle.served({**gateway.parameters, **buffers}, baffle.shared_state())
+    flat = torch.cat([served[name].flatten() for name in gateway.parameters])
+    assert flat.numpy().tobytes() == device.averaged().tobytes() != device.weights.tobytes()
+    assert [tuple(served[name].shape) for name in gateway.parameters] == SHAPES
+    assert torch.equal(served["running"], buffers["running"])
+
+
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [({}, 0.07), ({"K": 500}, 0.1565), ({"K": 4000}, 0.2), ({"K": 1000, "perturbations": "shared"}, 0.07)],
+)
+def test_more_perturbations_make_for_a_higher_rate(options: dict[str, int | str], rate: float) -> None:
+    assert Baffle.default_rate(options) == rate
 
 
 def test_one_gateways_update_is_its_replay() -> None:

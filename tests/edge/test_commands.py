@@ -67,6 +67,24 @@ def test_unit_is_hardened_and_removing_it_leaves_nothing(tmp_path: Path) -> None
     assert [path for path in (tmp_path / "root").rglob("*") if path.is_file()] == []
 
 
+def test_unit_of_a_user_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / "config"))
+    monkeypatch.setenv("PATH", "")  # without systemctl: this user's own units are left alone
+    (tmp_path / "home" / "config").mkdir(parents=True)
+    folder = enrolled(tmp_path / "home" / "device")
+    unit = tmp_path / "home" / "config" / "systemd" / "user" / "gossamer-edge.service"
+
+    main(["install", "--user", "--folder", str(folder.path)])
+    (unit.parent / "default.target.wants").mkdir()  # as `systemctl enable` does
+    (unit.parent / "default.target.wants" / unit.name).symlink_to(unit)
+    text = unit.read_text()
+    main(["uninstall", "--user", "--folder", str(folder.path)])
+
+    assert "WantedBy=default.target" in text
+    assert "User=" not in text
+    assert list((tmp_path / "home").rglob("*")) == [tmp_path / "home" / "config"]
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_systemd_takes_the_unit_as_it_stands(tmp_path: Path) -> None:
     folder = enrolled(tmp_path / "device")

@@ -45,11 +45,13 @@ T = TypeVar("T")
 NEVER_S = 1e12
 
 
-def digits_manifest(*, steps: int = 6, start_peers: int = 1, lr: float = 1e-2, **options: Any) -> SignedManifest:
+def digits_manifest(
+    *, steps: int = 6, start_peers: int = 1, lr: float = 1e-2, checkpoint_every: int = 4, **options: Any
+) -> SignedManifest:
     task = Digits(options={})
     method = {"name": "baffle", "options": {"K": 8, **options}}
     schedule = {"lr": lr, "kind": "cosine"}
-    limits = {"checkpoint_every_steps": 4, "eval_every_steps": 1000}
+    limits = {"checkpoint_every_steps": checkpoint_every, "eval_every_steps": 1000}
     run = {"name": "edge", "seed": 1, "steps": steps, "created": "now"}
     tables: dict[str, dict[str, Any]] = {
         "method": method,
@@ -61,7 +63,7 @@ def digits_manifest(*, steps: int = 6, start_peers: int = 1, lr: float = 1e-2, *
     return signed_manifest(task, identity(0, 0), **tables)
 
 
-def federated_manifest(*, steps: int = 6, start_peers: int = 1, **options: Any) -> SignedManifest:
+def federated_manifest(*, steps: int = 6, start_peers: int = 1, hidden: int = 32, **options: Any) -> SignedManifest:
     tables: dict[str, dict[str, Any]] = {
         "method": {"name": "federated", "options": {"K": 8, **options}},
         "schedule": {"lr": 0.05 if options.get("rule") in ("fedadam", "fedyogi") else 1.0},
@@ -69,7 +71,8 @@ def federated_manifest(*, steps: int = 6, start_peers: int = 1, **options: Any) 
         "group": {"start_peers": start_peers},
         "run": {"name": "edge", "seed": 1, "steps": steps, "created": "now"},
     }
-    return signed_manifest(Digits(options={}), identity(0, 0), **tables)
+    options_of_task = {"hidden": hidden} if hidden != 32 else {}
+    return signed_manifest(Digits(options=options_of_task), identity(0, 0), options_of_task, **tables)
 
 
 def fixed_point_manifest(*, steps: int = 6, **options: Any) -> SignedManifest:
@@ -108,7 +111,7 @@ class Fleet:
     """One a life of the gateway."""
 
     def __post_init__(self) -> None:
-        self.task = Digits(options={})
+        self.task = Digits(options=self.manifest.manifest.task.options)
         self.owner = identity(0, 0)
         self.gateway = identity(7, 0)
         """Whom devices know."""
@@ -284,7 +287,7 @@ class Fleet:
     def entries(self) -> list[JournalEntry]:
         journal = Journal(self.folder.path / "gateway" / "journal")
         journal.close()
-        return journal.entries
+        return list(journal.entries())
 
     def accepted(self) -> list[tuple[PeerId, Submission]]:
         """Every submission that was written down, and whose it was."""
@@ -308,7 +311,8 @@ class Fleet:
         if self.manifest.manifest.method.name == "fixedpoint":
             return VoteReplay.from_bytes(payload, n_votes=3).parts
         if self.manifest.manifest.method.name == "federated":
-            mixed = Mixed.from_bytes(payload, MixedOptions(K=8), 2410)
+            n = self.daemons[0].replica.n_params
+            mixed = Mixed.from_bytes(payload, MixedOptions(K=8), n)
             forward = mixed.replay.parts if mixed.replay is not None else ()
             return (*forward, *(mixed.changes.parts if mixed.changes is not None else ()))
         replay = decode(payload, BaffleOptions(K=8), 2410)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,12 +27,14 @@ def identity(seed: int, number: int) -> Identity:
     return Identity(hashlib.sha256(f"scenario {seed} {number}".encode()).digest())
 
 
-def signed_manifest(task: Task, owner: Identity, **tables: dict[str, Any]) -> SignedManifest:
-    """A manifest for `task` with some tables changed."""
+def signed_manifest(
+    task: Task, owner: Identity, task_options: Mapping[str, Any] | None = None, /, **tables: dict[str, Any]
+) -> SignedManifest:
+    """A manifest for `task`, made with these options, with some tables changed."""
     method = tables.get("method", {}).get("name", "demo")
     defaults: dict[str, dict[str, Any]] = {
         "run": {"name": "scenario", "seed": 1, "steps": 12, "created": "now"},
-        "task": {"name": task.name, "fingerprint": task.fingerprint(), "options": {}},
+        "task": {"name": task.name, "fingerprint": task.fingerprint(), "options": dict(task_options or {})},
         "method": {"name": method, "options": {}},
         "schedule": {"lr": method_class(method).default_lr},
         "data": {"batch_size": 8},

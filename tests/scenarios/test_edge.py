@@ -18,7 +18,10 @@ from gossamer.edge.enrolment import enrol, hand_over
 from gossamer.edge.rules import Rules
 from gossamer.edge.sensors import Reading
 from gossamer.peer.gateway.book import revoke
+from gossamer.peer.gateway.following import Following
 from gossamer.peer.gateway.options import GatewayOptions
+from gossamer.peer.gateway.replica import Unpublished
+from gossamer.peer.rounds.snapshots import Standing
 from gossamer.protocol import devices
 from gossamer.protocol.edge_pb2 import Receipt, Signed, Uplink
 from gossamer.protocol.errors import BadSignature, NotAdmitted
@@ -135,6 +138,58 @@ def test_killed_gateway_counts_nothing_twice_and_loses_nothing(tmp_path: Path, a
     assert {*fleet.weights()} == {fleet.final_weights()}
     assert [device.counts["rounds_counted"] for device in fleet.devices] == [40] * 3
     fleet.check_exactly_once()
+
+
+def test_answers_count_once_also_where_the_journal_was_rewritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gossamer.peer.gateway.gateway.COMPACT_ABOVE_BYTES", 0)
+    manifest = digits_manifest(steps=16, checkpoint_every=1)
+    fleet = Fleet(tmp_path, Simulation(seed=17), manifest=manifest, options=GatewayOptions(devices_min=3))
+    counted: list[tuple[bytes, int]] = []
+    publish = Following.publish
+
+    async def publish_and_note(following: Following, one: Unpublished, standing: Standing) -> None:
+        payloads = list(one.kept.step.payloads)
+        counted.extend(fleet.daemon.gateway.replica.of_devices.counted(payloads))  # type: ignore[union-attr]
+        await publish(following, one, standing)
+
+    monkeypatch.setattr(Following, "publish", publish_and_note)
+
+    async def main() -> None:
+        fleet.start_gateway()
+        fleet.start_devices(3)
+        for step in (6, 11):
+            await fleet.reach(step)
+            fleet.kill_gateway()
+            await asyncio.sleep(1.0)
+            fleet.restart_gateway()
+            await asyncio.sleep(0.1)
+        await fleet.work
+        await asyncio.gather(*fleet.lives)
+
+    fleet.run(main())
+
+    assert fleet.daemon.replica.step == 16
+    assert len(counted) == len({*counted}) == 3 * 16
+    assert {*fleet.weights()} == {fleet.final_weights()}
+
+
+def test_rounds_far_apart_do_not_fail(tmp_path: Path) -> None:
+    options = GatewayOptions(devices_min=3, round_every_s=300)
+    fleet = Fleet(tmp_path, Simulation(seed=18), manifest=digits_manifest(steps=5), options=options)
+
+    async def main() -> None:
+        fleet.start_gateway()
+        fleet.start_devices(3)
+        await fleet.work
+        await asyncio.gather(*fleet.lives)
+        assert fleet.sim.now_s > 4 * 300
+
+    fleet.run(main())
+
+    assert fleet.daemon.trainer.tally.rounds_failed == 0
+    assert {*fleet.weights()} == {fleet.final_weights()}
 
 
 def test_device_killed_in_mid_round_comes_back_as_itself_and_counts_once(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_both_kinds_of_devices_and_a_peer_train_one_model(tmp_path: Path) -> Non
 
     assert {*fleet.weights()} == {fleet.final_weights()}
     lengths = {len(submission.scalars) for _, submission in fleet.accepted()}
-    assert lengths == {1 + 4 * 8, 1 + 4 * 2410}  # differences of those that cannot, changes of those that can
+    assert lengths == {4 + 4 * 8, 4 + 4 * 2410}  # differences of those that cannot, changes of those that can
     shares = fleet.final()["shares"]
     assert 0 < shares["peers"] < shares["devices"]
     fleet.check_exactly_once()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,3 +174,29 @@ def test_peer_without_devices_is_told_what_to_add(tmp_path: Path) -> None:
             await fleet.start_peer()
 
     fleet.run(main())
+
+
+def test_enhanced_votes_of_any_engine_pass_the_audit(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    enhanced: dict[str, Any] = {"guidance": 1, "sharpness": 0.01, "kernelwise": True}
+    fleet = Fleet(
+        tmp_path,
+        Simulation(seed=29),
+        manifest=fixed_point_manifest(**enhanced),
+        options=GatewayOptions(devices_min=2, audit_rate=1.0),
+        engines={1: Engines(Choice(integers="onnx"))},
+    )
+    for number in range(2):
+        fleet.show_samples(number)
+
+    async def main() -> None:
+        fleet.start_gateway()
+        fleet.start_devices(2)
+        await fleet.work
+        await asyncio.gather(*fleet.lives)
+
+    fleet.run(main())
+
+    assert fleet.weights() == [fleet.final_weights()] * 2
+    assert fleet.final()["audited"] == 12
+    fleet.check_exactly_once()

@@ -18,10 +18,19 @@ pytestmark = pytest.mark.scenario
 LIBRARY = Path(__file__).parents[2] / "examples" / "scenarios"
 
 SHORT = {
+    "billion-demo": ("run.steps=1", "expect.steps_min=1", "run.batch=1", "run.sizes.payload_bytes=6_400_000"),
+    "billion-diloco": (
+        *("run.steps=2", "expect.steps_min=2", "run.sizes.local_steps=2", "run.batch=1"),
+        "run.sizes.payload_bytes=12_800_000",
+    ),
+    "billion-pipeline": (
+        *("run.steps=1", "expect.steps_min=1", "run.sizes.activation_elements=16_384", "pipeline.microbatches=8"),
+        "run.sizes.flops_per_sample=1e11",
+    ),
     "bad-leader": ("run.steps=40", "expect.steps_min=40"),
     "half-of-europe": (
-        *("run.steps=60", "expect.steps_min=60", "fleet.peers=6", "expect.finished_min=4"),
-        *("faults.0.at_s=6", "faults.1.at_s=6", "faults.0.for_s=20", "faults.1.for_s=20"),
+        *("run.steps=10", "expect.steps_min=10", "fleet.peers=6", "expect.finished_min=6"),
+        *("faults.0.at_s=25", "faults.0.for_s=30"),
     ),
     "homes-demo": ("run.steps=3", "expect.steps_min=3", "run.sizes.payload_bytes=235_000"),
     "homes-dense": ("run.steps=1", "expect.steps_min=1", "run.sizes.payload_bytes=4_000_000"),
@@ -30,6 +39,7 @@ SHORT = {
         *("run.steps=6", "expect.steps_min=6", "expect.accuracy_min=0", "run.method_options.K=8"),
         *("devices.n=30", "devices.per_round=6", "devices.backups=1", "devices.round_every_s=60"),
     ),
+    "preemptible-t4s": ("duration_s=1200", "expect.steps_min=8"),
     "preempted": ("run.steps=60", "expect.steps_min=60", "faults.0.times=1"),
     "volunteers": ("run.steps=12", "expect.steps_min=12", "fleet.peers=8"),
 }

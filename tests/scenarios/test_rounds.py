@@ -282,6 +282,22 @@ def test_slow_peer_is_left_out_and_its_work_counts_later(tmp_path: Path) -> None
     assert len(swarm.rounds(0)[-1].contributors) == 4
 
 
+def test_peer_that_applies_rounds_later_than_others_asks_nobody_for_what_it_has(tmp_path: Path) -> None:
+    sim = Simulation(seed=16)
+    swarm = digits(tmp_path, sim=sim, run={"steps": 30}, group={"strict": True})
+
+    async def main() -> None:
+        swarm.start(4)
+        swarm.hosts[3].memory_bytes_per_s /= 1e3
+        await swarm.finish(range(4))
+
+    swarm.run(main())
+
+    # The others are in the next round while it still updates its model, and say so.
+    assert swarm.rounds(3)[-1].update_s > 10 * swarm.rounds(0)[-1].update_s
+    assert sum(host.network.traffic.sent["round/log"] for host in swarm.hosts) == 0
+
+
 @pytest.mark.parametrize("garbage", ["truncated", "flipped", "not finite"])
 @pytest.mark.parametrize("method", ["demo", "allreduce", "allreduce-int8"])
 def test_garbage_is_refused_by_name_and_the_run_goes_on(tmp_path: Path, method: str, garbage: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -19,10 +20,13 @@ def loop() -> Iterator[VirtualLoop]:
     made.close()
 
 
-async def _transfer(flows: Flows, links: tuple[int, ...], n_bytes: int, *, after_s: float = 0.0) -> float:
+async def _transfer(
+    flows: Flows, links: tuple[int, ...], n_bytes: int, *, after_s: float = 0.0, bytes_per_s_max: float = math.inf
+) -> float:
     await asyncio.sleep(after_s)
-    flow = flows.start(links, n_bytes)
-    await flow
+    over = asyncio.Event()
+    flows.start(links, n_bytes, over.set, bytes_per_s_max=bytes_per_s_max)
+    await over.wait()
     return round(asyncio.get_running_loop().time(), 6)
 
 
@@ -71,11 +75,11 @@ def test_stopped_transfer_gives_its_share_back_and_never_ends(loop: VirtualLoop)
     up = flows.add_link(100)
 
     async def main() -> tuple[float, bool]:
-        unwanted = flows.start((up,), 100)
-        loop.call_later(1.0, flows.stop, unwanted)
+        over = asyncio.Event()
+        loop.call_later(1.0, flows.stop, flows.start((up,), 100, over.set))
         ended_s = await _transfer(flows, (up,), 100)
         await asyncio.sleep(10.0)
-        return ended_s, unwanted.done()
+        return ended_s, over.is_set()
 
     assert loop.run(main()) == (1.5, False)
 
@@ -97,11 +101,10 @@ def test_transfer_keeps_within_a_limit_of_its_own(loop: VirtualLoop) -> None:
     flows = Flows(loop)
     up = flows.add_link(100)
 
-    async def main() -> tuple[float, float]:
-        limited, other = flows.start((up,), 100, bytes_per_s_max=20), flows.start((up,), 400)
-        rates = flows.rate(limited), flows.rate(other)
-        await asyncio.gather(limited, other)
-        return rates
+    async def main() -> list[float]:
+        return await _all(
+            _transfer(flows, (up,), 100, bytes_per_s_max=20),
+            _transfer(flows, (up,), 400),
+        )
 
-    assert loop.run(main()) == (20.0, 80.0)
-    assert loop.time() == pytest.approx(5.0)
+    assert loop.run(main()) == [5.0, 5.0]

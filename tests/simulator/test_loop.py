@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from gossamer.simulator.loop import REFUSED, Deadlock, Livelock, OutOfTime, VirtualLoop
+from gossamer.simulator.loop import VirtualLoop
+from gossamer.simulator.outside import REFUSED
+from gossamer.simulator.stuck import Deadlock, Livelock, OutOfTime
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gossamer.simulator.flows import Flow, Flows
 from gossamer.simulator.loop import VirtualLoop
-from gossamer.simulator.sharing import LINKS_MAX
+from gossamer.simulator.rows import LINKS_MAX
 
 SPEEDS = st.sampled_from([0, 1, 2, 3, 5, 8, 13, 100, math.inf])
 N_LINKS = 10
@@ -61,7 +61,7 @@ class Lines:
         self.links = [self.world.add_link(speed, contention=float(self.contention)) for speed in self.speeds]
 
     def begin(self, way: tuple[int, ...]) -> None:
-        self.flows.append(self.world.start(way, 1.0))
+        self.flows.append(self.world.start(way, 1.0, int))
         self.ways.append(way)
 
     def end(self, index: int) -> None:
@@ -129,11 +129,13 @@ def test_unlimited_links_limit_nothing() -> None:
 
 
 def test_rates_add_up_over_time_to_the_bytes_of_a_transfer() -> None:
-    lines = Lines([100.0])
+    lines, ended_s = Lines([100.0]), []
 
-    async def main() -> float:
-        begun = [lines.world.start(lines.links, 50.0 * n) for n in (1, 2, 3)]
-        await asyncio.gather(*begun)
-        return lines.loop.time()
+    async def main() -> None:
+        for n in (1, 2, 3):
+            lines.world.start(tuple(lines.links), 50.0 * n, lambda: ended_s.append(lines.loop.time()))
+        await asyncio.sleep(10.0)
 
-    assert lines.loop.run(main()) == pytest.approx(3.0)
+    lines.loop.run(main())
+
+    assert ended_s == pytest.approx([1.5, 2.5, 3.0])

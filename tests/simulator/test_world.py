@@ -1,61 +1,33 @@
-"""Hosts that share lines, die, come back and are cut off from each other."""
+"""Hosts that share lines, compute, and are cut off from each other."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
-from gossamer.protocol.errors import NetworkClosed, PeerTimeout, PeerUnreachable, UnknownName
+from gossamer.protocol.errors import PeerTimeout, UnknownName
 from gossamer.protocol.identity import PeerId
 from gossamer.protocol.network import MAX_MESSAGE_BYTES, Cost
 from gossamer.simulator.host import Host
 from gossamer.simulator.world import Simulation
 
-
-async def echo(peer: PeerId, request: bytes) -> bytes:
-    return request
-
-
-async def sleep_well(peer: PeerId, request: bytes) -> bytes:
-    await asyncio.sleep(3600)
-    return b""
-
-
-def _serving(sim: Simulation, *names: str) -> list[Host]:
-    hosts = [sim.host(name) for name in names]
-    for host in hosts:
-        _serve(host)
-    return hosts
-
-
-def _serve(host: Host) -> None:
-    host.network.set_gate(lambda peer: True)
-    host.network.serve("echo", echo)
-    host.network.serve("sleep", sleep_well)
-
-
-async def _ask(a: Host, b: Host, *, timeout_s: float = 5.0) -> bytes:
-    return await a.network.call(b.peer_id, "echo", b"?", timeout_s=timeout_s)
-
-
-# -------------------------------------------------------------------------------------------------------------- wires
+from .hosts import ask, serving
 
 
 def test_small_call_takes_one_latency_each_way() -> None:
     sim = Simulation(seed=1, latency_s=0.1, jitter_s=0.0)
-    a, b = _serving(sim, "a", "b")
+    a, b = serving(sim, "a", "b")
     sim.set_path("a", "b", latency_s=0.3, one_way=True)
 
-    sim.run(_ask(a, b))
+    sim.run(ask(a, b))
 
     assert sim.now_s == pytest.approx(0.4, abs=1e-3)
 
 
 def test_concurrent_transfers_share_the_senders_line() -> None:
     sim = Simulation(seed=1, latency_s=0.0, jitter_s=0.0, up_bytes_per_s=1e6)
-    a, b, c = _serving(sim, "a", "b", "c")
+    a, b, c = serving(sim, "a", "b", "c")
     for host in (b, c):
 
         async def swallow(peer: PeerId, request: bytes) -> bytes:
@@ -75,10 +47,10 @@ def test_concurrent_transfers_share_the_senders_line() -> None:
 def test_losses_cost_time_and_no_data() -> None:
     def took_s(loss: float) -> float:
         sim = Simulation(seed=1, loss=loss)
-        a, b = _serving(sim, "a", "b")
+        a, b = serving(sim, "a", "b")
 
         async def main() -> list[bytes]:
-            return [await _ask(a, b, timeout_s=60) for _ in range(100)]
+            return [await ask(a, b, timeout_s=60) for _ in range(100)]
 
         assert sim.run(main()) == [b"?"] * 100
         return sim.now_s
@@ -88,178 +60,14 @@ def test_losses_cost_time_and_no_data() -> None:
 
 def test_stalled_host_times_out_and_goes_on_when_its_line_does() -> None:
     sim = Simulation(seed=1)
-    a, b = _serving(sim, "a", "b")
+    a, b = serving(sim, "a", "b")
 
     async def main() -> None:
         sim.set_line(b, up_bytes_per_s=0)
         with pytest.raises(PeerTimeout):
-            await _ask(a, b)
+            await ask(a, b)
         sim.set_line("b", up_bytes_per_s=1e6)
-        assert await _ask(a, b) == b"?"
-
-    sim.run(main())
-
-
-# ---------------------------------------------------------------------------------------------------------------- kill
-
-
-def test_killed_host_resets_its_connections_after_one_latency() -> None:
-    sim = Simulation(seed=1, latency_s=0.1, jitter_s=0.0)
-    a, b = _serving(sim, "a", "b")
-
-    async def main() -> None:
-        call = asyncio.create_task(a.network.call(b.peer_id, "sleep", b"", timeout_s=60))
-        await asyncio.sleep(1.0)
-        b.kill()
-        with pytest.raises(PeerUnreachable):
-            await call
-        assert sim.now_s == pytest.approx(1.1)
-        with pytest.raises(PeerUnreachable):
-            await _ask(a, b)
-        assert sim.now_s == pytest.approx(1.3, abs=1e-3)
-
-    sim.run(main())
-
-
-def test_silently_killed_host_only_lets_its_callers_wait() -> None:
-    sim = Simulation(seed=1)
-    a, b = _serving(sim, "a", "b")
-
-    async def main() -> None:
-        call = asyncio.create_task(a.network.call(b.peer_id, "sleep", b"", timeout_s=7.0))
-        await asyncio.sleep(1.0)
-        b.kill(silent=True)
-        with pytest.raises(PeerTimeout):
-            await call
-        assert sim.now_s == pytest.approx(7.0)
-        with pytest.raises(PeerTimeout):
-            await _ask(a, b, timeout_s=3.0)
-        assert sim.now_s == pytest.approx(10.0)
-
-    sim.run(main())
-
-
-def test_server_gives_up_on_callers_that_die() -> None:
-    ended_s: dict[str, float] = {}
-    sim = Simulation(seed=1, latency_s=0.1, jitter_s=0.0)
-    a, b, server = _serving(sim, "a", "b", "server")
-
-    async def note_end(peer: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        name = "a" if peer == a.peer_id else "b"
-        try:
-            async for chunk in chunks:
-                yield chunk
-        finally:
-            ended_s[name] = sim.now_s
-
-    async def wait_for_ever() -> AsyncIterator[bytes]:
-        yield b"first"
-        await asyncio.Event().wait()
-
-    async def listen(host: Host) -> None:
-        async for _ in host.network.stream(server.peer_id, "note end", wait_for_ever(), timeout_s=3600):
-            pass
-
-    async def main() -> None:
-        server.network.serve_stream("note end", note_end)
-        for host in (a, b):
-            host.spawn(listen(host))
-        await asyncio.sleep(1.0)
-        a.kill()
-        b.kill(silent=True)
-        await asyncio.sleep(60.0)
-
-    sim.run(main())
-
-    assert ended_s["a"] == pytest.approx(1.1)
-    assert 10.0 < ended_s["b"] < 60.0
-
-
-def test_kill_ends_every_task_of_the_host_and_nothing_they_do_gets_out() -> None:
-    sim = Simulation(seed=1)
-    a, b = _serving(sim, "a", "b")
-    heard: list[bytes] = []
-    ended: list[str] = []
-
-    async def hear(peer: PeerId, request: bytes) -> bytes:
-        heard.append(request)
-        return b""
-
-    async def say(word: bytes) -> None:
-        await a.network.call(b.peer_id, "hear", word, timeout_s=5)
-
-    async def child() -> None:
-        try:
-            await asyncio.sleep(3600)
-        finally:
-            ended.append("child")
-            with pytest.raises(NetworkClosed):
-                await say(b"the child's last words")
-
-    async def daemon() -> None:
-        sub = asyncio.create_task(child())
-        await say(b"hello")
-        try:
-            await sub
-        finally:
-            ended.append("daemon")
-            asyncio.create_task(say(b"from beyond"))  # noqa: RUF006 - it must die too
-            raise KeyError("dying tasks may fail as they like")
-
-    async def main() -> None:
-        b.network.serve("hear", hear)
-        a.spawn(daemon())
-        await asyncio.sleep(1.0)
-        a.kill()
-        await asyncio.sleep(10.0)
-
-    sim.run(main())
-
-    assert heard == [b"hello"]
-    assert sorted(ended) == ["child", "daemon"]
-
-
-def test_handlers_of_a_killed_host_die_with_it() -> None:
-    sim = Simulation(seed=1)
-    a, b = _serving(sim, "a", "b")
-    states: list[str] = []
-
-    async def work(peer: PeerId, request: bytes) -> bytes:
-        async def step() -> None:
-            await asyncio.sleep(2.0)
-            states.append("worked")
-
-        await asyncio.create_task(step())
-        return b""
-
-    async def main() -> None:
-        b.network.serve("work", work)
-        call = asyncio.create_task(a.network.call(b.peer_id, "work", b"", timeout_s=60))
-        await asyncio.sleep(1.0)
-        b.kill()
-        with pytest.raises(PeerUnreachable):
-            await call
-        await asyncio.sleep(10.0)
-
-    sim.run(main())
-
-    assert states == []
-
-
-def test_restarted_host_is_the_same_peer_with_nothing_left_of_before() -> None:
-    sim = Simulation(seed=1)
-    a, b = _serving(sim, "a", "b")
-
-    async def main() -> None:
-        old, entropy = b.network, b.random.random()
-        b.kill()
-        b.restart()
-        assert (b.incarnation, b.alive, b.network.peer_id) == (1, True, old.peer_id)
-        assert b.random.random() != entropy
-        with pytest.raises(NetworkClosed):
-            await old.lookup("key")
-        _serve(b)
-        assert await _ask(a, b) == b"?"
+        assert await ask(a, b) == b"?"
 
     sim.run(main())
 
@@ -269,16 +77,16 @@ def test_restarted_host_is_the_same_peer_with_nothing_left_of_before() -> None:
 
 def test_partition_is_silence_until_it_heals() -> None:
     sim = Simulation(seed=1)
-    a, b, c = _serving(sim, "a", "b", "c")
+    a, b, c = serving(sim, "a", "b", "c")
 
     async def main() -> None:
         sim.partition([a], ["b"])
         for source, target in ((a, b), (b, a)):
             with pytest.raises(PeerTimeout):
-                await _ask(source, target)
-        assert await _ask(a, c) == await _ask(c, b) == b"?"
+                await ask(source, target)
+        assert await ask(a, c) == await ask(c, b) == b"?"
         sim.heal()
-        assert await _ask(a, b) == await _ask(b, a) == b"?"
+        assert await ask(a, b) == await ask(b, a) == b"?"
 
     sim.run(main())
 
@@ -286,7 +94,7 @@ def test_partition_is_silence_until_it_heals() -> None:
 @pytest.mark.parametrize(("heals_after_s", "answered"), [(60.0, True), (5000.0, False)])
 def test_call_survives_a_partition_in_which_it_had_nothing_to_say(heals_after_s: float, answered: bool) -> None:
     sim = Simulation(seed=1)
-    a, b = _serving(sim, "a", "b")
+    a, b = serving(sim, "a", "b")
 
     async def main() -> bool:
         call = asyncio.create_task(a.network.call(b.peer_id, "sleep", b"", timeout_s=6000))
@@ -304,7 +112,7 @@ def test_call_survives_a_partition_in_which_it_had_nothing_to_say(heals_after_s:
 
 def test_one_way_partition_lets_requests_through_but_no_answers() -> None:
     sim = Simulation(seed=1)
-    a, b = _serving(sim, "a", "b")
+    a, b = serving(sim, "a", "b")
     served: list[PeerId] = []
 
     async def note(peer: PeerId, request: bytes) -> bytes:
@@ -326,7 +134,7 @@ def test_one_way_partition_lets_requests_through_but_no_answers() -> None:
 
 def test_records_cross_a_partition_only_when_it_has_healed() -> None:
     sim = Simulation(seed=1)
-    a, b, c = _serving(sim, "a", "b", "c")
+    a, b, c = serving(sim, "a", "b", "c")
 
     async def values(host: Host) -> list[bytes]:
         return [record.value for record in await host.network.lookup("key")]
@@ -347,7 +155,7 @@ def test_records_cross_a_partition_only_when_it_has_healed() -> None:
 
 def test_lookup_may_be_stale_for_a_while_but_not_for_the_publisher() -> None:
     sim = Simulation(seed=1, spread_s=10.0)
-    a, b = _serving(sim, "a", "b")
+    a, b = serving(sim, "a", "b")
 
     async def main() -> None:
         await a.network.publish("key", b"value", ttl_s=600)
@@ -359,7 +167,7 @@ def test_lookup_may_be_stale_for_a_while_but_not_for_the_publisher() -> None:
     sim.run(main())
 
 
-# ------------------------------------------------------------------------------------------------------------ machines
+# ----------------------------------------------------------------------------------------------------------- machines
 
 
 def test_maths_takes_the_time_that_the_host_would_need() -> None:
@@ -400,7 +208,7 @@ def test_unknown_hosts_and_twins_are_refused() -> None:
 
 def test_hosts_lose_their_power_when_the_run_is_over() -> None:
     sim = Simulation(seed=1)
-    (a,) = _serving(sim, "a")
+    (a,) = serving(sim, "a")
     ended_s: list[float] = []
 
     async def daemon() -> None:
@@ -417,3 +225,16 @@ def test_hosts_lose_their_power_when_the_run_is_over() -> None:
 
     assert ended_s == [1.0]
     assert not a.alive
+
+
+def test_peers_of_two_runs_share_a_world_but_no_records() -> None:
+    sim = Simulation(seed=1)
+    a, b, other = (sim.host(name, run_id=run_id) for name, run_id in (("a", "one"), ("b", "one"), ("c", "two")))
+
+    async def main() -> list[list[PeerId]]:
+        for host in (a, other):
+            await host.network.publish("peers", b"here", ttl_s=60)
+        await asyncio.sleep(1.0)
+        return [[record.signer for record in await host.network.lookup("peers")] for host in (b, other)]
+
+    assert sim.run(main()) == [[a.peer_id], [other.peer_id]]

@@ -51,7 +51,7 @@ def to_logits(accumulators: I64, multiplier: int, shift: int) -> I64:
     return logits
 
 
-def displacement(update: int, sums: I64) -> I64:
+def displacement(update: int | I64, sums: I64) -> I64:
     """How far weights move against sums of votes: (U * S + 128) >> 8, an arithmetic shift."""
     moves: I64 = (update * sums + 128) >> 8
     return moves

@@ -46,6 +46,10 @@ class FixedPointOptions:
     """Value of an activation of 0 in the input; not 0 only before layers without padding."""
     frozen: tuple[int, ...] = ()
     """Layers with weights (by number) that are neither perturbed nor updated."""
+    guidance: int = 0
+    sharpness: float = 0.0
+    """How far every weight goes uphill before a vote is cast; 0: not at all."""
+    kernelwise: bool = False
 
 
 def calibrate(network: Network, weights: F32, inputs: F32, options: FixedPointOptions) -> tuple[Plan, I16]:
@@ -82,7 +86,14 @@ def calibrate_scales(
         layers.append(_layer_plan(scale_w, scale_in, scale_out, number in options.frozen, options))
         scales.append(LayerScale(weight=scale_w, bias=scale_w * ACTIVATION_MAX * scale_in, offset=offset))
         scale_in = scale_out
-    plan = Plan(network=network, layers=tuple(layers), n_rounds=options.n_rounds, n_votes=options.n_votes)
+    plan = Plan(
+        network=network,
+        layers=tuple(layers),
+        n_rounds=options.n_rounds,
+        n_votes=options.n_votes,
+        guidance=options.guidance,
+        kernelwise=int(options.kernelwise),
+    )
     return plan, tuple(scales)
 
 
@@ -110,6 +121,7 @@ def _layer_plan(
         shift=shift,
         perturbation=0 if is_frozen else max(1, round(options.epsilon / scale_w)),
         update=0 if is_frozen else update,
+        ascent=0 if is_frozen else round(options.sharpness / scale_w),
     )
 
 

@@ -11,7 +11,7 @@ from ...options import BadOption, require
 from ..errors import BadNetwork, BadPlan
 from .arithmetic import WEIGHT_MAX
 from .calibrate import FixedPointOptions
-from .plan import VOTES_MAX, Plan
+from .plan import GUIDANCE_MAX, VOTES_MAX, Plan
 from .scales import LayerScale
 
 BITS_MAX = {16: WEIGHT_MAX, 8: 127}
@@ -34,7 +34,14 @@ class VotingOptions:
     weight_bits: int = 16
     """16, or 8 for comparison."""
     frozen: str = ""
-    """Layers with weights, by number (such as "0,1"), that are neither perturbed nor updated."""
+    """Layers with weights, by number (such as "0,1"), that are neither perturbed nor updated:
+    a sparse update."""
+    guidance: int = 0
+    """Momentum-guided sampling: a sign follows the votes' momentum with probability 2^-guidance. 0: never."""
+    sharpness: float = 0.0
+    """Sharpness-aware perturbation: every weight first goes so far uphill; twice the forward passes. 0: no."""
+    kernelwise: bool = False
+    """Kernel-wise normalisation: steps and updates in proportion to each kernel's own weights."""
     plan: str = ""
     """JSON of the calibrated plan; made when the run is made, and signed with it."""
     scales: str = ""
@@ -47,6 +54,8 @@ class VotingOptions:
         require(1e-9 <= self.eta <= 10, "eta", "between 1e-9 and 10", self.eta)
         require(1 <= self.batch_size <= 2**20, "batch_size", "between 1 and 2^20", self.batch_size)
         require(self.weight_bits in BITS_MAX, "weight_bits", "8 or 16", self.weight_bits)
+        require(0 <= self.guidance <= GUIDANCE_MAX, "guidance", f"between 0 and {GUIDANCE_MAX}", self.guidance)
+        require(0 <= self.sharpness <= 10, "sharpness", "between 0 and 10", self.sharpness)
         words = [word for word in self.frozen.split(",") if word]
         require(all(word.isdecimal() for word in words), "frozen", "numbers with commas between them", self.frozen)
 
@@ -62,6 +71,9 @@ class VotingOptions:
             input_scale=input_scale,
             input_offset=input_offset,
             frozen=tuple(int(word) for word in self.frozen.split(",") if word),
+            guidance=self.guidance,
+            sharpness=self.sharpness,
+            kernelwise=self.kernelwise,
         )
 
     def calibrated(self, plan: Plan, scales: Sequence[LayerScale]) -> VotingOptions:

@@ -22,6 +22,7 @@ FAN_IN_MAX: Final = 2**16
 UPDATE_MAX: Final = 2**31
 ROUNDS_MAX: Final = 2**31
 VOTES_MAX: Final = 255
+GUIDANCE_MAX: Final = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +37,15 @@ class LayerPlan:
     """P: weights are perturbed by +-P; 0 leaves the layer as it is (sparse update)."""
     update: int
     """U: a weight moves by (U * S + 128) >> 8 for a sum of votes S."""
+    ascent: int = 0
+    """Votes are cast at weights that have gone by +-R uphill; 0: where the weights are (sharpness-aware)."""
 
     def __post_init__(self) -> None:
         _require(2**14 <= self.multiplier < 2**15, "multiplier", "from 2^14 to 2^15 - 1", self.multiplier)
         _require(1 <= self.shift <= SHIFT_MAX, "shift", f"from 1 to {SHIFT_MAX}", self.shift)
         _require(0 <= self.perturbation <= WEIGHT_MAX, "perturbation", f"0 to {WEIGHT_MAX}", self.perturbation)
         _require(0 <= self.update <= UPDATE_MAX, "update", f"from 0 to {UPDATE_MAX}", self.update)
+        _require(0 <= self.ascent <= WEIGHT_MAX, "ascent", f"0 to {WEIGHT_MAX}", self.ascent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,10 @@ class Plan:
     """T: the update shrinks with 1 - t / T."""
     n_votes: int = 3
     """m: perturbations of one device in one round."""
+    guidance: int = 0
+    """A sign follows the momentum of the votes with probability 2^-guidance; 0: never."""
+    kernelwise: int = 0
+    """1: steps and updates of a kernel are in proportion to its own weights; 0: alike in the whole layer."""
 
     def __post_init__(self) -> None:
         matrices = self.matrices()
@@ -86,7 +94,19 @@ class Plan:
             raise BadPlan(f"a fan-in of {FAN_IN_MAX} or more could overflow")
         _require(1 <= self.n_rounds <= ROUNDS_MAX, "n_rounds", f"from 1 to {ROUNDS_MAX}", self.n_rounds)
         _require(1 <= self.n_votes <= VOTES_MAX, "n_votes", f"from 1 to {VOTES_MAX}", self.n_votes)
+        _require(0 <= self.guidance <= GUIDANCE_MAX, "guidance", f"from 0 to {GUIDANCE_MAX}", self.guidance)
+        _require(0 <= self.kernelwise <= 1, "kernelwise", "0 or 1", self.kernelwise)
         _refuse_unknown_order(self.network)
+
+    @property
+    def climbs(self) -> bool:
+        """Whether votes are cast uphill of the weights."""
+        return any(layer.ascent for layer in self.layers)
+
+    @property
+    def n_forwards(self) -> int:
+        """Forward passes of one device in one round."""
+        return (4 if self.climbs else 2) * self.n_votes
 
     @property
     def n_weights(self) -> int:
@@ -102,12 +122,14 @@ class Plan:
         return (self.layers[layer].update * remaining + (1 << 15)) >> 16
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a manifest or JSON; `from_dict` reads them again."""
+        """Plain values for a manifest or JSON; `from_dict` reads them again. What is 0 by default is left out."""
+        options = {"guidance": self.guidance, "kernelwise": self.kernelwise}
         return {
             "network": self.network.to_dict(),
-            "layers": [asdict(layer) for layer in self.layers],
+            "layers": [_without_zeros(asdict(layer), "ascent") for layer in self.layers],
             "n_rounds": self.n_rounds,
             "n_votes": self.n_votes,
+            **_without_zeros(options, *options),
         }
 
     @classmethod
@@ -116,8 +138,8 @@ class Plan:
 
         Raises: BadPlan or BadNetwork for anything that `to_dict` could not have made.
         """
-        if set(plain) != {"network", "layers", "n_rounds", "n_votes"}:
-            raise BadPlan(f"a plan has network, layers, n_rounds and n_votes, not {sorted(plain)}")
+        if not PARTS <= set(plain) <= PARTS | OPTIONS:
+            raise BadPlan(f"a plan has {sorted(PARTS)} and may have {sorted(OPTIONS)}, not {sorted(plain)}")
         network, layers = plain["network"], plain["layers"]
         if not isinstance(network, Mapping) or not isinstance(layers, Sequence):
             raise BadPlan("a plan's network is a table and its layers are a list")
@@ -126,10 +148,13 @@ class Plan:
             layers=tuple(_layer_from_dict(layer) for layer in layers),
             n_rounds=plain["n_rounds"],
             n_votes=plain["n_votes"],
+            **{name: plain[name] for name in OPTIONS & set(plain)},
         )
 
 
-KNOWN: Final = tuple(field.name for field in fields(LayerPlan))
+PARTS: Final = frozenset({"network", "layers", "n_rounds", "n_votes"})
+OPTIONS: Final = frozenset({"guidance", "kernelwise"})
+KNOWN: Final = frozenset(field.name for field in fields(LayerPlan))
 
 
 def _matrices(network: Network) -> Iterator[Matrix]:
@@ -153,9 +178,13 @@ def _refuse_unknown_order(network: Network) -> None:
 
 
 def _layer_from_dict(plain: Any) -> LayerPlan:
-    if not isinstance(plain, Mapping) or set(plain) != set(KNOWN):
-        raise BadPlan(f"a layer's constants are {', '.join(KNOWN)}, not {plain!r}")
+    if not isinstance(plain, Mapping) or not KNOWN - {"ascent"} <= set(plain) <= KNOWN:
+        raise BadPlan(f"a layer's constants are {', '.join(sorted(KNOWN))}, not {plain!r}")
     return LayerPlan(**plain)
+
+
+def _without_zeros(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value != 0 or name not in names}
 
 
 def _require(condition: bool, name: str, rule: str, value: Any) -> None:

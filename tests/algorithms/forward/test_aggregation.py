@@ -84,7 +84,9 @@ def _train(n_rounds: int, **changes: object) -> tuple[float, float]:
     """Loss on held-out digits before and after."""
     train, held_out = digits()
     non_iid = bool(changes.pop("non_iid", False))
-    options = BaffleOptions(K=50, ema=0.0)
+    chosen = changes.pop("options", {})
+    assert isinstance(chosen, dict)
+    options = BaffleOptions(**{"K": 50, "ema": 0.0, **chosen})
     network = mlp(64, 32, 10)
     replica = Replica(initial_weights(network, np.random.default_rng(0)), options, RUN_ID)
     parts = split_by_label(train, 10, alpha=0.5) if non_iid else split(train, 10)
@@ -100,6 +102,15 @@ def test_ten_devices_learn_digits_without_a_gradient() -> None:
     before, after = _train(30)
 
     assert after < 0.6 * before
+
+
+@pytest.mark.parametrize(
+    "options", [{"value": "int8"}, {"value": "sign"}, {"difference": "central"}, {"K": 500, "perturbations": "shared"}]
+)
+def test_they_learn_whatever_they_send(options: dict[str, object]) -> None:
+    before, after = _train(12, options=options)
+
+    assert after < 0.9 * before
 
 
 def test_they_learn_from_labels_that_are_spread_unevenly() -> None:

@@ -54,9 +54,21 @@ def test_devices_and_gateway_hold_the_same_weights_after_100_replayed_rounds(per
     assert device.averaged().tobytes() == fleet.replica.averaged().tobytes()
 
 
+def test_the_average_forgets_the_beginning_of_a_short_run_and_decays_by_ema_in_a_long_one() -> None:
+    options = BaffleOptions(K=3, ema=0.9, weight_decay=0.0)
+    replica = Replica(np.zeros(1, np.float32), options, RUN_ID)
+    average, total = 0.0, 0.0
+
+    for step in range(60):
+        replica.descend(np.ones(1, np.float32), 0.1)
+        decay = min(0.9, (2 + step) / (5 + step))
+        average, total = decay * average + (1 - decay) * float(replica.weights[0]), decay * total + 1 - decay
+        assert replica.averaged()[0] == pytest.approx(average / total, rel=1e-5)
+
+
 def test_the_bits_of_a_replayed_run_are_pinned() -> None:
     """Golden: another CPU, numpy or system that adds in another order or fuses operations shows here."""
-    options = BaffleOptions(K=3)
+    options = BaffleOptions(K=3, weight_decay=5e-4)
     replica = Replica(np.linspace(-1, 1, N).astype(np.float32), options, RUN_ID)
 
     for index in range(10):

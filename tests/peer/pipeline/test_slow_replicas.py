@@ -145,8 +145,8 @@ def test_throughput_is_that_of_all_replicas_together() -> None:
     seen = _run((FAST, FAST, FAST, FAST / 2))
 
     assert seen.shares[3] == pytest.approx(0.5, abs=0.1)
-    # Three and a half replicas in place of three.
-    assert seen.step_s <= 1.05 * alone.step_s * 3 / 3.5
+    # Three and a half replicas in place of three; passes do not divide evenly among them.
+    assert seen.step_s <= 1.08 * alone.step_s * 3 / 3.5
 
 
 def test_a_pass_that_sticks_is_handed_to_a_fellow_and_counts_once() -> None:

@@ -179,6 +179,26 @@ def test_a_timeout_asks_another_replica_and_bans_nobody() -> None:
     assert wiring.choose(Phase.FORWARD, 1, 20.0, attempts) == first
 
 
+def test_a_slow_replica_is_not_too_late_for_a_microbatch_that_has_failed_with_its_fellow() -> None:
+    wiring, attempts = _measured({A: 10.0, B: 1.0}), Attempts()
+    wiring.expect(1.0, 0.0)
+    assert wiring.choose(Phase.FORWARD, 1, 0.0, attempts) == A
+
+    wiring.timed_out(A, Phase.FORWARD, 1, 1.0, attempts)
+
+    assert wiring.choose(Phase.FORWARD, 1, 1.0, attempts) == B
+
+
+def test_evaluations_do_not_make_the_end_of_a_step_come_sooner() -> None:
+    wiring = _measured({A: 10.0, B: 1.0})
+    wiring.expect(20.0, 0.0)
+
+    for _ in range(20):
+        wiring.choose(Phase.EVALUATE, 1, 0.0)
+
+    assert wiring.sooner(B, Phase.FORWARD, 1, 0.0) is None
+
+
 def test_other_failures_ban_with_backoff_and_a_reason() -> None:
     wiring, attempts = _wiring({A: 1.0}), Attempts()
     ends = []

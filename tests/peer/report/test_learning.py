@@ -28,6 +28,7 @@ def test_loss_against_bytes_counts_all_peers_whoever_evaluated(tmp_path: Path) -
     for number, bytes_per_s in ((0, 100), (1, 20)):
         _write(tmp_path / "peers" / str(number) / "events.jsonl", number=number, bytes_per_s=bytes_per_s)
 
-    shown = loss_by_bytes(load_run(tmp_path), dense_bytes_per_step=0).data[0]
+    shown = loss_by_bytes(load_run(tmp_path), dense_bytes_per_step=0)
 
-    assert list(shown.x) == pytest.approx([60 * step for step in range(1, 7)])
+    assert shown is not None
+    assert list(shown.data[0].x) == pytest.approx([60 * step for step in range(1, 7)])

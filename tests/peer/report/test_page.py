@@ -18,7 +18,10 @@ from gossamer.protocol.errors import StateError
 
 from .synthetic import SAMPLE_AFTER, Story, write_run
 
-_FIGURES = ["loss-by-step", "loss-by-bytes", "heat-map", "timeline", "round-times", "bytes-by-purpose"]
+_FIGURES = [
+    *("loss-by-step", "loss-by-time", "loss-by-bytes", "heat-map", "timeline"),
+    *("throughput", "utilisation", "link-use", "round-times", "bytes-by-purpose"),
+]
 _HOSTILE = (
     '</script></pre><script>alert(1)</script><img src=x onerror=alert(2)><a href="javascript:alert(3)">\'"&{{7*7}}'
 )
@@ -139,12 +142,17 @@ def test_devices_and_what_each_kind_brought_are_told(tmp_path: Path) -> None:
         "model_hashes": ["d1e52020fc27"],
         "n_model_hashes_from": 7,
         "shares": {"devices": 0.7, "peers": 0.3},
+        "uplink_bytes_per_device": 6000.0,
+        "downlink_bytes_per_device": 243_000.0,
+        "energy_j_per_device": {"compute_j": 1.5, "bytes_j": 2.5, "wakeups_j": 746.0, "total_j": 750.0},
     }
     (tmp_path / "summary.json").write_text(json.dumps(summary))
 
     page = Page(write_report(tmp_path))
 
     for text in ("6 devices that only do forward passes", "95.3%", "534 B up, 4.25 kB down", "the same on all 7"):
+        assert text in page.text
+    for text in ("6.00 kB up, 243 kB down", "750.0 J a device", "waking the radio 746.0 J"):  # simulated
         assert text in page.text
     assert [bar["x"] for bar in page.figures["shares"]["data"]] == [[0.7], [0.3]]
 

@@ -72,3 +72,13 @@ def test_the_first_deadlines_are_the_initial_one_and_none_is_below_the_floor() -
         patience.record(0.1, 1)
 
     assert patience.deadline_s(1) == 3.0
+
+
+def test_a_first_round_that_was_long_makes_the_initial_deadline_longer_within_bounds() -> None:
+    patience = Patience(floor_s=3.0, initial_s=30.0)
+
+    patience.record(40.0, 1)
+    assert patience.deadline_s(1) == pytest.approx(60.0)
+
+    patience.record(1000.0, 1)
+    assert patience.deadline_s(1) == pytest.approx(120.0)

@@ -67,11 +67,14 @@ def test_share_of_volunteers_that_are_on_follows_the_hour(hour: int) -> None:
 
 
 def test_traces_are_read_from_csv_and_json_alike(tmp_path: Path) -> None:
-    text = "machine,start_s,end_s,up_mbit_s,nat,region\na,0,100,8,cone,us-east\nb,0,,16,,\na,200,300,8,cone,us-east\n"
+    text = (
+        "machine,start_s,end_s,up_mbit_s,memory_gb,nat,region\n"
+        "a,0,100,8,,cone,us-east\nb,0,,16,2,,\na,200,300,8,,cone,us-east\n"
+    )
     (tmp_path / "fleet.csv").write_text(text)
     rows = [
         {"machine": "a", "start_s": 0, "end_s": 100, "up_mbit_s": 8, "nat": "cone", "region": "us-east"},
-        {"machine": "b", "up_mbit_s": 16},
+        {"machine": "b", "up_mbit_s": 16, "memory_gb": 2},
         {"machine": "a", "start_s": 200, "end_s": 300, "up_mbit_s": 8, "nat": "cone", "region": "us-east"},
     ]
     (tmp_path / "fleet.json").write_text(json.dumps(rows))
@@ -81,6 +84,7 @@ def test_traces_are_read_from_csv_and_json_alike(tmp_path: Path) -> None:
     assert fleet == read_trace(tmp_path / "fleet.json")
     assert [(session.start_s, session.end_s) for session in fleet.machines[0].sessions] == [(0, 100), (200, 300)]
     assert fleet.machines[1].up_bytes_per_s == 2e6
+    assert [machine.memory_bytes for machine in fleet.machines] == [16e9, 2e9]
 
 
 @pytest.mark.parametrize(

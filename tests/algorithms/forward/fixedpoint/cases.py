@@ -52,7 +52,13 @@ def vote_round(engine: IntegerEngine, replica: IntegerReplica, parts: list[Integ
     index = replica.step
     stream = PerturbationStream(seed_of(index), RUN_ID)
     votes = [
-        cast_votes(engine, replica.weights, part, stream.at(round_index=index, slot=slot, n=engine.plan.n_weights))
+        cast_votes(
+            engine,
+            replica.weights,
+            part,
+            stream.at(round_index=index, slot=slot, n=engine.plan.n_weights),
+            replica.momentum,
+        )
         for slot, part in enumerate(parts)
     ]
     slots = tuple(range(len(parts)))

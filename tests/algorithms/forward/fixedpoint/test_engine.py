@@ -12,6 +12,7 @@ from gossamer.algorithms.forward.fixedpoint import (
     IntegerBatch,
     IntegerEngine,
     Kernel,
+    LayerPlan,
     NumpyKernel,
     OnnxKernel,
     Plan,
@@ -45,6 +46,25 @@ def test_an_mlp_equals_python_integers() -> None:
             for acc in _accumulate_naively(matrices[1], hidden)
         ]
         assert found == expected
+
+
+def test_convolutions_equal_python_integers() -> None:
+    """CONV: 3 x 3 with padding, ReLU, pooling by 2, 2 x 2, ReLU, linear; all sums written out."""
+    plan, weights = calibrated(CONV, OPTIONS)
+    batch = integer_batch(CONV, 2)
+
+    logits = IntegerEngine(plan, NumpyKernel()).logits(weights, batch.inputs)
+
+    kernels = [weights[m.start : m.stop].reshape(m.shape).tolist() for m in plan.matrices()]
+    first, second, last = plan.layers
+    for sample, found in zip(batch.inputs.tolist(), logits.tolist(), strict=True):
+        x = _pool_naively(_requantise_naively(_convolve_naively(kernels[0], sample, size=3, padding=1), first))
+        x = _requantise_naively(_convolve_naively(kernels[1], x, size=2, padding=0), second)
+        flat = [value for channel in x for row in channel for value in row]
+        sums = _accumulate_naively(kernels[2], flat)
+        assert found == [
+            max(-(2**17), min(2**17, (acc * last.multiplier + 2 ** (last.shift - 1)) >> last.shift)) for acc in sums
+        ]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -86,6 +106,48 @@ def test_kernels_do_not_saturate(n: int, columns: int) -> None:
 
 def _accumulate_naively(weights: list[list[int]], x: list[int]) -> list[int]:
     return [sum(w * a for w, a in zip(row, [*x, 127], strict=True)) for row in weights]
+
+
+Pictures = list[list[list[int]]]
+
+
+def _convolve_naively(kernels: list[list[int]], x: Pictures, *, size: int, padding: int) -> Pictures:
+    """Channel by channel, with black outside; a kernel's last number is its bias."""
+    height, width = len(x[0]), len(x[0][0])
+
+    def pixel(c: int, row: int, column: int) -> int:
+        row, column = row - padding, column - padding
+        return x[c][row][column] if 0 <= row < height and 0 <= column < width else 0
+
+    places = [(c, i, j) for c in range(len(x)) for i in range(size) for j in range(size)]
+    return [
+        [
+            [
+                sum(w * pixel(c, r + i, q + j) for w, (c, i, j) in zip(kernel, places, strict=False)) + 127 * kernel[-1]
+                for q in range(width + 2 * padding - size + 1)
+            ]
+            for r in range(height + 2 * padding - size + 1)
+        ]
+        for kernel in kernels
+    ]
+
+
+def _requantise_naively(sums: Pictures, layer: LayerPlan) -> Pictures:
+    half = 2 ** (layer.shift - 1)
+    return [
+        [[min(127, (max(acc, 0) * layer.multiplier + half) >> layer.shift) for acc in row] for row in channel]
+        for channel in sums
+    ]
+
+
+def _pool_naively(x: Pictures) -> Pictures:
+    return [
+        [
+            [max(c[2 * r + i][2 * q + j] for i in (0, 1) for j in (0, 1)) for q in range(len(c[0]) // 2)]
+            for r in range(len(c) // 2)
+        ]
+        for c in x
+    ]
 
 
 def _float_weights(plan: Plan, weights: I16) -> npt.NDArray[np.float32]:

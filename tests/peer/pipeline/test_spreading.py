@@ -9,7 +9,7 @@ import pytest
 
 from gossamer.peer.pipeline.backlog import Phase
 from gossamer.peer.pipeline.candidates import Announcement
-from gossamer.peer.pipeline.places import owner, place_of
+from gossamer.peer.pipeline.spreading import owner, position_of
 from gossamer.peer.pipeline.wiring import StageWiring, WiringOptions
 from gossamer.protocol.identity import Identity
 
@@ -21,7 +21,7 @@ def test_a_replicas_number_differs_from_its_share_by_less_than_one(rates: tuple[
     n, by_peer = 7, dict(zip((A, B, C), rates, strict=True))
 
     for step in range(100):
-        counts = Counter(owner(place_of(step, index, n), by_peer) for index in range(n))
+        counts = Counter(owner(position_of(step, index, n), by_peer) for index in range(n))
         for peer, rate in by_peer.items():
             assert abs(counts[peer] - n * rate / sum(rates)) < 1
 
@@ -29,7 +29,7 @@ def test_a_replicas_number_differs_from_its_share_by_less_than_one(rates: tuple[
 def test_each_trainer_comes_to_every_replica() -> None:
     rates = dict.fromkeys((A, B, C), 1.0)
 
-    counts = Counter(owner(place_of(step, 4, 7), rates) for step in range(300))
+    counts = Counter(owner(position_of(step, 4, 7), rates) for step in range(300))
 
     assert all(abs(count - 100) <= 3 for count in counts.values())
 
@@ -45,7 +45,7 @@ def test_trainers_that_do_not_know_of_each_other_leave_no_replica_without_work()
         counts: Counter[str] = Counter()
         for index, wiring in enumerate(wirings):
             wiring.expect(2.5, 0.0)
-            peer = wiring.choose(Phase.BACKWARD, 1, float(step), place=place_of(step, index, 7))
+            peer = wiring.choose(Phase.BACKWARD, 1, float(step), position=position_of(step, index, 7))
             wiring.succeeded(peer, Phase.BACKWARD, 1, draw.uniform(0.04, 0.06))
             counts[peer] += 1
         n_uneven += min(counts[peer] for peer in (A, B, C)) < 2

@@ -1,0 +1,242 @@
+"""Thousands of peers in one simulated world, in as many runs as it takes: what it costs to simulate them.
+
+    python -m benchmarks.crowd groups [--peers 10000] [--rounds 3]      # join the DHT, fetch the state, average
+    python -m benchmarks.crowd pipelines [--peers 1000] [--hours 1]     # eight stages each
+
+The daemons' own code with analytic compute: payloads have their size, the maths its time, nothing is learnt. A roster
+has 64 members at most and large runs are to be made of groups of 32 or less, so the peers are cut into groups or
+pipelines of 32; each is a run with a manifest of its own, and all share one DHT, whose searches take the hops of a net
+of so many nodes. Everybody checks every signature, record and certificate.
+
+groups: three quarters of a group found it, within half a minute; the others come in the minute after that, fetch the
+state from those that have it, are let in, and count in the last rounds. All must finish, each group with one state.
+pipelines: from the beginning to the end of the time; each must make steps, all of a step's microbatches counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import hashlib
+import itertools
+import pstats
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gossamer.peer.daemon import Daemon, Result
+from gossamer.peer.event_kinds import StepPassed
+from gossamer.peer.events import read_events
+from gossamer.peer.folder import PeerFolder
+from gossamer.peer.pipeline.daemon import StageDaemon
+from gossamer.protocol.identity import Identity
+from gossamer.protocol.manifest import SignedManifest, compose, manifest_of, parse
+from gossamer.simulator import analytic
+from gossamer.simulator.analytic import Sized
+from gossamer.simulator.host import Host
+from gossamer.simulator.world import Simulation
+from gossamer.tasks import Task
+
+from .sized_chain import SizedChain
+
+FLOPS_PER_S = 5e10
+UP_BYTES_PER_S, DOWN_BYTES_PER_S = 2.5e6, 12.5e6
+FOUNDED_WITHIN_S, LATE_S = 30.0, (30.0, 90.0)
+GROUP = 32
+N_STAGES, MICROBATCHES = 8, 16
+FORWARD_S = 3.0
+"""Of a microbatch, at one stage."""
+SAMPLES = 64
+PAYLOAD_BYTES = 9_400
+"""Of each contribution: those of `demo` for a model of 100,000 parameters."""
+STEP_S = 30.0
+"""Of a group's member's own work for each round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What the peers do."""
+
+    daemon: type[Daemon]
+    task: Task
+    task_options: dict[str, Any]
+    n_steps: int
+    share_of_founders: float
+    pipeline: dict[str, Any]
+
+
+def groups(n_rounds: int) -> Kind:
+    options = {"n_params": 100_000, "flops_per_sample": STEP_S * FLOPS_PER_S / SAMPLES}
+    return Kind(
+        daemon=Daemon,
+        task=Sized(options=options),
+        task_options=options,
+        n_steps=n_rounds,
+        share_of_founders=0.75,
+        pipeline={},
+    )
+
+
+def pipelines() -> Kind:
+    options = {"n_layers": N_STAGES, "flops_per_sample": 3 * N_STAGES * FORWARD_S * FLOPS_PER_S / SAMPLES}
+    return Kind(
+        daemon=StageDaemon,
+        task=SizedChain(options=options),
+        task_options=options,
+        n_steps=10**6,
+        share_of_founders=1.0,
+        pipeline={"stages": N_STAGES, "microbatches": MICROBATCHES},
+    )
+
+
+class Crowd:
+    """Peers of one kind, cut into runs."""
+
+    def __init__(self, kind: Kind, n_peers: int, n_run: int, root: Path) -> None:
+        """Args: n_run: most peers of a run. root: for their folders."""
+        self.kind, self.root = kind, root
+        self.sim = Simulation(seed=1, latency_s=0.03, up_bytes_per_s=UP_BYTES_PER_S, down_bytes_per_s=DOWN_BYTES_PER_S)
+        n_runs = -(-n_peers // n_run)
+        bounds = [n_peers * number // n_runs for number in range(n_runs + 1)]
+        self.runs = [range(start, end) for start, end in itertools.pairwise(bounds)]
+        self.results: list[list[Result]] = [[] for _ in self.runs]
+        self._daemons: list[Daemon] = []
+
+    def n_founders(self, run: Sequence[int]) -> int:
+        return max(1, int(self.kind.share_of_founders * len(run)))
+
+    async def live(self) -> None:
+        """Until all have finished."""
+        choose = random.Random(1)
+        lives = []
+        for run, results in zip(self.runs, self.results, strict=True):
+            manifest = _manifest(self.kind, run[0], n_founders=self.n_founders(run))
+            for number in run:
+                host = self.sim.host(
+                    f"p{number}", identity=_identity(number), flops_per_s=FLOPS_PER_S, run_id=manifest.run_id
+                )
+                founds = number - run[0] < self.n_founders(run)
+                begins_s = choose.uniform(0.0, FOUNDED_WITHIN_S) if founds else choose.uniform(*LATE_S)
+                lives.append(host.spawn(self._live(host, manifest, results, begins_s)))
+        for life in lives:
+            await life
+
+    async def _live(self, host: Host, manifest: SignedManifest, results: list[Result], begins_s: float) -> None:
+        await asyncio.sleep(begins_s)
+        daemon = self.kind.daemon(
+            network=host.network,
+            identity=host.identity,
+            manifest=manifest,
+            task=self.kind.task,
+            folder=PeerFolder(self.root / host.name),
+            owner=host.identity if host.peer_id == manifest.owner else None,
+        )
+        self._daemons.append(daemon)
+        results.append(await daemon.run())
+        await host.network.close()
+
+    def close_logs(self) -> None:
+        for daemon in self._daemons:
+            daemon.log.close()
+
+    def steps(self, run: Sequence[int]) -> dict[int, int]:
+        """Of a pipeline: microbatches that were counted in each step, as one of its peers tells it."""
+        entries = read_events(self.root / f"p{run[0]}" / "events.jsonl")
+        return {entry.event.round: entry.event.counted for entry in entries if isinstance(entry.event, StepPassed)}
+
+
+def _manifest(kind: Kind, owner: int, *, n_founders: int) -> SignedManifest:
+    """Of one run."""
+    tables = {
+        "run": {"name": f"run of {owner}", "seed": owner, "steps": kind.n_steps, "created": "benchmark"},
+        "task": {"name": kind.task.name, "fingerprint": kind.task.fingerprint(), "options": kind.task_options},
+        "method": {"name": f"{analytic.__name__}:Gather", "options": {"payload_bytes": PAYLOAD_BYTES}},
+        "schedule": {"lr": 1.0},
+        "data": {"batch_size": SAMPLES},
+        "pipeline": kind.pipeline,
+        "group": {"start_peers": n_founders, "peers_max": 64},
+        "admission": {"policy": "open"},
+        "limits": {"checkpoint_every_steps": 10**6, "eval_every_steps": 10**6},
+    }
+    return parse(compose(manifest_of(tables), _identity(owner)))
+
+
+def _identity(number: int) -> Identity:
+    return Identity(hashlib.sha256(f"crowd {number}".encode()).digest())
+
+
+def play_groups(n_peers: int, n_rounds: int, root: Path) -> str:
+    crowd = Crowd(groups(n_rounds), n_peers, GROUP, root)
+    crowd.sim.run(crowd.live(), timeout_s=1e5)
+    crowd.close_logs()
+    n_finished = sum(result.outcome == "finished" for results in crowd.results for result in results)
+    n_torn = sum(len({result.digest for result in results}) > 1 for results in crowd.results)
+    n_late = sum(len(run) - crowd.n_founders(run) for run in crowd.runs)
+    told = f"{len(crowd.runs)} groups, {n_finished} finished, {n_late} came late, {n_torn} torn in the end"
+    return f"{told}; {_costs(crowd)}"
+
+
+def play_pipelines(n_peers: int, hours: float, root: Path) -> str:
+    crowd = Crowd(pipelines(), n_peers, GROUP, root)
+
+    async def main() -> None:
+        lives = asyncio.create_task(crowd.live())
+        await asyncio.sleep(3600 * hours)
+        lives.cancel()
+
+    crowd.sim.run(main(), timeout_s=1e6)
+    crowd.close_logs()
+    steps = [crowd.steps(run) for run in crowd.runs]
+    n_partial = sum(counted < MICROBATCHES for one in steps for counted in one.values())
+    told = f"{len(crowd.runs)} pipelines of {N_STAGES} stages, {min(map(len, steps))} to {max(map(len, steps))} steps"
+    return f"{told} of {MICROBATCHES} microbatches, {n_partial} of them partial; {_costs(crowd)}"
+
+
+def _costs(crowd: Crowd) -> str:
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return f"{crowd.sim.now_s:.0f} simulated s, {crowd.sim.n_deliveries:,} messages, at most {peak_bytes / 1e6:,.0f} MB"
+
+
+def allow_open_files(n_wanted: int) -> None:
+    """Each daemon keeps its log open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < n_wanted:
+        if hard != resource.RLIM_INFINITY and hard < n_wanted:
+            sys.exit(f"{n_wanted} open files are needed and {hard} allowed: raise the limit or lower --peers")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (n_wanted, hard))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=["groups", "pipelines"])
+    parser.add_argument("--peers", type=int, nargs="+")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--profile", action="store_true", help="where the time goes")
+    chosen = parser.parse_args()
+    for n_peers in chosen.peers or [10_000 if chosen.kind == "groups" else 1000]:
+        allow_open_files(n_peers + 200)
+        begun_s, begun_cpu_s, profile = time.perf_counter(), time.process_time(), cProfile.Profile()
+        with tempfile.TemporaryDirectory() as root:
+            if chosen.profile:
+                profile.enable()
+            if chosen.kind == "groups":
+                told = play_groups(n_peers, chosen.rounds, Path(root))
+            else:
+                told = play_pipelines(n_peers, chosen.hours, Path(root))
+            profile.disable()
+        took = f"{time.perf_counter() - begun_s:.0f} s, {time.process_time() - begun_cpu_s:.0f} of them computing"
+        print(f"{n_peers} peers: {told}; {took}", flush=True)
+        if chosen.profile:
+            pstats.Stats(profile).sort_stats("tottime").print_stats(60)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""The daemons of a pipeline on a fleet that churns, on virtual time: how much of the optimum they do.
+
+Sizes and costs only (`sized_chain.py`): on the median machine a microbatch's forward pass at one stage
+takes `FORWARD_S`, and a backward pass three times that, so `PASSES` of them are what a stage needs for a microbatch.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gossamer.peer.event_kinds import Moved, StageRestored, StepPassed
+from gossamer.peer.pipeline.server import BACKWARD_PASSES
+from gossamer.simulator.invariants import read_logs
+from gossamer.simulator.playing import Played, play
+from gossamer.simulator.scenario import Scenario, scenario_of
+
+from .churning import Peer, best
+from .sized_chain import SizedChain
+
+FLOPS_PER_S = 1e12
+"""Of the median machine."""
+FORWARD_S = 1.0
+MICROBATCHES, SAMPLES = 128, 64
+PASSES = 1 + BACKWARD_PASSES
+TICK_S = 2.0
+
+
+def scenario(n_stages: int, duration_s: float, seed: int, every_s: float, trace: Path) -> Scenario:
+    flops_per_sample = 3 * n_stages * FORWARD_S * FLOPS_PER_S / SAMPLES
+    run: dict[str, Any] = {
+        "task": f"{SizedChain.__module__}:SizedChain",
+        "task_options": {"n_layers": n_stages, "flops_per_sample": flops_per_sample, "activation_elements": 16},
+        "method": "gossamer.simulator.analytic:Gather",
+        "method_options": {"payload_bytes": 100_000},
+        "batch": SAMPLES,
+        "steps": 10**6,
+        "checkpoint_every": 10,
+        "evaluate_every": 10**6,
+    }
+    # 1f1b: gradients of weights are not put off, so that each microbatch costs the same, busy or not.
+    pipeline = {"stages": n_stages, "microbatches": MICROBATCHES, "rebalance_every_s": every_s, "schedule": "1f1b"}
+    fleet = {"kind": "trace", "trace": trace}
+    tables = {"name": "stage churn", "seed": seed, "duration_s": duration_s, "run": run}
+    return scenario_of({**tables, "pipeline": pipeline, "fleet": fleet})
+
+
+def write_trace(peers: Sequence[Peer], path: Path, *, still: bool) -> None:
+    lines = ["machine,start_s,end_s,tflop_s"]
+    for peer in peers:
+        tflop_s = peer.speed * FLOPS_PER_S / 1e12
+        for one in peer.sessions[:1] if still else peer.sessions:
+            end_s = float("inf") if still else one.end_s
+            lines.append(f"{peer.name},{one.start_s:.3f},{end_s:.3f},{tflop_s:.9f}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+def tell_daemons(
+    peers: Sequence[Peer], n_stages: int, duration_s: float, seed: int, *, every_s: float, still: bool = False
+) -> None:
+    """Microbatches/s of the whole pipeline, against what the machines alive could do at most."""
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "fleet.csv"
+        write_trace(peers, trace, still=still)
+        played = play(scenario(n_stages, duration_s, seed, every_s, trace), Path(folder) / "out")
+        events = [entry.event for log in read_logs(Path(folder) / "out" / "peers").values() for entry in log]
+    counted = {event.round: event.counted for event in events if isinstance(event, StepPassed)}
+    rate = sum(counted.values()) / duration_s
+    ticks = [TICK_S * tick for tick in range(int(duration_s / TICK_S))]
+    alive = [[peer.speed for peer in peers if still or peer.life(now_s)] for now_s in ticks]
+    optima = [best(speeds, n_stages) for speeds in alive]
+    whole, bound = (statistics.mean(part) / (PASSES * FORWARD_S) for part in zip(*optima, strict=True))
+    moves = f"moves every {every_s:g} s" if every_s else "no moves"
+    who = f"{len(peers)} peers{' that stay' if still else ''}, {n_stages} stages"
+    print(
+        f"daemons: {who}, {duration_s:g} s, seed {seed}, "
+        f"{moves}: {rate / whole:.1%} of `whole`, {rate / bound:.1%} of `bound` ({rate:.2f} microbatches/s); "
+        + _what_happened(played, events),
+        flush=True,
+    )
+
+
+def _what_happened(played: Played, events: Sequence[object]) -> str:
+    steps = {event.round: event.counted for event in events if isinstance(event, StepPassed)}
+    n_moved = sum(isinstance(event, Moved) for event in events)
+    n_restored = len({(event.round, event.stage) for event in events if isinstance(event, StageRestored)})
+    n_partial = sum(counted < MICROBATCHES for counted in steps.values())
+    summary = played.summary
+    return (
+        f"{len(steps)} steps, {n_partial} of them partial, {summary['rounds_failed']} rounds failed, {n_moved} moves, "
+        f"{n_restored} stages restored, violations {list(played.violations)}, {summary['cpu_s']:.0f} s of computing"
+    )

@@ -1,0 +1,228 @@
+"""Virtual time: callbacks that are ready, timers, and the jump to the next when nothing is."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import heapq
+import itertools
+import math
+import random
+import threading
+from asyncio import Handle, TimerHandle
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import Any, Protocol, TypeVarTuple, Unpack
+
+from .handles import Call, Timer
+from .stuck import Deadlock, Livelock, OutOfTime
+
+Ts = TypeVarTuple("Ts")
+
+RESOLUTION_S = 1e-6
+"""Timers this close together fire together. Less than the spacing of floats around `now`, and a loop would spin."""
+
+SPINS_MAX = 200_000
+"""So many rounds without time moving on are an endless loop of `sleep(0)`."""
+
+_CANCELLED_TIMERS_MIN = 100
+_ROUNDS_PER_PAUSE = 10_000
+_PAUSES_PER_COLLECTION = 40
+_PAUSES_PER_FULL_COLLECTION = 200
+
+
+class Fluid(Protocol):
+    """Something that changes all the time, such as bytes that drain, and asks the loop to stop at certain moments."""
+
+    next_s: float
+    """When something happens next; inf: not in this state."""
+
+    dirty: bool
+    """Whether something has changed in this instant."""
+
+    def settle(self) -> None:
+        """An instant in which something changed is over: work out `next_s`. Schedules nothing."""
+
+    def happen(self) -> None:
+        """`next_s` is reached. Must move it on, now or at the next `settle`."""
+
+
+class Clockwork(asyncio.BaseEventLoop):
+    """What drives a `VirtualLoop`.
+
+    Args:
+        shuffle_seed: permute callbacks that are ready at the same time, so as to find code that relies on their order.
+    """
+
+    # The names of asyncio's that this class relies on are pinned by tests/simulator/test_loop.py.
+    _ready: deque[Any]
+    _stopping: bool
+    _closed: bool
+
+    def __init__(self, *, shuffle_seed: int | None = None) -> None:
+        super().__init__()
+        self.set_debug(False)
+        self.now_s = 0.0
+        """Virtual seconds since the loop was made; as `time()`."""
+        self.fluid: Fluid | None = None
+        """At most one."""
+        self._limit_s = math.inf
+        self._timers: list[tuple[float, int, Any]] = []
+        self._n_cancelled = 0
+        self._sequence = itertools.count()
+        self._rounds = 0
+        self._moved_at_round = 0
+        self._pause_at_round = _ROUNDS_PER_PAUSE
+        self._n_pauses = 0
+        self._shuffle = None if shuffle_seed is None else random.Random(shuffle_seed)
+        self._failure: BaseException | None = None
+        self.set_exception_handler(lambda loop, context: self._keep_failure(context))
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return self.now_s
+
+    def call_soon(self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None) -> Handle:
+        """As asyncio's."""
+        if self._closed:
+            self._check_closed()  # type: ignore[attr-defined]
+        handle = Call(callback, args, copy_context() if context is None else context)
+        self._ready.append(handle)
+        return handle
+
+    def call_at(
+        self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> TimerHandle:
+        """As asyncio's, and timers of the same instant fire in the order in which they were set."""
+        if self._closed:
+            self._check_closed()  # type: ignore[attr-defined]
+        timer = Timer(when, callback, args, self, copy_context() if context is None else context)
+        heapq.heappush(self._timers, (when, next(self._sequence), timer))
+        return timer
+
+    def call_later(
+        self, delay: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> TimerHandle:
+        return self.call_at(self.now_s + delay, callback, *args, context=context)
+
+    def post(self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
+        """`call_at` for the simulated world's own events: outside of all contexts, never cancelled."""
+        heapq.heappush(self._timers, (when, next(self._sequence), Call(callback, args, None)))
+
+    def _run_once(self) -> None:
+        """Rounds until somebody stops the loop: jump to the next event if nothing is ready, then call what is."""
+        ready, timers, shuffle = self._ready, self._timers, self._shuffle
+        while True:
+            if self._n_cancelled > _CANCELLED_TIMERS_MIN and 2 * self._n_cancelled > len(timers):
+                self._drop_cancelled_timers()
+            if not ready and not self._stopping:
+                self._jump()
+            if timers and timers[0][0] < self.now_s + RESOLUTION_S:
+                self._collect_due_timers()
+            self._rounds += 1
+            if self._rounds >= self._pause_at_round:
+                self._keep_house()
+            if shuffle is not None and len(ready) > 1:
+                shuffle.shuffle(ready)
+            self._call_what_is_ready()
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
+            if self._stopping:
+                return
+
+    def _call_what_is_ready(self) -> None:
+        """But not what becomes ready meanwhile."""
+        ready = self._ready
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if handle._cancelled:
+                continue
+            try:
+                if handle._context is None:
+                    handle._callback(*handle._args)
+                else:
+                    handle._context.run(handle._callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the run has failed
+                self._keep_failure({"exception": error})
+
+    def _collect_due_timers(self) -> None:
+        timers, due_s, ready = self._timers, self.now_s + RESOLUTION_S, self._ready
+        while timers and timers[0][0] < due_s:
+            timer = heapq.heappop(timers)[2]
+            if timer._cancelled:
+                self._n_cancelled -= 1
+                continue
+            if timer._context is not None:
+                timer._scheduled = False
+            ready.append(timer)
+
+    def _drop_cancelled_timers(self) -> None:
+        self._timers[:] = [entry for entry in self._timers if not entry[2]._cancelled]
+        heapq.heapify(self._timers)
+        self._n_cancelled = 0
+
+    def _jump(self) -> None:
+        """Move time on, event by event, until there is something to call."""
+        timers, fluid, ready = self._timers, self.fluid, self._ready
+        while True:
+            while timers and timers[0][2]._cancelled:
+                heapq.heappop(timers)
+                self._n_cancelled -= 1
+            when = timers[0][0] if timers else math.inf
+            if fluid is not None:
+                if fluid.dirty:
+                    fluid.settle()
+                if fluid.next_s < when:
+                    when = fluid.next_s
+            if when > self._limit_s or when == math.inf:
+                raise self._stuck(when)
+            if when > self.now_s:
+                self.now_s = when
+                self._moved_at_round = self._rounds
+            if fluid is None or fluid.next_s >= when + RESOLUTION_S:
+                return
+            fluid.happen()
+            if ready or (timers and timers[0][0] < self.now_s + RESOLUTION_S):
+                return
+
+    def _stuck(self, when: float) -> Deadlock | OutOfTime:
+        if when == math.inf:
+            return Deadlock(
+                f"at {self.now_s:.6f} s nothing is left that could happen, and these wait for ever:{self._waiting()}"
+            )
+        return OutOfTime(
+            f"the run was to end before {self._limit_s:.6f} s of virtual time, and these still wait:{self._waiting()}"
+        )
+
+    def _keep_house(self) -> None:
+        """Every so many rounds: collect garbage, and see whether time still moves."""
+        self._pause_at_round = self._rounds + _ROUNDS_PER_PAUSE
+        self._n_pauses += 1
+        if self._rounds - self._moved_at_round > SPINS_MAX:
+            self._moved_at_round = self._rounds
+            raise Livelock(
+                f"time has stood still at {self.now_s:.6f} s for {SPINS_MAX} rounds of the loop, these are pending:"
+                f"{self._waiting()}"
+            )
+        if self._n_pauses % _PAUSES_PER_COLLECTION == 0:
+            gc.collect(2 if self._n_pauses % _PAUSES_PER_FULL_COLLECTION == 0 else 1)
+
+    def _waiting(self) -> str:
+        """Who waits for what."""
+        return ""
+
+    def _keep_failure(self, context: dict[str, Any]) -> None:
+        if self._failure is None:
+            self._failure = context.get("exception") or RuntimeError(context["message"])
+
+    def call_soon_threadsafe(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> Handle:
+        """As `call_soon`: asyncio itself uses it, from the loop's own thread, to close async generators."""
+        if self._thread_id not in {None, threading.get_ident()}:  # type: ignore[attr-defined]
+            raise RuntimeError("another thread called into a simulated run: threads have no virtual time")
+        return self.call_soon(callback, *args, context=context)

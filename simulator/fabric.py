@@ -1,0 +1,54 @@
+"""What the ends of all sessions of a simulated world share, and what they know of the networks at either end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from ..protocol.identity import PeerId
+from ..protocol.network import Traffic
+from .cores import Thread
+from .costs import NOTHING, CostModel
+from .loop import VirtualLoop
+from .messages import Message
+from .trace import Trace
+from .wires import Wires
+
+if TYPE_CHECKING:
+    from .port import Port
+
+Tamper = Callable[[str, bytes], bytes]
+"""(method, payload) -> what a faulty machine sends in its place, of the same length."""
+
+
+class Endpoint(Protocol):
+    """What a session needs to know of the networks at its ends."""
+
+    host: str
+    peer_id: PeerId
+    traffic: Traffic
+    ports: dict[Port, None]
+    closed: bool
+    silent: bool
+    """Closed without telling anybody."""
+    tamper: Tamper | None
+    thread: Thread | None
+    """That of its event loop; None: what it does takes no time."""
+
+    def accept(self, port: Port, opening: Message) -> None:
+        """A request has arrived."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Fabric:
+    """What all networks of a simulation share."""
+
+    loop: VirtualLoop
+    wires: Wires
+    trace: Trace
+    costs: CostModel = NOTHING
+    grains: Mapping[str, int] = field(default_factory=dict)
+    """By method: bytes on the lines for each byte of its messages, of which only a part is held; default 1."""
+    endpoints: dict[PeerId, Endpoint] = field(default_factory=dict)
+    """The latest network of every peer, open or not."""

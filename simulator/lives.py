@@ -1,0 +1,29 @@
+"""What a simulated swarm tells of its machines: what happened to each, and how a daemon's life ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..peer.daemon import Result
+from ..peer.rounds.roster import WHOLE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """Something that happened to a machine, as the simulator knows it."""
+
+    t_s: float
+    what: str
+    peer: str
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How a daemon's life ended, if it was not cut short."""
+
+    peer: str
+    result: Result | None
+    error: str = ""
+    stage: int = WHOLE
+    """Of a pipeline, that it served in the end."""

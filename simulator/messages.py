@@ -1,0 +1,41 @@
+"""What goes from one end of a session to the other."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+CALL_OVERHEAD_BYTES = 64
+CHUNK_OVERHEAD_BYTES = 16
+
+
+class Kind(enum.Enum):
+    CALL = "call"
+    STREAM = "stream"
+    ANSWER = "answer"
+    CHUNK = "chunk"
+    END = "end"
+    FAIL = "fail"
+
+
+class Message:
+    """One message of a session."""
+
+    __slots__ = ("code", "kind", "n_bytes", "payload")
+
+    def __init__(self, kind: Kind, payload: bytes = b"", *, code: str = "") -> None:
+        """Args: code: the error's class, of a FAIL."""
+        self.kind = kind
+        self.payload = payload
+        self.code = code
+        self.n_bytes = 0
+        """On the wire, once it has been sent."""
+
+    def wire_bytes(self, method: str) -> int:
+        if self.kind is Kind.CHUNK or self.kind is Kind.END:
+            return len(self.payload) + CHUNK_OVERHEAD_BYTES
+        return len(method) + len(self.code) + len(self.payload) + CALL_OVERHEAD_BYTES
+
+
+OPENING: Final = (Kind.CALL, Kind.STREAM)
+"""What a session begins with."""

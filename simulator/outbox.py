@@ -1,0 +1,210 @@
+"""The sending half of a port: one message at a time is transferred, travels, and arrives at the other end.
+
+A message is an event, not a task: all that happens to it on its way are callbacks of the world's own.
+"""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..protocol.errors import PeerUnreachable
+from ..protocol.identity import PeerId
+from .clockwork import RESOLUTION_S
+from .fabric import Endpoint, Fabric
+from .flows import Flow
+from .messages import OPENING, Message
+from .paths import Route
+
+if TYPE_CHECKING:
+    from .port import Port
+
+_SPACING_S = 2 * RESOLUTION_S
+
+KEEPALIVE_S = 20.0
+"""After this long a server gives up on a caller that vanished without a word."""
+
+
+class Outbox:
+    """What leaves one end of a session. A port sets all of it, at once, for there are two for each call."""
+
+    __slots__ = (
+        *("_closed", "_error", "_fabric", "_flow", "_inbox", "_is_parting", "_last_arrival_s", "_lost", "_outgoing"),
+        *("_owner", "_progress_s", "_reader", "_route", "_sender", "far", "host", "is_caller", "method", "peer"),
+    )
+
+    host: str
+    method: str
+    is_caller: bool
+    peer: PeerId
+    """Who is at the other end."""
+    far: Port
+    _fabric: Fabric
+    _route: Route | None
+    """To the other end; None within a host, where nothing takes time."""
+    _owner: Endpoint | None
+    _inbox: deque[Message] | None
+    _progress_s: float
+    _last_arrival_s: float
+    _outgoing: Message | None
+    _flow: Flow | None
+    _lost: bool
+    _is_parting: bool
+    _closed: bool
+    _error: Exception | None
+    _reader: Future[None] | None
+    _sender: Future[None] | None
+
+    def fail(self, error: Exception) -> None:
+        """End the session at this end, with an error for whoever sends or receives."""
+        raise NotImplementedError
+
+    def _leave(self) -> bool:
+        """Part from the other end. False if it has before."""
+        raise NotImplementedError
+
+    def begin(self, message: Message) -> None:
+        """`send` what is no chunk, without waiting until it has left. Raises: what the session failed with."""
+        if self._error is not None:
+            raise self._error
+        owner = self._owner
+        assert owner is not None
+        n_bytes = message.n_bytes = message.wire_bytes(self.method) * self._fabric.grains.get(self.method, 1)
+        if owner.tamper is not None:
+            message.payload = owner.tamper(self.method, message.payload)
+        owner.traffic.sent[self.method] += n_bytes
+        self._outgoing = message
+        if owner.thread is None:
+            self._transfer(message)
+        else:
+            owner.thread.do(self._fabric.costs.handling_s(n_bytes), partial(self._transfer, message))
+
+    def delay(self, seconds: float) -> None:
+        """Nothing that is sent from now on arrives sooner than so much later."""
+        self._last_arrival_s = max(self._last_arrival_s, self._fabric.loop.now_s + seconds)
+
+    # ---------------------------------------------------------------------------------------------------- on the way
+
+    def _transfer(self, message: Message) -> None:
+        if self._outgoing is not message:
+            return  # it was given up while it waited for the thread
+        if self._route is None:
+            self._has_left()
+        else:
+            self._flow = self._fabric.wires.start(self._route, message.n_bytes, self._has_left)
+
+    def _has_left(self) -> None:
+        message = self._outgoing
+        if message is None:
+            return
+        self._outgoing = self._flow = None
+        loop = self._fabric.loop
+        self._progress_s = loop.now_s
+        loop.post(self._arrival_s(message.n_bytes), self._arrive, message)
+        if self._sender is not None:
+            wake(self._sender)
+        elif self._is_parting:
+            self._leave()
+
+    def _stop_sending(self) -> None:
+        if self._outgoing is not None:
+            self._outgoing = None
+            if self._flow is not None:
+                self._fabric.wires.stop(self._flow)
+                self._flow = None
+
+    def _arrival_s(self, n_bytes: int) -> float:
+        """When something that leaves now gets there; never before what left earlier, nor in the same instant."""
+        arrival_s = self._fabric.loop.now_s
+        if self._route is not None:
+            arrival_s += self._route.draw_delay_s(n_bytes)
+        earliest_s = self._last_arrival_s + _SPACING_S
+        if arrival_s < earliest_s:
+            arrival_s = earliest_s
+        self._last_arrival_s = arrival_s
+        return arrival_s
+
+    def _arrive(self, message: Message) -> None:
+        if self._lost or self._vanishes():
+            return
+        if message.kind in OPENING and not self._connect():
+            return
+        owner = self.far._owner
+        if owner is None or owner.thread is None:
+            self._deliver(message)
+        else:
+            owner.thread.do(self._fabric.costs.handling_s(message.n_bytes), partial(self._deliver, message))
+
+    def _deliver(self, message: Message) -> None:
+        far = self.far
+        owner = far._owner
+        if owner is None or owner.closed or far._closed:
+            return
+        now_s = self._fabric.loop.now_s
+        self._fabric.trace.record(now_s, self.host, owner.host, self.method, message.payload)
+        owner.traffic.received[self.method] += message.n_bytes
+        far._progress_s = now_s
+        if message.kind in OPENING:
+            owner.accept(far, message)
+        else:
+            if far._inbox is None:
+                far._inbox = deque()
+            far._inbox.append(message)
+            wake(far._reader)
+
+    # ------------------------------------------------------------------------------------------------------ failures
+
+    def _vanishes(self) -> bool:
+        """What a partition swallowed leaves a gap, so nothing that follows can be delivered either."""
+        if self._is_cut():
+            self._lost = True
+            if not self.far.is_caller:
+                self._later(KEEPALIVE_S, self._reset_far)
+        return self._lost
+
+    def _is_cut(self) -> bool:
+        return self._route is not None and self._route.is_cut
+
+    def _connect(self) -> bool:
+        """Meet whoever is at home where the request arrives."""
+        there = self._fabric.endpoints[self.peer]
+        if not there.closed:
+            self.far.attach(there)
+            return True
+        if not there.silent:
+            far = self.far
+            self._fabric.loop.post(far._arrival_s(0), far._reset_far)
+        return False
+
+    def _reset_far(self) -> None:
+        """Runs when news of this end's departure get there."""
+        if self._is_cut():
+            if not self.far.is_caller:
+                self._later(KEEPALIVE_S, self._fail_far)
+            return
+        self._fail_far()
+
+    def _fail_far(self) -> None:
+        owner = self.far._owner
+        if owner is None or owner.thread is None:
+            self._failed_far()
+        else:  # what arrived before comes first
+            owner.thread.do(0.0, self._failed_far)
+
+    def _failed_far(self) -> None:
+        if self.far._closed:
+            return
+        own = self.far.peer
+        self.far.fail(PeerUnreachable(f"the connection to {own} failed during {self.method!r}: is it still running?"))
+
+    def _later(self, seconds: float, callback: Callable[[], object]) -> None:
+        loop = self._fabric.loop
+        loop.post(loop.now_s + seconds, callback)
+
+
+def wake(waiter: Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
