@@ -9,7 +9,7 @@ from ...protocol.errors import InvalidManifest, UsageError
 from ...protocol.manifest import Manifest
 from ...tasks import Staged, Task
 from ..event_kinds import Joined, StepPassed, short_id
-from ..pipeline.model import StageModel
+from ..pipeline.models import stage_model
 from ..rounds.roster import WHOLE
 from .swarm import Child
 
@@ -23,7 +23,7 @@ def check_pipeline(manifest: Manifest, task: Task) -> None:
         raise UsageError(f"{n_stages} stages need at least as many peers, not {n_peers}: fewer stages, or more peers")
     if not isinstance(task, Staged):
         raise InvalidManifest(f"task {task.name!r} cannot be cut: make it a Staged task, or use one stage")
-    StageModel(task, manifest, bytes(32)).settle(n_stages - 1)
+    stage_model(task, manifest, bytes(32)).settle(n_stages - 1)
 
 
 def parse_stage(text: str | None, manifest: Manifest) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ...algorithms import Method
 from ...algorithms.allreduce import AllReduce
+from ...protocol.errors import InvalidManifest
 from ...tasks import Stage, build_stage
 from .decided import Decided
 from .double_buffered import DoubleBuffered, Weights
@@ -70,7 +71,9 @@ class AsynchronousModel(StageModel):
     def _why_unfit(self, method: Method) -> str:
         makes_up = self._predicts or self._compensates
         if makes_up and not (isinstance(method, AllReduce) and method.descent.momentum is not None):
-            return (
-                f"is not momentum SGD, for which mode = {self.manifest.pipeline.mode!r} is defined: mode = 'stash', or"
+            mode = self.manifest.pipeline.mode
+            raise InvalidManifest(
+                f"pipeline.mode = {mode!r} is defined for momentum SGD, not for {method.name!r} as it is here: use "
+                "allreduce with optimizer = 'sgd', or mode = 'stash'"
             )
         return super()._why_unfit(method)

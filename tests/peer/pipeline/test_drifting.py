@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from gossamer.algorithms import Slots
+from gossamer.peer.commands.stages import check_pipeline
 from gossamer.peer.pipeline.decided import Decided
 from gossamer.peer.pipeline.drifting import DriftingModel, receipt
 from gossamer.peer.pipeline.microbatches import MicrobatchId
 from gossamer.peer.pipeline.models import stage_model
 from gossamer.protocol.errors import Diverged, InvalidManifest
-from gossamer.protocol.manifest import manifest_of
+from gossamer.protocol.manifest import Manifest, manifest_of
 
 from .test_model import SMALL, chars
 
@@ -113,3 +114,17 @@ def test_local_steps_and_delays_do_not_mix() -> None:
 
     with pytest.raises(InvalidManifest, match="leave mode out"):
         stage_model(chars(), manifest, bytes(32))
+
+
+def test_the_command_line_takes_what_daemons_take() -> None:
+    check_pipeline(tables_with(method={"name": "diloco", "options": {}}), chars())
+    check_pipeline(tables_with(mode="compensate", method={"name": "allreduce", "options": PLAIN}), chars())
+    for method in ("demo", "allreduce"):
+        with pytest.raises(InvalidManifest, match="is defined for momentum SGD"):
+            check_pipeline(tables_with(mode="predict", method={"name": method, "options": {}}), chars())
+
+
+def tables_with(mode: str = "synchronous", **tables: Any) -> Manifest:
+    whole = first_stage().manifest.model_dump()
+    pipeline = {**whole["pipeline"], "mode": mode}
+    return manifest_of({**whole, "group": {**whole["group"], "start_peers": 2}, "pipeline": pipeline, **tables})
