@@ -6,6 +6,7 @@ import statistics
 from collections import deque
 from collections.abc import Iterable
 
+from .decision import LATE
 from .outcome import Outcome
 
 WINDOW = 32
@@ -41,10 +42,15 @@ class Patience:
         """A round with so many local steps has ended, whose deadline was `waited_s`.
 
         Waiting out a deadline for somebody who was not there teaches nothing: else each such wait would make the next
-        one longer. For somebody who was merely late deadlines grow, and for a failed round even more.
+        one longer. For somebody who was merely late deadlines grow, and even more for a round that failed since most
+        were late; that one failed for anything else, such as a leader that calls all contributions bad, does not say
+        that more time would have helped.
         """
+        reasons = list(outcome.excluded.values())
+        if not outcome.committed and 2 * reasons.count(LATE) <= len(reasons):
+            return
         duration_s = outcome.duration_s if outcome.committed else 2 * outcome.duration_s
-        in_vain = outcome.committed and any(outcome.excluded) and set(outcome.excluded.values()) <= ABSENT
+        in_vain = outcome.committed and any(reasons) and set(reasons) <= ABSENT
         self.record(min(duration_s, waited_s / MEDIANS_MIN) if in_vain else duration_s, n_steps)
 
     def record(self, duration_s: float, n_steps: int) -> None:

@@ -51,8 +51,14 @@ def test_deadlines_grow_for_who_is_merely_late() -> None:
     assert _after(100, reason="late") > 3 * USUAL_S
 
 
-def test_deadlines_grow_when_rounds_fail() -> None:
-    assert _after(20, reason=None, committed=False) > 3 * USUAL_S
+def test_deadlines_grow_when_rounds_fail_since_members_are_late() -> None:
+    assert _after(20, reason="late", committed=False) > 3 * USUAL_S
+
+
+@pytest.mark.parametrize("reason", ["bad-contribution", "silent", None])
+def test_rounds_that_fail_for_anything_else_teach_nothing(reason: str | None) -> None:
+    """A leader that calls all contributions bad makes each of its rounds last as long as it can."""
+    assert _after(100, reason=reason, committed=False) == pytest.approx(1.5 * USUAL_S)
 
 
 def test_deadlines_count_local_steps() -> None:
