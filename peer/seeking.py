@@ -62,6 +62,7 @@ class Seeker:
         self._genesis: Standing | None = None
         self._published: Standing | None = None
         self._since_s = 0.0
+        self._every_s = SEEK_EVERY_S
 
     def load_checkpoint(self) -> None:
         """Take over the newest good checkpoint, if there is one. Raises InvalidManifest if it is of another run."""
@@ -118,7 +119,7 @@ class Seeker:
 
     async def _pause(self) -> None:
         try:
-            async with asyncio.timeout(SEEK_EVERY_S):
+            async with asyncio.timeout(self._every_s):
                 await self._leaving.wait()
         except TimeoutError:
             return

@@ -30,13 +30,14 @@ from ..membership import Announcement
 from ..rounds.decision import HASH_BYTES
 from ..rounds.roster import WHOLE, Member, Roster
 from ..rounds.snapshots import Offer, Standing, download
-from ..seeking import Seeker
+from ..seeking import SEEK_EVERY_S, Seeker
 from .board import StageRecord
 from .changes import serving_of
 from .model import StageModel
 from .present import Present, ask_present, newest_of_stage
 from .vouching import Vouched, ask_donors, donors_of, newest_vouched
 
+SEEK_SLOWER, SEEK_EVERY_S_MAX = 1.2, 3.0
 MOVE_PATIENCE_S = 60.0
 """Whoever was moved and gets no state of that stage in this time takes any stage."""
 
@@ -101,7 +102,7 @@ class StageSeeker(Seeker):
         self.checkpoint = standing_of(checkpoint)
 
     async def seek(self, member: Member) -> Standing | None:
-        self.n_lost = 0
+        self.n_lost, self._every_s = 0, SEEK_EVERY_S
         standing = await super().seek(member)
         if standing is not None:
             moved = self.moved_to is not None and self.moved_to == self._replica.stage
@@ -147,6 +148,8 @@ class StageSeeker(Seeker):
         present = await ask_present(self._network, active, lineage or b"", self._replica.n_stages)
         if present is None:
             return None
+        # Everybody is asked each time: less often, the longer a group takes to give what is missing.
+        self._every_s = min(SEEK_EVERY_S_MAX, SEEK_SLOWER * self._every_s)
         stage = await self._choose(present, lineage or b"")
         told = await ask_donors(self._network, active, lineage or b"")
         if stage in present.lost:
