@@ -18,7 +18,7 @@ from .errors import BadNetwork
 
 Shape = tuple[int, ...]
 
-WIDTH_MAX: Final = 65536
+WIDTH_MAX: Final = 2**20
 """Largest number of features, channels, or pixels along a side."""
 N_LAYERS_MAX: Final = 256
 N_PARAMETERS_MAX: Final = 2**28
