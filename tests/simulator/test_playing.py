@@ -169,7 +169,7 @@ def test_flipped_bits_are_noticed_and_change_nothing(tmp_path: Path) -> None:
 
 
 def test_ballots_of_a_leader_that_talks_nonsense_pass_to_the_next(tmp_path: Path) -> None:
-    _play(tmp_path, {"kind": "bad_leader", "after_step": 6, "peers": [2]}, steps=16)
+    _play(tmp_path, {"kind": "bad_leader", "after_step": 6, "peers": [2]}, steps=24)
 
     assert max(event.ballots for event in _told(tmp_path, RoundEnded, 0)) > 1
 
