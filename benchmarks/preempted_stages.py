@@ -112,7 +112,7 @@ def drawn(curves: dict[str, Curve], hours: float) -> str:
     for hour in range(0, int(hours) + 1, max(1, int(hours / 8))):
         parts.append(f'<text x="{x(hour):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{hour} h</text>')
     for every_s, published in PUBLISHED.items():
-        at, moves = y(published), f"every {every_s:g} s" if every_s else "no moves"
+        at, moves = y(published), f"{every_s:g} s" if every_s else "no moves"
         parts.append(f'<path d="M{LEFT},{at:.1f}H{WIDTH - RIGHT}" stroke="#555" stroke-dasharray="2 4"/>')
         parts.append(f'<text x="{WIDTH - RIGHT + 4}" y="{at + 4:.1f}">paper, {moves}</text>')
     for number, (color, (name, curve)) in enumerate(zip(SERIES, curves.items(), strict=False)):

@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", help="with --daemons; default 0, and 0 to 4 without")
     parser.add_argument("--sigma", type=float, help="of log speeds; default .7, with --daemons .2")
     parser.add_argument("--rebalance-every", type=float, nargs="+", default=[0.0, 300.0, 60.0], metavar="S")
+    parser.add_argument("--forward-s", type=float, default=0.25, help="with --daemons: a microbatch at a stage")
     parser.add_argument("--still", action="store_true", help="with --daemons: nobody dies, for comparison")
     args = parser.parse_args()
     if not args.daemons:
@@ -79,7 +80,8 @@ def main() -> None:
     for seed in args.seeds or [0]:
         peers = draw(args.peers, args.hours * 3600, seed, sigma)
         for every_s in args.rebalance_every:
-            tell_daemons(peers, args.stages, args.hours * 3600, seed, every_s=every_s, still=args.still)
+            options = {"every_s": every_s, "forward_s": args.forward_s, "still": args.still}
+            tell_daemons(peers, args.stages, args.hours * 3600, seed, **options)
 
 
 if __name__ == "__main__":

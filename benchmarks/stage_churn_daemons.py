@@ -1,7 +1,7 @@
 """The daemons of a pipeline on a fleet that churns, on virtual time: how much of the optimum they do.
 
-Sizes and costs only (`sized_chain.py`): on the median machine a microbatch's forward pass at one stage
-takes `FORWARD_S`, and a backward pass three times that, so `PASSES` of them are what a stage needs for a microbatch.
+Sizes and costs only (`sized_chain.py`): on the median machine a microbatch's forward pass at one stage takes so many
+seconds, and a backward pass three times that, so `PASSES` of them are what a stage needs for a microbatch.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ from .sized_chain import SizedChain
 
 FLOPS_PER_S = 1e12
 """Of the median machine."""
-FORWARD_S = 1.0
-MICROBATCHES, SAMPLES = 128, 64
+MICROBATCHES = 128
+SAMPLES_PER_S = 64.0
+"""That it passes forward at one stage."""
 PASSES = 1 + BACKWARD_PASSES
 TICK_S = 2.0
 
 
-def scenario(n_stages: int, duration_s: float, seed: int, every_s: float, trace: Path) -> Scenario:
-    flops_per_sample = 3 * n_stages * FORWARD_S * FLOPS_PER_S / SAMPLES
+def scenario(n_stages: int, duration_s: float, seed: int, *, every_s: float, forward_s: float, trace: Path) -> Scenario:
+    n_samples = max(1, round(SAMPLES_PER_S * forward_s))
+    flops_per_sample = 3 * n_stages * forward_s * FLOPS_PER_S / n_samples
     run: dict[str, Any] = {
         "task": f"{SizedChain.__module__}:SizedChain",
         "task_options": {"n_layers": n_stages, "flops_per_sample": flops_per_sample, "activation_elements": 16},
         "method": "gossamer.simulator.analytic:Gather",
         "method_options": {"payload_bytes": 100_000},
-        "batch": SAMPLES,
+        "batch": n_samples,
         "steps": 10**6,
         "checkpoint_every": 10,
         "evaluate_every": 10**6,
@@ -59,24 +61,32 @@ def write_trace(peers: Sequence[Peer], path: Path, *, still: bool) -> None:
 
 
 def tell_daemons(
-    peers: Sequence[Peer], n_stages: int, duration_s: float, seed: int, *, every_s: float, still: bool = False
+    peers: Sequence[Peer],
+    n_stages: int,
+    duration_s: float,
+    seed: int,
+    *,
+    every_s: float,
+    forward_s: float,
+    still: bool = False,
 ) -> None:
     """Microbatches/s of the whole pipeline, against what the machines alive could do at most."""
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "fleet.csv"
         write_trace(peers, trace, still=still)
-        played = play(scenario(n_stages, duration_s, seed, every_s, trace), Path(folder) / "out")
+        played_for = scenario(n_stages, duration_s, seed, every_s=every_s, forward_s=forward_s, trace=trace)
+        played = play(played_for, Path(folder) / "out")
         events = [entry.event for log in read_logs(Path(folder) / "out" / "peers").values() for entry in log]
     counted = {event.round: event.counted for event in events if isinstance(event, StepPassed)}
     rate = sum(counted.values()) / duration_s
     ticks = [TICK_S * tick for tick in range(int(duration_s / TICK_S))]
     alive = [[peer.speed for peer in peers if still or peer.life(now_s)] for now_s in ticks]
     optima = [best(speeds, n_stages) for speeds in alive]
-    whole, bound = (statistics.mean(part) / (PASSES * FORWARD_S) for part in zip(*optima, strict=True))
+    whole, bound = (statistics.mean(part) / (PASSES * forward_s) for part in zip(*optima, strict=True))
     moves = f"moves every {every_s:g} s" if every_s else "no moves"
     who = f"{len(peers)} peers{' that stay' if still else ''}, {n_stages} stages"
     print(
-        f"daemons: {who}, {duration_s:g} s, seed {seed}, "
+        f"daemons: {who}, {duration_s:g} s, seed {seed}, passes of {forward_s:g} s, "
         f"{moves}: {rate / whole:.1%} of `whole`, {rate / bound:.1%} of `bound` ({rate:.2f} microbatches/s); "
         + _what_happened(played, events),
         flush=True,

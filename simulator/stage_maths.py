@@ -21,6 +21,7 @@ from ..peer.pipeline.daemon import FORWARD_SHARE
 from ..peer.pipeline.decided import Decided
 from ..peer.pipeline.microbatches import MicrobatchId
 from ..peer.pipeline.model import StageModel
+from ..peer.pipeline.models import stage_model
 from ..peer.pipeline.server import BACKWARD_PASSES
 from ..protocol.errors import UsageError
 from ..protocol.manifest import Manifest
@@ -77,7 +78,7 @@ def measure_stages(task: Task, manifest: Manifest) -> Maths:
 
 
 def _stage(task: Staged, manifest: Manifest, stage: int) -> StageModel:
-    model = StageModel(task, manifest, bytes(32))
+    model = stage_model(task, manifest, bytes(32))
     model.settle(stage)
     return model
 

@@ -149,5 +149,4 @@ def test_not_waiting_saves_time(tmp_path: Path) -> None:
 
     waiting, ahead = seconds("synchronous"), seconds("stash")
 
-    print(waiting, ahead)
-    assert ahead < waiting
+    assert ahead / waiting < 0.75  # .63 of virtual time; without a model's change it is the same each time

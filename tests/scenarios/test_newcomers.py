@@ -8,7 +8,7 @@ import pytest
 
 from gossamer.peer.event_kinds import Joined
 from gossamer.peer.events import read_events
-from gossamer.peer.rounds.catchup import ASK_AGAIN_S
+from gossamer.peer.rounds.catchup import FOLLOW_RETRY_S
 from gossamer.protocol.rounds_pb2 import JoinRequest, Member
 from gossamer.simulator.playing import play
 from gossamer.simulator.scenario import scenario_of
@@ -43,4 +43,4 @@ def test_a_newcomer_asks_each_member_for_a_place_once_in_a_round_and_now_and_the
     assert joined_s > STEP_S / 2  # it was there for most of a round, and looked for news every half second
     request = JoinRequest(member=Member(peer="x" * 52, incarnation=1 << 30), lineage=bytes(32), round=1, base=bytes(32))
     n_asked = played.summary["bytes_sent_by_purpose"]["group/join"] / N_MEMBERS / request.ByteSize()
-    assert n_asked < 2 + 2 * joined_s / ASK_AGAIN_S
+    assert n_asked < joined_s / FOLLOW_RETRY_S / 4
