@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from gossamer.algorithms.forward import BaffleOptions, Part, Replay
 from gossamer.algorithms.forward.exchange import decode
@@ -138,7 +139,8 @@ class Fleet:
         """
         replica, task = self.daemon.replica, self.task
         samples = [(part.inputs, part.labels) for part in (task.train, task.held_out)]
-        right = [task.judge(replica.model(inputs), labels).accuracy or 0.0 for inputs, labels in samples]
+        with torch.no_grad():
+            right = [task.judge(replica.model(inputs), labels).accuracy or 0.0 for inputs, labels in samples]
         sizes = [len(labels) for _, labels in samples]
         return float(np.average(right, weights=sizes))
 
