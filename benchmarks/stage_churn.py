@@ -80,8 +80,15 @@ def main() -> None:
     for seed in args.seeds or [0]:
         peers = draw(args.peers, args.hours * 3600, seed, sigma)
         for every_s in args.rebalance_every:
-            options = {"every_s": every_s, "forward_s": args.forward_s, "still": args.still}
-            tell_daemons(peers, args.stages, args.hours * 3600, seed, **options)
+            tell_daemons(
+                peers,
+                args.stages,
+                args.hours * 3600,
+                seed,
+                every_s=every_s,
+                forward_s=args.forward_s,
+                still=args.still,
+            )
 
 
 if __name__ == "__main__":
