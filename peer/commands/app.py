@@ -23,6 +23,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Data = Annotated[
     Path | None, typer.Option(help="The task's data: a text file (chars), a folder of IDX files (fashion).")
 ]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        help="demo (default), allreduce (default with --stages), ...; for devices baffle, federated, fixedpoint."
+    ),
+]
 Options = Annotated[
     list[str] | None,
     typer.Option("--set", help="An option as TABLE.KEY=VALUE, e.g. method.k=128 or schedule.warmup_steps=50."),
@@ -42,6 +48,11 @@ class Activations(enum.Enum):
     NONE = "none"
 
 
+def default_method(stages: int) -> str:
+    """Least traffic; in stages the mean, whose steps are the same whoever counted the microbatches."""
+    return "demo" if stages == 1 else "allreduce"
+
+
 @app.command()
 def up(
     peers: Annotated[
@@ -50,7 +61,7 @@ def up(
     devices: Annotated[int, typer.Option(help="Devices that only do forward passes.", min=0)] = 0,
     gateways: Annotated[int, typer.Option(help="Gateways that the devices are shared among.", min=1, max=16)] = 1,
     task: Annotated[str, typer.Option(help="chars, digits, fashion or module:attribute.")] = "chars",
-    method: Annotated[str, typer.Option(help="demo, allreduce; for devices baffle, federated, fixedpoint.")] = "demo",
+    method: Method = None,
     steps: Annotated[int, typer.Option("--steps", "--rounds", help="Updates of the model.", min=1)] = 200,
     K: Annotated[  # noqa: N803 - the paper's letter
         int | None, typer.Option("--K", help="Perturbations of a device in a round (baffle).", min=1)
@@ -90,7 +101,7 @@ def up(
             devices=devices,
             gateways=gateways if devices else 0,
             task=task,
-            method=method,
+            method=method or default_method(stages),
             steps=steps,
             seed=seed,
             batch=batch,
@@ -277,7 +288,7 @@ def gateway_deal(
 def run_new(
     out: Annotated[Path, typer.Argument(help="Folder for the manifest and the owner's key.")],
     task: Annotated[str, typer.Option()] = "chars",
-    method: Annotated[str, typer.Option()] = "demo",
+    method: Method = None,
     steps: Annotated[int, typer.Option(min=1)] = 1000,
     batch: Annotated[int, typer.Option(min=1)] = 8,
     lr: Annotated[float | None, typer.Option()] = None,
@@ -294,7 +305,7 @@ def run_new(
 
     order = command.Order(
         task=task,
-        method=method,
+        method=method or default_method(stages),
         steps=steps,
         batch=batch,
         lr=lr,
