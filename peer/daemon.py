@@ -223,8 +223,28 @@ class Daemon:
     async def run(self, address: str = "") -> Result:
         """Take part. Returns when the run ended or this peer has left."""
         self._tell_started(address)
-        beside = [self.membership.run(), self.whereabouts.keep_file(address), *self._chores()]
-        background = [asyncio.create_task(chore) for chore in beside]
+        try:
+            self._recover()  # before others hear of this peer: the owner starts a run anew from what they say they have
+            return await self._live_among([self.membership.run(), self.whereabouts.keep_file(address), *self._chores()])
+        except GossamerError as error:
+            self.log.emit(
+                Ended(outcome="failed", step=self.replica.step, round=self.whereabouts.round_index, message=str(error))
+            )
+            raise
+        finally:
+            if self.gateway is not None:
+                await self.gateway.close()
+            self.log.close()
+
+    def _recover(self) -> None:
+        """Take over what an earlier life left on disk."""
+        self.seeker.load_checkpoint()
+        if self.gateway is not None:
+            self.seeker.checkpoint = self.gateway.recover(self.seeker.checkpoint)
+
+    async def _live_among(self, chores: list[Coroutine[Any, Any, None]]) -> Result:
+        """Live, with what runs beside; a chore that fails ends it."""
+        background = [asyncio.create_task(chore) for chore in chores]
         work = asyncio.create_task(self._live())
         patience = asyncio.create_task(self._leaving_took_too_long())
         try:
@@ -238,18 +258,10 @@ class Daemon:
                 await asyncio.gather(work, return_exceptions=True)
                 return await self._give_up()
             return await work
-        except GossamerError as error:
-            self.log.emit(
-                Ended(outcome="failed", step=self.replica.step, round=self.whereabouts.round_index, message=str(error))
-            )
-            raise
         finally:
             for job in (work, patience, *background):
                 job.cancel()
             await asyncio.gather(work, patience, *background, return_exceptions=True)
-            if self.gateway is not None:
-                await self.gateway.close()
-            self.log.close()
 
     async def _leaving_took_too_long(self) -> None:
         await self._leaving.wait()
@@ -272,9 +284,6 @@ class Daemon:
     # -- a life ----------------------------------------------------------------------------------
 
     async def _live(self) -> Result:
-        self.seeker.load_checkpoint()
-        if self.gateway is not None:
-            self.seeker.checkpoint = self.gateway.recover(self.seeker.checkpoint)
         standing = await self.seeker.first(self.member)
         while standing is not None:
             ending = await self._take_part(standing)
