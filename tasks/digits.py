@@ -76,7 +76,7 @@ def _load() -> tuple[Labelled, Labelled]:
     except ImportError as error:
         raise MissingData("task 'digits' needs scikit-learn's data: pip install scikit-learn") from error
     images, labels = load_digits(return_X_y=True)
-    inputs = torch.from_numpy((images / 16.0 - 0.5).astype(np.float32))
+    inputs = torch.from_numpy((images / 8.0 - 1.0).astype(np.float32))
     classes = torch.from_numpy(labels.astype(np.int64))
     is_held_out = torch.arange(len(classes)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
     return (
