@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import gossamer
 from gossamer.algorithms.forward import BaffleOptions, mlp
@@ -26,6 +27,8 @@ from gossamer.protocol.identity import Identity, PeerId
 RUN_ID = "0" * 32
 IDLE_MB_MAX = 60.0
 """Measured here: 61 right after it has connected, 46 after a second of rest."""
+ONNX_IDLE_MB_MAX = 80.0
+"""Measured here: 55, and 86 before the rest."""
 IMPORT_S_MAX = 0.15
 OVER_LIBRARIES = 1.5
 """On a busy machine even the libraries alone take longer than the limit: then this many times what they take."""
@@ -132,6 +135,29 @@ async def test_idle_daemon_takes_little_memory(tmp_path: Path) -> None:
 
     assert code == 0
     assert rss_mb <= IDLE_MB_MAX, f"{rss_mb:.1f} MB"
+
+
+def test_at_rest_onnxruntime_takes_little_memory_too() -> None:
+    """After a hundred evaluations, with all of the daemon loaded."""
+    pytest.importorskip("onnxruntime")
+    code = """
+import numpy as np
+import gossamer.edge.commands.run, gossamer.edge.daemon, grpc.aio
+from gossamer.algorithms.forward import mlp
+from gossamer.algorithms.forward.onnx_engine import OnnxEngine
+from gossamer.edge.memory import give_back
+engine = OnnxEngine(mlp(64, 32, 10))
+for _ in range(100):
+    engine.logits(np.zeros(2410, np.float32), np.zeros((32, 64), np.float32))
+give_back()
+print(next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmRSS")))
+"""
+
+    done = subprocess.run(
+        [*PYTHON, "-c", code], capture_output=True, text=True, timeout=50, env=environment(), check=True
+    )
+
+    assert float(done.stdout) <= ONNX_IDLE_MB_MAX, f"{done.stdout.strip()} MB"
 
 
 async def settled_mb(pid: int) -> float:
