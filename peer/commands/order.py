@@ -120,4 +120,12 @@ def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
+        return _number(text)
+
+
+def _number(text: str) -> float | str:
+    """What TOML refuses and people write, such as .03."""
+    try:
+        return float(text)
+    except ValueError:
         return text

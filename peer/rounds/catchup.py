@@ -96,8 +96,8 @@ class CatchUp:
         try:
             if await group.reached(group.index + 1, NEWS_DUE_S) or self._is_applying():
                 return
-            if await self._read_log(peer) > self._group.index:
-                self._group.end(Ending.LOST)
+            if await self._read_log(peer) > group.index and not await self._is_kept_by_others(peer):
+                group.end(Ending.LOST)
         except NetworkClosed:
             raise
         except StaleRound:
@@ -106,6 +106,17 @@ class CatchUp:
             self._group.delegate.warned(f"could not read the log of a peer: {error}")
         finally:
             self._asking = False
+
+    async def _is_kept_by_others(self, peer: PeerId) -> bool:
+        """Whether some member but `peer` still has what we miss; who was restarted keeps nothing of before."""
+        group = self._group
+        for other in group.roster.peers:
+            if other in (peer, group.network.peer_id):
+                continue
+            first = await self._first_kept(other)
+            if first is not None and first <= group.index:
+                return True
+        return False
 
     def _is_applying(self) -> bool:
         """Whether the round's decision is here already: all that keeps this peer behind is its own mathematics."""
@@ -143,9 +154,10 @@ class CatchUp:
             peers = [peer for peer in self._group.roster.peers if peer != self._group.network.peer_id]
             if not peers or turn > 20 * len(peers) or self._group.leaving:
                 return Ending.LEFT if self._group.leaving else Ending.LOST
-            first = await self._first_kept(peers[turn % len(peers)])
+            asked = peers[turn % len(peers)]
+            first = await self._first_kept(asked)
             turn += 1
-            if first is not None and first > self._group.index:
+            if first is not None and first > self._group.index and not await self._is_kept_by_others(asked):
                 return Ending.LOST
             if len(self._ahead) <= NEARLY_THERE:
                 self._group.spawn(self._ask_to_join(peers))
