@@ -224,4 +224,4 @@ class Flow:
 
 
 async def _pause(attempt: int) -> None:
-    await asyncio.sleep(min(RETRY_S_MAX, RETRY_S * 2.0**attempt))
+    await asyncio.sleep(min(RETRY_S_MAX, RETRY_S * 2.0 ** min(attempt, 16)))

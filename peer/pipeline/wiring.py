@@ -242,7 +242,7 @@ class StageWiring:
         replica = self._replicas.get(peer)
         if replica is None:
             return
-        seconds = min(self._options.ban_s * 2**replica.n_bans, self._options.ban_s_max)
+        seconds = min(self._options.ban_s * 2 ** min(replica.n_bans, 16), self._options.ban_s_max)
         replica.n_bans += 1
         replica.ban = Ban(until_s=now_s + seconds, reason=reason, sequence=replica.announced.sequence)
 

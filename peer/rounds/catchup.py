@@ -108,13 +108,12 @@ class CatchUp:
             self._asking = False
 
     async def _is_kept_by_others(self, peer: PeerId) -> bool:
-        """Whether some member but `peer` still has what we miss; who was restarted keeps nothing of before."""
-        group = self._group
+        """Whether some member but `peer` has told us what we miss; who was restarted keeps nothing of before."""
+        group, index = self._group, self._group.index
         for other in group.roster.peers:
-            if other in (peer, group.network.peer_id):
-                continue
-            first = await self._first_kept(other)
-            if first is not None and first <= group.index:
+            if other not in (peer, group.network.peer_id):
+                await self._first_kept(other)
+            if group.index > index or self._known() is not None:
                 return True
         return False
 

@@ -35,6 +35,8 @@ from .transfer import Proposal, Transfer
 from .voting import Voting
 
 BALLOT_PATIENCE = 6.0
+DOUBLINGS_MAX = 16
+"""Of waits that get longer; a group may be paused for days."""
 """A leader that answers but does not lead is given up after this many deadlines."""
 BACKOFF_MAX_S = 15.0
 Draft = Callable[["Round", Proposal | None, Leadership], Decision]
@@ -255,13 +257,13 @@ class Round:
     def _backoff_s(self) -> float:
         """At least this long in a ballot: nothing at first, then, when every leader was tried, ever longer."""
         cycle = self.ballot // len(self.place.roster)
-        return 0.0 if cycle == 0 else min(BACKOFF_MAX_S, 0.25 * self.patience_s * 2.0**cycle)
+        return 0.0 if cycle == 0 else min(BACKOFF_MAX_S, 0.25 * self.patience_s * 2.0 ** min(cycle, DOUBLINGS_MAX))
 
     # -- reaching the others ---------------------------------------------------------------------
 
     async def pause(self, n_tries: int) -> None:
         """Between tries that went unanswered: short at first, then longer."""
-        await asyncio.sleep(min(self.patience_s / 2, RETRY_S * 2.0**n_tries))
+        await asyncio.sleep(min(self.patience_s / 2, RETRY_S * 2.0 ** min(n_tries, DOUBLINGS_MAX)))
 
     async def ask(self, slot: int, method: str, request: bytes) -> bytes | None:
         """Call a member; None, and the reason noted, if it does not answer or refuses."""
