@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from .options import Activations, Data, Json, MaxMemory, Method, Options, default_method
 
 app = typer.Typer(
     help="Decentralized training for machines that nobody owns together.",
@@ -19,39 +20,6 @@ app.add_typer(run_app, name="run")
 gateway_app = typer.Typer(help="Let devices in, and shut them out.", no_args_is_help=True)
 app.add_typer(gateway_app, name="gateway")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")]
-Data = Annotated[
-    Path | None, typer.Option(help="The task's data: a text file (chars), a folder of IDX files (fashion).")
-]
-Method = Annotated[
-    str | None,
-    typer.Option(
-        help="demo (default), allreduce (default with --stages), ...; for devices baffle, federated, fixedpoint."
-    ),
-]
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="An option as TABLE.KEY=VALUE, e.g. method.k=128 or schedule.warmup_steps=50."),
-]
-
-
-MaxMemory = Annotated[
-    str | None, typer.Option(help="A daemon takes no more than this, such as 600MB: what does not fit is refused.")
-]
-
-
-class Activations(enum.Enum):
-    """How tensors between stages travel."""
-
-    INT8 = "int8"
-    FP16 = "fp16"
-    NONE = "none"
-
-
-def default_method(stages: int) -> str:
-    """Least traffic; in stages the mean, whose steps are the same whoever counted the microbatches."""
-    return "demo" if stages == 1 else "allreduce"
-
 
 @app.command()
 def up(
@@ -60,7 +28,7 @@ def up(
     ] = None,
     devices: Annotated[int, typer.Option(help="Devices that only do forward passes.", min=0)] = 0,
     gateways: Annotated[int, typer.Option(help="Gateways that the devices are shared among.", min=1, max=16)] = 1,
-    task: Annotated[str, typer.Option(help="chars, digits, fashion or module:attribute.")] = "chars",
+    task: Annotated[str, typer.Option(help="chars, digits, fashion, fashion-rotated or module:attribute.")] = "chars",
     method: Method = None,
     steps: Annotated[int, typer.Option("--steps", "--rounds", help="Updates of the model.", min=1)] = 200,
     K: Annotated[  # noqa: N803 - the paper's letter
