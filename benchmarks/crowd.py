@@ -173,17 +173,21 @@ def _identity(number: int) -> Identity:
 
 
 def play_groups(n_peers: int, n_rounds: int, root: Path) -> str:
+    """Ends the program unless all have finished, each group with one state."""
     crowd = Crowd(groups(n_rounds), n_peers, GROUP, root)
     crowd.sim.run(crowd.live(), timeout_s=1e5)
     crowd.close_logs()
     n_finished = sum(result.outcome == "finished" for results in crowd.results for result in results)
     n_torn = sum(len({result.digest for result in results}) > 1 for results in crowd.results)
+    if n_finished < n_peers or n_torn:
+        sys.exit(f"{n_finished} of {n_peers} peers finished, and {n_torn} groups ended with more than one state")
     n_late = sum(len(run) - crowd.n_founders(run) for run in crowd.runs)
     told = f"{len(crowd.runs)} groups, {n_finished} finished, {n_late} came late, {n_torn} torn in the end"
     return f"{told}; {_costs(crowd)}"
 
 
 def play_pipelines(n_peers: int, hours: float, root: Path) -> str:
+    """Ends the program unless every pipeline has made steps of all their microbatches."""
     crowd = Crowd(pipelines(), n_peers, GROUP, root)
 
     async def main() -> None:
@@ -195,6 +199,8 @@ def play_pipelines(n_peers: int, hours: float, root: Path) -> str:
     crowd.close_logs()
     steps = [crowd.steps(run) for run in crowd.runs]
     n_partial = sum(counted < MICROBATCHES for one in steps for counted in one.values())
+    if not all(steps) or n_partial:
+        sys.exit(f"{sum(not one for one in steps)} pipelines made no step, and {n_partial} steps were partial")
     told = f"{len(crowd.runs)} pipelines of {N_STAGES} stages, {min(map(len, steps))} to {max(map(len, steps))} steps"
     return f"{told} of {MICROBATCHES} microbatches, {n_partial} of them partial; {_costs(crowd)}"
 

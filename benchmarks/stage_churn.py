@@ -32,8 +32,8 @@ def share(spans: Sequence[Span], of: str) -> float:
     return done / could
 
 
-def tell_model(n_peers: int, n_stages: int, hours: float, n_seeds: int, sigma: float) -> None:
-    print(f"model: {n_peers} peers, {n_stages} stages, {hours:g} h, {n_seeds} seeds; share of the optimum")
+def tell_model(n_peers: int, n_stages: int, hours: float, seeds: Sequence[int], sigma: float) -> None:
+    print(f"model: {n_peers} peers, {n_stages} stages, {hours:g} h, {len(seeds)} seeds; share of the optimum")
     print("| newcomers join | moves | of `bound` | of `whole` (lowest to highest seed) |\n|---|---|---:|---:|")
     duration_s = hours * 3600
     for joins, every_s in (
@@ -51,7 +51,7 @@ def tell_model(n_peers: int, n_stages: int, hours: float, n_seeds: int, sigma: f
                     seed=seed,
                 )
             )
-            for seed in range(n_seeds)
+            for seed in seeds
         ]
         bound = statistics.mean(share(spans, "bound") for spans in played)
         whole = [share(spans, "whole") for spans in played]
@@ -66,15 +66,16 @@ def main() -> None:
     parser.add_argument("--peers", type=int, default=64)
     parser.add_argument("--stages", type=int, default=8)
     parser.add_argument("--hours", type=float, default=2.0)
-    parser.add_argument("--seeds", type=int, nargs="+", help="with --daemons; default 0, and 0 to 4 without")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default 0 to 4, with --daemons 0")
     parser.add_argument("--sigma", type=float, help="of log speeds; default .7, with --daemons .2")
     parser.add_argument("--rebalance-every", type=float, nargs="+", default=[0.0, 300.0, 60.0], metavar="S")
     parser.add_argument("--forward-s", type=float, default=0.25, help="with --daemons: a microbatch at a stage")
     parser.add_argument("--still", action="store_true", help="with --daemons: nobody dies, for comparison")
     args = parser.parse_args()
     if not args.daemons:
-        n_seeds = len(args.seeds or range(5))
-        tell_model(args.peers, args.stages, args.hours, n_seeds, 0.7 if args.sigma is None else args.sigma)
+        tell_model(
+            args.peers, args.stages, args.hours, args.seeds or range(5), 0.7 if args.sigma is None else args.sigma
+        )
         return
     sigma = 0.2 if args.sigma is None else args.sigma
     for seed in args.seeds or [0]:

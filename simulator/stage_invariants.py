@@ -77,7 +77,8 @@ def _strays(daemons: Sequence[Daemon], within: float) -> Iterator[str]:
         if model.step not in expected:
             expected[model.step] = model_of_one_process(model.task, model.manifest, model.step)
         own = {name: tensor for name, tensor in model.model_state().items() if name in model.parameters}
-        furthest = max((float((own[name] - expected[model.step][name]).abs().max()) for name in own), default=0.0)
+        off = [(own[name] - expected[model.step][name]).abs().max() for name in own]
+        furthest = float(torch.stack(off).max())  # NaN if any is
         if not furthest <= within:
             yield (
                 f"one process: stage {model.stage} of {daemon.identity.peer_id} is {furthest:.3g} off what one process "

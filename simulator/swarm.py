@@ -15,8 +15,8 @@ from ..peer.daemon import Daemon, Devices
 from ..peer.folder import PeerFolder
 from ..peer.pipeline.daemon import StageDaemon
 from ..peer.pipeline.model import StageModel
-from ..peer.rounds.roster import WHOLE
-from ..protocol.errors import GossamerError
+from ..peer.rounds.roster import PEERS_MAX, WHOLE
+from ..protocol.errors import GossamerError, UsageError
 from ..protocol.identity import Identity
 from ..protocol.manifest import SignedManifest, compose, manifest_of, parse
 from ..tasks import TASKS, Task, build_task
@@ -29,8 +29,6 @@ from .likeness import check_alike, likeness_of
 from .lives import End, Note
 from .scenario import Scenario, Training
 from .world import Simulation
-
-PEERS_MAX = 1024
 
 
 class Swarm:
@@ -256,6 +254,11 @@ def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:
         task_options = {**TASKS[task_name].for_devices, **task_options}
     task = build_task(task_name, task_options)
     n_start = sum(machine.sessions[0].start_s == 0 for machine in fleet.machines if machine.sessions)
+    n_first = run.start_peers or max(1, n_start)
+    if n_first > PEERS_MAX:
+        raise UsageError(
+            f"a run begins with {n_first} peers, and a roster has {PEERS_MAX} at most: set run.start_peers"
+        )
     tables: dict[str, dict[str, Any]] = {
         "run": {"name": "scenario", "seed": seed, "steps": run.steps, "created": "simulated"},
         "task": {"name": task_name, "fingerprint": task.fingerprint(), "options": task_options},
@@ -267,7 +270,7 @@ def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:
         "data": {"batch_size": run.batch},
         "pipeline": scenario.pipeline.model_dump(),
         "group": {
-            "start_peers": run.start_peers or max(1, n_start),
+            "start_peers": n_first,
             "strict": run.strict,
             "on_split": run.on_split,
             "peers_max": min(PEERS_MAX, max(32, len(fleet.machines))),

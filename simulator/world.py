@@ -227,7 +227,10 @@ class Simulation:
 
     @property
     def wire_bytes(self) -> float:
-        """What all hosts have put on their lines so far, headers and what was sent again included."""
+        """What all transfers begun so far weigh, headers and what is sent again included.
+
+        One that was given up on the way counts whole, one that a relay sends on counts once.
+        """
         return self._wires.n_bytes
 
     def trace_hash(self) -> str:

@@ -36,6 +36,17 @@ def test_a_microbatch_that_counts_twice_is_found_in_the_model() -> None:
     assert "0.001 off" in found
 
 
+def test_not_a_number_in_the_last_parameter_is_found() -> None:
+    model = _trained(0)
+    with torch.no_grad():
+        list(cast(StageModel, model.replica).parameters.values())[-1].fill_(torch.nan)
+
+    (found,) = stage_violations([], Vacancies(2), [model], EXACT)
+
+    assert "one process: stage 0" in found
+    assert "nan off" in found
+
+
 def test_a_step_that_leaves_microbatches_out_is_told() -> None:
     counters = dict.fromkeys(
         ("forward_passes", "backward_passes", "n_waiting_max", "rerouted", "mended", "duplicates_refused", "discarded"),
