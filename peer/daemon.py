@@ -70,6 +70,7 @@ class Daemon:
         owner: the run's owner's key, on the machine that has it.
         stop_at: updates after which the run stops, if sooner than the manifest says.
         devices: makes this peer a gateway.
+        seed_for_s: how long to hold the final state for latecomers once the run has ended.
     Raises: InvalidManifest if the installed task is not the one that the manifest pins, or options do not fit.
     """
 
@@ -85,6 +86,7 @@ class Daemon:
         stop_at: int | None = None,
         rules: Rules | None = None,
         devices: Devices | None = None,
+        seed_for_s: float = 0.0,
     ) -> None:
         self._libraries_bytes = peak_memory_bytes()
         check_task(manifest, task)
@@ -106,6 +108,7 @@ class Daemon:
         self.trainer.standing = self.whereabouts.standing
         self.gateway = self.trainer.gateway = self._open_gateway(devices) if devices is not None else None
         self._leaving = asyncio.Event()
+        self._seed_for_s = seed_for_s
         self.service = GroupService(network, lambda: self.group)
         network.serve("round/status", self.whereabouts.answer)
         if owner is not None:
@@ -328,12 +331,12 @@ class Daemon:
         digest = await self.network.compute(replica.digest, replica.apply_cost())
         self.trainer.tell_traffic()
         self.trainer.tell_memory(libraries=self._libraries_bytes, state=replica.snapshot_bytes())
-        if finished:
-            await self.service.farewell.wait(self.whereabouts.round_index, self._leaving)
         outcome: Literal["finished", "stopped"] = "finished" if finished else "stopped"
         self.log.emit(
             Ended(outcome=outcome, step=replica.step, round=self.whereabouts.round_index, digest=digest.hex())
         )
+        if finished:
+            await self.service.farewell.wait(self.whereabouts.round_index, self._leaving, stay_s=self._seed_for_s)
         return self._result(outcome)
 
     def _speaks_last(self, group: Group) -> bool:

@@ -132,6 +132,9 @@ def peer(
     undialable: Annotated[bool, typer.Option(help="Behind NAT: only open connections, never listen.")] = False,
     stop_at: Annotated[int | None, typer.Option(help="Stop the run after so many updates.", min=1)] = None,
     lifeline: Annotated[bool, typer.Option("--lifeline", help="Leave when standard input (a pipe) ends.")] = False,
+    seed_for: Annotated[
+        float, typer.Option(help="Seconds to hold the final state for latecomers, once the run has ended.", min=0)
+    ] = 0.0,
     max_memory: MaxMemory = None,
     stage: Annotated[str | None, typer.Option(help="Of a pipeline: auto (default), or the stage to serve.")] = None,
     replica_only: Annotated[
@@ -170,6 +173,7 @@ def peer(
             dialable=not undialable,
             stop_at=stop_at,
             lifeline=lifeline,
+            seed_for_s=seed_for,
             stage=stage,
             max_memory=max_memory,
             trains=not replica_only,

@@ -102,7 +102,7 @@ class Fleet(Swarm):
         """Devices end with their run; those that don't are made to, after the daemons."""
         deadline_s = time.monotonic() + LAST_WORDS_S
         while any(device.running for device in self.devices) and time.monotonic() < deadline_s:
-            if any(child.running for child in self.children):
+            if any(child.busy for child in self.children):
                 break  # interrupted
             time.sleep(0.05)
         super().stop()

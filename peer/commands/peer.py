@@ -57,6 +57,8 @@ class Call:
     dialable: bool
     stop_at: int | None
     lifeline: bool
+    seed_for_s: float = 0.0
+    """How long to hold the final state for latecomers."""
     stage: str | None = None
     """auto, or a number: what to serve of a pipeline."""
     trains: bool = True
@@ -122,6 +124,7 @@ async def _run(call: Call) -> Result:
             "owner": owner,
             "stop_at": call.stop_at,
             "devices": _devices(call, folder, front),
+            "seed_for_s": call.seed_for_s,
         }
         stage = parse_stage(call.stage, manifest.manifest)
         if cap is not None:

@@ -18,6 +18,8 @@ from ..event_kinds import Ended, RoundEnded
 from ..events import Entry, read_events
 
 START_TIMEOUT_S = 90.0
+SEED_FOR_S = 60.0
+"""Who has finished holds the final state for those that were killed and come back; all end when they have it."""
 END_GRACE_S = 6.0
 
 _KILL = re.compile(r"(?P<device>device:)?(?P<peer>leader|[0-9]{1,9})@(?P<step>[0-9]{1,9})(?P<restart>:restart)?")
@@ -72,6 +74,8 @@ class Child:
     killed: int = 0
     killed_at_step: list[int] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    n_old: int = 0
+    """How many entries were there when it was last started."""
 
     @property
     def running(self) -> bool:
@@ -88,8 +92,13 @@ class Child:
 
     @property
     def ended(self) -> Ended | None:
-        last = self.entries[-1].event if self.entries else None
-        return last if isinstance(last, Ended) else None
+        """How its present life ended; None while that goes on, and when it was killed."""
+        return next((e.event for e in reversed(self.entries[self.n_old :]) if isinstance(e.event, Ended)), None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether it runs and has not ended: who has ended may stay for latecomers."""
+        return self.running and self.ended is None
 
 
 class Swarm:
@@ -160,6 +169,8 @@ class Swarm:
 
     def _spawn(self, child: Child, join: list[str]) -> None:
         child.folder.mkdir(parents=True, exist_ok=True)
+        child.read()
+        child.n_old = len(child.entries)
         command = [*child.place.prefix, sys.executable, "-m", "gossamer.cli", "peer", "--run", str(self._manifest)]
         command += [
             "--folder",
@@ -167,6 +178,8 @@ class Swarm:
             "--listen",
             child.place.listen,
             "--lifeline",
+            "--seed-for",
+            str(SEED_FOR_S),
             *self._extra,
             *child.extra,
         ]

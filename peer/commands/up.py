@@ -39,7 +39,7 @@ from .swarm import Child, Kill, Place, Swarm, parse_kill
 TICKET_LIFETIME_S = 365 * 86400.0
 POLL_S = 0.2
 RESTART_AFTER_S = 1.0
-LATE_S = 8.0
+LATE_S = 30.0
 CREATED = "2026-01-01T00:00:00Z"
 """Runs of `up` are named by their settings: the same order is the same run."""
 
@@ -218,7 +218,7 @@ def _watch(swarm: Swarm, kills: list[Kill], total: int) -> None:
     """Until every daemon has ended; kills and restarts on the way."""
     waiting, restarts = list(kills), list[tuple[float, str, Callable[[], None]]]()
     with _progress(total) as (progress, bar):
-        while any(child.running for child in swarm.children) or restarts:
+        while any(child.busy for child in swarm.children) or restarts:
             for child in swarm.children:
                 child.read()
             step = max(child.step for child in swarm.children)
@@ -241,9 +241,9 @@ def _watch(swarm: Swarm, kills: list[Kill], total: int) -> None:
 
 
 def _only_latecomers(swarm: Swarm) -> bool:
-    """The run is finished, and whoever still runs came back too late to take part."""
+    """The run is finished, and whoever is still busy was killed on the way and finds no place in it."""
     ends = [child.entries[-1].unix_s for child in swarm.children if child.ended and child.ended.outcome == "finished"]
-    late = [child for child in swarm.children if child.running]
+    late = [child for child in swarm.children if child.busy]
     return bool(ends) and all(child.killed for child in late) and time.time() - max(ends) > LATE_S
 
 

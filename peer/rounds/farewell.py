@@ -1,4 +1,4 @@
-"""Who has finished the run stays for those who still catch up: nobody else may hold the rounds that they miss."""
+"""Who has finished the run stays for those who still catch up, or come late: nobody else may hold what they miss."""
 
 from __future__ import annotations
 
@@ -31,12 +31,16 @@ class Farewell:
         if len(self._asked_s) > PEERS_MAX:
             del self._asked_s[next(iter(self._asked_s))]
 
-    async def wait(self, index: int, leaving: asyncio.Event) -> None:
-        """Until all who asked have come to round `index` or are gone; not when asked to leave; at most two minutes."""
+    async def wait(self, index: int, leaving: asyncio.Event, *, stay_s: float = 0.0) -> None:
+        """Until `stay_s` are over, and all who asked have come to round `index` or are gone; not when asked to leave.
+
+        For those who asked it waits two minutes at most.
+        """
+        await _pause(leaving, stay_s)
         try:
             async with asyncio.timeout(STAY_S_MAX):
                 while not leaving.is_set() and await self._anybody_behind(index):
-                    await self._pause(leaving)
+                    await _pause(leaving, LOOK_EVERY_S)
         except TimeoutError:
             return
 
@@ -55,9 +59,11 @@ class Farewell:
             return False
         return bool(status.round < index)
 
-    async def _pause(self, leaving: asyncio.Event) -> None:
-        try:
-            async with asyncio.timeout(LOOK_EVERY_S):
-                await leaving.wait()
-        except TimeoutError:
-            return
+
+async def _pause(leaving: asyncio.Event, seconds: float) -> None:
+    """So long, or until asked to leave."""
+    try:
+        async with asyncio.timeout(seconds):
+            await leaving.wait()
+    except TimeoutError:
+        return

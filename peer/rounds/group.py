@@ -78,6 +78,8 @@ class Group:
         self.heard: dict[PeerId, int] = {}
         """peer -> the last round in which it was heard of."""
         self.wants_snapshot = False
+        self.stopped = False
+        """Whether the run's stop is committed: no round will take a snapshot any more."""
         self.leaving = False
         self.round: Round | None = None
         self.catch_up = CatchUp(self)
@@ -307,6 +309,7 @@ class Group:
 
     async def _ending(self, committed: Committed) -> Ending | None:
         if committed.decision.stop:
+            self.stopped = True
             await tell_stop(self, committed)
             return Ending.STOPPED
         return Ending.LEFT if self.leaving and self.slot is None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
@@ -43,6 +44,7 @@ class GroupService:
         self._network = network
         self.current = current
         self.farewell = Farewell(network)
+        self._copying = asyncio.Lock()
         for method, handler in {
             "round/offer": self.offer,
             "round/agree": self.agree,
@@ -218,11 +220,14 @@ class GroupService:
     async def snapshot(self, peer: PeerId, request: bytes) -> bytes:
         group = self._group()
         self._parse(pb.SnapshotRequest, request)
+        self.farewell.asked(peer)
+        async with self._copying:
+            if group.stopped and group.offered_snapshot() is None:
+                await group.take_snapshot()
         snapshot = group.offered_snapshot()
         if snapshot is None:
             group.wants_snapshot = True
             raise StaleRound(f"{self._network.peer_id} has no snapshot yet; one is taken with the next round")
-        self.farewell.asked(peer)
         return snapshot.info().SerializeToString()
 
     async def chunk(self, peer: PeerId, request: bytes) -> bytes:

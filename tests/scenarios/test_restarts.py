@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import shutil
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gossamer.peer.checkpoints import list_checkpoints
-from gossamer.peer.daemon import Result
+from gossamer.peer.daemon import Daemon, Result
 from gossamer.peer.event_kinds import Resynced
 from gossamer.peer.events import read_events
 from gossamer.simulator.world import Simulation
@@ -60,6 +61,25 @@ def check_nothing_was_lost(swarm: SimulatedSwarm, before: Crash, back: Sequence[
             assert event.step > best, f"peer {number} trained step {event.step} again, the best checkpoint had {best}"
             assert seen.setdefault(event.step, event.digest) == event.digest
     assert max(seen) == STEPS
+
+
+def test_who_comes_back_when_the_run_is_over_gets_the_final_state_from_those_that_hold_it(tmp_path: Path) -> None:
+    sim = Simulation(seed=23)
+    swarm = digits(tmp_path, sim=sim, run={"steps": 200})
+    swarm.make_daemon = functools.partial(Daemon, seed_for_s=60.0)
+
+    async def main() -> None:
+        swarm.start(4)
+        await swarm.reach(100)
+        swarm.hosts[3].kill()
+        await swarm.reach(200)
+        await asyncio.sleep(20.0)  # of virtual time: the others have ended
+        swarm.restart(3)
+        results = await swarm.finish(range(4), timeout_s=150.0)
+        assert {(result.outcome, result.step) for result in results} == {("finished", 200)}
+        assert len({result.digest for result in results}) == 1
+
+    swarm.run(main())
 
 
 @pytest.mark.parametrize("behind", [0, 3], ids=["the owner", "a member"])

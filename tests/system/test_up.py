@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 DIGITS = ("--task", "digits", "--peers", "4")
 
 
-def test_killed_and_restarted_daemon_contributes_again(tmp_path: Path) -> None:
+def test_killed_and_restarted_daemon_ends_with_the_same_state(tmp_path: Path) -> None:
     summary = up(*DIGITS, "--steps", "900", "--kill", "2@40:restart", out=tmp_path / "run")
 
     assert summary["steps"] == 900
