@@ -12,8 +12,8 @@ Compared are the time from the end of the first round to the end of the last (st
 rounds' median, bytes by purpose as daemons count them, and bytes on the wire as the kernel counts them. All daemons
 share this machine's cores, with each other and with whatever else runs; how many other threads wanted a core (by their
 niceness, so that a nice one counts less) is sampled during the real run, and told to the simulation. What messages cost
-on such lines, and what TCP loses where transfers share one, is measured beforehand, without daemons, on four hosts'
-lines (see `line_contention`).
+on such lines, and what TCP loses where so many transfers share one, is measured beforehand, on as many hosts' lines
+without daemons (see `line_contention`).
 """
 
 from __future__ import annotations
@@ -224,7 +224,6 @@ def main() -> None:
     parser.add_argument("--peers", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--mbit", type=float, nargs="+", default=[10, 100])
     parser.add_argument("--runs", nargs="+", default=list(KINDS), choices=list(KINDS))
-    parser.add_argument("--contention", type=float, help="as measured before; default: measure it")
     parser.add_argument("--out", type=Path, default=Path("runs/truth.json"))
     chosen = parser.parse_args()
     reason = why_not()
@@ -233,16 +232,17 @@ def main() -> None:
         return
     console, results = Console(width=170), dict[str, tuple[Figures, Figures]]()
     bookkeeping_s = measure_bookkeeping()
-    handling = {mbit: _handling(mbit, bookkeeping_s, console) for mbit in chosen.mbit}
+    transport = {mbit: _transport(mbit, bookkeeping_s, console) for mbit in chosen.mbit}
     # On the slowest lines, where waiting for a core is least mistaken for it.
     slowest = min(chosen.mbit)
-    contention = chosen.contention
-    if contention is None:
-        contention = contention_at(slowest, handling[slowest], console)
+    sizes = {KINDS[name].peers(n_peers) for name in chosen.runs for n_peers in chosen.peers}
+    contention = {n: contention_at(n, slowest, transport[slowest], console) for n in sorted(sizes)}
     for mbit in chosen.mbit:
-        lines = Lines(handling=handling[mbit], contention=contention)
+        message_s = transport[mbit].message_s + bookkeeping_s
+        handling = transport[mbit].model_copy(update={"message_s": message_s})
         for name in chosen.runs:
             for n_peers in map(KINDS[name].peers, chosen.peers):
+                lines = Lines(handling=handling, contention=contention[n_peers])
                 key = f"{name}, {n_peers} daemons, {mbit:g} Mbit/s"
                 with tempfile.TemporaryDirectory() as folder:
                     results[key] = one(name, n_peers, mbit, lines, Path(folder))
@@ -251,23 +251,26 @@ def main() -> None:
     show(console, results)
 
 
-def _handling(mbit: float, bookkeeping_s: float, console: Console) -> Handling:
+def _transport(mbit: float, bookkeeping_s: float, console: Console) -> Handling:
     transport = handling_of(mbit)
     console.print(
         f"{mbit:g} Mbit/s: a message costs {transport.message_s * 1e6:.0f} us at each end, "
         f"{transport.byte_s * 1e9:.2f} ns a byte; the rounds' bookkeeping {bookkeeping_s * 1e6:.0f} us a message"
     )
-    return transport.model_copy(update={"message_s": transport.message_s + bookkeeping_s})
+    return transport
 
 
-def contention_at(mbit: float, handling: Handling, console: Console) -> float:
+def contention_at(n_hosts: int, mbit: float, transport: Handling, console: Console) -> float:
+    """What TCP loses where transfers share a line, by an exchange of hosts that do nothing else."""
     with others_sampled() as others:
-        real_s = real_exchange(mbit, size_at(mbit)).seconds
-    costs = CostModel(handling=handling, cores=len(os.sched_getaffinity(0)))
-    contention, alone_s = contention_of(real_s, mbit, costs, n_others=statistics.mean(others) if others else 0.0)
+        real_s = real_exchange(n_hosts, mbit, size_at(mbit)).seconds
+    costs = CostModel(handling=transport, cores=len(os.sched_getaffinity(0)))
+    contention, alone_s = contention_of(
+        real_s, n_hosts, mbit, costs, n_others=statistics.mean(others) if others else 0.0
+    )
     console.print(
-        f"{mbit:g} Mbit/s: four hosts' exchange takes {real_s:.3f} s, {alone_s:.3f} s if lines were shared exactly: "
-        f"contention {contention}"
+        f"{mbit:g} Mbit/s: {n_hosts} hosts' exchange takes {real_s:.3f} s, {alone_s:.3f} s if lines were "
+        f"shared exactly: contention {contention}"
     )
     return contention
 

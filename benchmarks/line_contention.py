@@ -28,7 +28,6 @@ from gossamer.protocol.identity import Identity, PeerId
 from gossamer.simulator.costs import CostModel, Handling
 from gossamer.simulator.world import Simulation
 
-N_HOSTS = 4
 N_TURNS = 12
 WARM_UPS = 2
 CONTENTION_MAX = 1.0
@@ -52,15 +51,17 @@ class Exchanged:
     """Of a call: processor time of both ends and of the kernel."""
 
 
-def contention_of(real_s: float, mbit: float, costs: CostModel, *, n_others: float = 0.0) -> tuple[float, float]:
-    """(contention, seconds without any) that explain what four hosts' exchange took.
+def contention_of(
+    real_s: float, n_hosts: int, mbit: float, costs: CostModel, *, n_others: float = 0.0
+) -> tuple[float, float]:
+    """(contention, seconds without any) that explain what an exchange of so many hosts took.
 
     Args: n_others: threads of other programs that wanted a core meanwhile.
     """
 
     def simulated(contention: float) -> float:
         wire = costs.wire.model_copy(update={"contention": contention})
-        return simulated_exchange_s(mbit, costs.model_copy(update={"wire": wire}), n_others)
+        return simulated_exchange_s(n_hosts, mbit, costs.model_copy(update={"wire": wire}), n_others)
 
     low, high = 0.0, CONTENTION_MAX
     while high - low > 0.002:
@@ -70,9 +71,9 @@ def contention_of(real_s: float, mbit: float, costs: CostModel, *, n_others: flo
 
 
 def handling_of(mbit: float) -> Handling:
-    """Processor time of messages on lines of this speed, at each end."""
+    """Processor time of messages on lines of this speed, at each end, from four hosts' exchanges."""
     n_bytes = size_at(mbit)
-    short, long = real_exchange(mbit, SHORT_BYTES, n_calls=SHORT_CALLS), real_exchange(mbit, n_bytes)
+    short, long = real_exchange(4, mbit, SHORT_BYTES, n_calls=SHORT_CALLS), real_exchange(4, mbit, n_bytes)
     # A call is two messages, each handled at two ends; the answer is short.
     byte_s = max(0.0, long.cpu_s - short.cpu_s) / 2 / n_bytes
     return Handling(message_s=float(f"{short.cpu_s / 4:.4g}"), byte_s=float(f"{byte_s:.4g}"))
@@ -86,7 +87,7 @@ def size_at(mbit: float) -> int:
 # ------------------------------------------------------------------------------------------------------------ simulated
 
 
-def simulated_exchange_s(mbit: float, costs: CostModel, n_others: float) -> float:
+def simulated_exchange_s(n_hosts: int, mbit: float, costs: CostModel, n_others: float) -> float:
     speed, n_bytes = mbit * 1e6 / 8, size_at(mbit)
     sim = Simulation(
         seed=0,
@@ -98,7 +99,7 @@ def simulated_exchange_s(mbit: float, costs: CostModel, n_others: float) -> floa
         n_cores=costs.cores,
         n_others=n_others,
     )
-    hosts = [sim.host(f"h{number}") for number in range(N_HOSTS)]
+    hosts = [sim.host(f"h{number}") for number in range(n_hosts)]
     for host in hosts:
         host.network.set_gate(lambda peer: True)
         host.network.serve("take", _take)
@@ -124,10 +125,10 @@ async def _take(peer: PeerId, request: bytes) -> bytes:
 # ----------------------------------------------------------------------------------------------------------------- real
 
 
-def real_exchange(mbit: float, n_bytes: int, *, n_calls: int = 1) -> Exchanged:
+def real_exchange(n_hosts: int, mbit: float, n_bytes: int, *, n_calls: int = 1) -> Exchanged:
     """Args: n_calls: to each other host in a turn."""
-    with tempfile.TemporaryDirectory() as folder, shaped_hosts(N_HOSTS, bits_per_s=mbit * 1e6) as hosts:
-        rest = [folder, str(mbit), str(n_bytes), str(n_calls)]
+    with tempfile.TemporaryDirectory() as folder, shaped_hosts(n_hosts, bits_per_s=mbit * 1e6) as hosts:
+        rest = [str(n_hosts), folder, str(mbit), str(n_bytes), str(n_calls)]
         processes = [_start(host, [str(number), host.address, *rest]) for number, host in enumerate(hosts)]
         try:
             told: list[list[Turn]] = [json.loads(process.communicate(timeout=180)[0]) for process in processes]
@@ -139,7 +140,7 @@ def real_exchange(mbit: float, n_bytes: int, *, n_calls: int = 1) -> Exchanged:
     cpu_s = sum(sum(processes_s) + max(kernel_s) for _, processes_s, kernel_s in turns)
     return Exchanged(
         seconds=float(statistics.median(max(taken_s) for taken_s, _, _ in turns)),
-        cpu_s=cpu_s / (len(turns) * N_HOSTS * (N_HOSTS - 1) * n_calls),
+        cpu_s=cpu_s / (len(turns) * n_hosts * (n_hosts - 1) * n_calls),
     )
 
 
@@ -148,7 +149,9 @@ def _start(host: ShapedHost, told: Sequence[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
-async def node(number: int, address: str, folder: Path, mbit: float, n_bytes: int, n_calls: int) -> list[Turn]:
+async def node(
+    number: int, address: str, n_hosts: int, folder: Path, mbit: float, n_bytes: int, n_calls: int
+) -> list[Turn]:
     """One host: finds the others through files, then sends to all at appointed times."""
     identity = Identity.generate()
     identity.save(folder / f"key{number}")
@@ -163,19 +166,19 @@ async def node(number: int, address: str, folder: Path, mbit: float, n_bytes: in
         network.set_gate(lambda peer: True)
         network.serve("take", _take)
         _write(folder / f"node{number}", json.dumps({"peer": identity.peer_id, "addresses": network.addresses()}))
-        peers = [PeerId(json.loads(await _read(folder / f"node{other}"))["peer"]) for other in range(N_HOSTS)]
+        peers = [PeerId(json.loads(await _read(folder / f"node{other}"))["peer"]) for other in range(n_hosts)]
         others = [peer for peer in peers if peer != identity.peer_id]
         for peer in others:
             await network.call(peer, "take", b"", timeout_s=30)
         _write(folder / f"ready{number}", str(time.time()))
-        ready = [float(await _read(folder / f"ready{other}")) for other in range(N_HOSTS)]
-        every_s = 0.2 + 4 * (N_HOSTS - 1) * n_calls * n_bytes / (mbit * 1e6 / 8)
+        ready = [float(await _read(folder / f"ready{other}")) for other in range(n_hosts)]
+        every_s = 0.2 + 4 * (n_hosts - 1) * n_calls * n_bytes / (mbit * 1e6 / 8)
         turns = [
             await _turn(network, others * n_calls, n_bytes, max(ready) + 1.0 + turn * every_s)
             for turn in range(N_TURNS)
         ]
         _write(folder / f"done{number}", "")
-        for other in range(N_HOSTS):
+        for other in range(n_hosts):
             await _read(folder / f"done{other}")  # others may still send to us
         return turns
     finally:
@@ -218,6 +221,6 @@ def _text(path: Path) -> str:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", DeprecationWarning)  # hivemind's use of importlib.resources
-    number, address, folder, mbit, n_bytes, n_calls = sys.argv[1:]
-    work = node(int(number), address, Path(folder), float(mbit), int(n_bytes), int(n_calls))
+    number, address, n_hosts, folder, mbit, n_bytes, n_calls = sys.argv[1:]
+    work = node(int(number), address, int(n_hosts), Path(folder), float(mbit), int(n_bytes), int(n_calls))
     print(json.dumps(asyncio.run(work)))
