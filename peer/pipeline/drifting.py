@@ -19,7 +19,7 @@ import torch
 
 from ...algorithms import Method
 from ...algorithms.local import Local
-from ...protocol.errors import Diverged, InvalidManifest
+from ...protocol.errors import BadTensor, Diverged, InvalidManifest
 from ...protocol.manifest import Manifest
 from ...tasks import Stage, Staged, build_stage
 from ..rounds.decision import HASH_BYTES
@@ -146,6 +146,14 @@ class DriftingModel(StageModel):
 
     def shared(self) -> dict[str, torch.Tensor]:
         return {**super().shared(), UNSETTLED: self.unsettled.tensor}
+
+    def restore(self, data: bytes) -> None:
+        super().restore(data)
+        try:
+            n = self.manifest.pipeline.microbatches
+            self.unsettled.check(n_stages=self.n_stages, n_microbatches=n, step=self.step)
+        except ValueError as error:
+            raise BadTensor(str(error)) from None
 
     def start_settled(self) -> None:
         self.forget_local()

@@ -92,14 +92,13 @@ class Unsettled:
         if len(data) % ROW_BYTES or len(data) > self.tensor.numel() * 8:
             raise ValueError(f"a list of unsettled microbatches of {len(data)} bytes: not taken over")
         rows = torch.from_numpy(np.frombuffer(data, "<i8").astype(np.int64).reshape(-1, 4))
-        bounds = torch.tensor([n_stages, step, n_microbatches])
-        told = [(at, stage, index) for _, stage, at, index in rows.tolist()]
-        if (rows[:, 0] < 1).any() or (rows[:, 1:] < 0).any() or (rows[:, 1:] >= bounds).any():
-            raise ValueError("a list of unsettled microbatches that this run has not made: not taken over")
-        if any(one >= following for one, following in pairwise(told)):
-            raise ValueError("a list of unsettled microbatches that is not in order: not taken over")
+        _check(rows, n_stages=n_stages, n_microbatches=n_microbatches, step=step)
         self.clear()
         self.tensor[: len(rows)] = rows
+
+    def check(self, *, n_stages: int, n_microbatches: int, step: int) -> None:
+        """See that a list that came within a state can be that of `step` updates. Raises ValueError."""
+        _check(self.tensor[: len(self)], n_stages=n_stages, n_microbatches=n_microbatches, step=step)
 
     def _rows(self) -> list[tuple[int, Owed]]:
         told: Sequence[Sequence[int]] = self.tensor[: len(self)].tolist()
@@ -110,6 +109,15 @@ class Unsettled:
         self.clear()
         for place, (holder, one) in enumerate(newest):
             self.tensor[place] = torch.tensor([holder, one.stage, one.step, one.index])
+
+
+def _check(rows: torch.Tensor, *, n_stages: int, n_microbatches: int, step: int) -> None:
+    bounds = torch.tensor([n_stages, step, n_microbatches])
+    if (rows[:, 0] < 1).any() or (rows[:, 1:] < 0).any() or (rows[:, 1:] >= bounds).any():
+        raise ValueError("a list of unsettled microbatches that this run has not made: not taken over")
+    told = [(at, stage, index) for _, stage, at, index in rows.tolist()]
+    if any(one >= following for one, following in pairwise(told)):
+        raise ValueError("a list of unsettled microbatches that is not in order: not taken over")
 
 
 def key_of(member: Member) -> int:

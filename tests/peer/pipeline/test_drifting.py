@@ -14,7 +14,7 @@ from gossamer.peer.pipeline.decided import Decided
 from gossamer.peer.pipeline.drifting import DriftingModel, receipt
 from gossamer.peer.pipeline.microbatches import MicrobatchId
 from gossamer.peer.pipeline.models import stage_model
-from gossamer.protocol.errors import Diverged, InvalidManifest
+from gossamer.protocol.errors import BadTensor, Diverged, InvalidManifest
 from gossamer.protocol.manifest import Manifest, manifest_of
 
 from .test_model import SMALL, chars
@@ -95,6 +95,15 @@ def test_a_local_step_that_a_replica_was_never_asked_for_is_not_made_up() -> Non
 
     with pytest.raises(Diverged, match="resynchronising"):
         update(model, [receipt(names[:1])], 0, names[:1])
+
+
+def test_a_state_that_names_what_the_run_has_not_made_is_refused() -> None:
+    donor, taker = first_stage(), first_stage()
+    taker.restore(donor.snapshot())
+    donor.unsettled.tensor[0] = torch.tensor([7, 0, 3, 1])  # of the fourth step, before the first
+
+    with pytest.raises(BadTensor, match="not made"):
+        taker.restore(donor.snapshot())
 
 
 def test_what_plans_of_failed_rounds_asked_for_is_not_kept() -> None:
