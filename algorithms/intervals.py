@@ -31,12 +31,10 @@ class Interval:
     base: int
     alpha: float
     schedule: Schedule
-    steps_max: int = STEPS_MAX
 
     def steps(self, step: int) -> int:
         """Local steps in the round that begins when `step` updates are applied."""
         steps = self.base if self.alpha == 0 else max(self.base, self._quadratic(step))
-        steps = min(steps, self.steps_max)
         total = self.schedule.total_steps
         return steps if total == 0 else max(1, min(steps, total - step))
 

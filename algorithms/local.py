@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 
 from .dense import CODECS, FP32, N_COUNTED_MAX, dense_format
-from .intervals import STEPS_MAX, Interval, default_alpha
+from .intervals import Interval, default_alpha
 from .local_steps import LocalSteps
 from .method import F32, U8, Exchange, Method, Slots
 from .optimizers import OptimizerOptions
@@ -72,16 +72,12 @@ class Local(Method):
         """Behind the drift, where contributions weigh by that; None: all weigh alike."""
         self.overlaps = options.overlap
 
-    def weigh_by_samples(self, *, steps_max: int = STEPS_MAX) -> None:
+    def weigh_by_samples(self) -> None:
         """Let replicas take unequal shares of a step's samples, as those of a pipeline's stage do.
 
         The mean is then over samples: theta = theta + sum of n_i drift_i / sum of n_i. Before anything else is called.
-
-        Args:
-            steps_max: of a round.
         """
         self._n_samples = torch.zeros((), dtype=torch.int64)
-        self._interval = replace(self._interval, steps_max=steps_max)
 
     def steps(self, step: int) -> int:
         return self._interval.steps(step)

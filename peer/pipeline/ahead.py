@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from ...protocol.identity import PeerId
 from ..rounds.place import Place
 from ..rounds.round import Round
 from .courier import Carried, Courier
@@ -42,17 +43,24 @@ class AheadFlow(Flow):
         super().__init__(Between(place, spawn), courier, load, lambda: None, waiting)
         self.step = load.step
         self._version = load.step - 1
+        self._here: frozenset[PeerId] | None = None
+        """Who is on the roster of the step's own round; None: that is not open yet."""
 
     def join(self, round_: Round, changed: Callable[[], None]) -> None:
         """The step's own round has opened."""
         before = set(self._round.place.roster.members)
         gone = [one.peer for one in sorted(before - set(round_.place.roster.members))]
         self._round, self._changed, self._version = round_, changed, self.step
+        self._here = frozenset(round_.place.roster.peers)
         self.mend(gone)
 
     def _name(self, index: int, attempt: int) -> tuple[MicrobatchId, int]:
         name, _ = super()._name(index, attempt)
         return name, self._version
+
+    def _is_gone(self, holder: PeerId | None) -> bool:
+        # A replica may have come, taken a pass and died while no step was decided: no roster of ours ever named it.
+        return super()._is_gone(holder) or (self._here is not None and holder not in self._here)
 
     def _gives_up(self, carried: Carried) -> bool:
         """Nobody has the weights of that time any more."""

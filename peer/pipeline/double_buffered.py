@@ -8,8 +8,7 @@ pass still names the very weights that it means, and a mended one is the same fu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from ...protocol.errors import StaleStage
 from ...tasks import Stage
 from ..buffers import Buffers
 from .microbatches import MicrobatchId
-from .stage import Passed, StageReplica
+from .stage import Meant, Passed, StageReplica
 
 Weights = Mapping[str, Tensor]
 
@@ -36,44 +35,30 @@ class DoubleBuffered(StageReplica):
         self, stage: Stage, *args: Any, copies: tuple[Stage, Stage], ahead: Callable[[], Weights], **options: Any
     ):
         super().__init__(stage, *args, **options)
-        self._copies = copies
+        self._copies = tuple(Meant(copy, Buffers(copy.body)) for copy in copies)
         self._ahead = ahead
         self._copied: dict[int, int] = {}
         """Version -> which copy has it."""
         self._versions: dict[MicrobatchId, int] = {}
         """Of gradients that were taken a step ahead."""
-        self._resting = {id(one): Buffers(one.body) for one in (stage, *copies)}
-
-    def forward(self, microbatch: MicrobatchId, version: int, x: Tensor) -> Tensor:
-        with self._at(microbatch, version):
-            return super().forward(microbatch, version, x)
 
     def backward(self, microbatch: MicrobatchId, version: int, x: Tensor, arrived: Tensor, **options: Any) -> Passed:
-        with self._at(microbatch, version):
-            passed = super().backward(microbatch, version, x, arrived, **options)
+        passed = super().backward(microbatch, version, x, arrived, **options)
         if microbatch.step > version:
             self._versions.setdefault(microbatch, version)
         return passed
 
-    @contextmanager
-    def _at(self, microbatch: MicrobatchId, version: int) -> Iterator[None]:
-        """Use the weights that a pass means: those of its step, or the copy for passes that are a step ahead."""
+    def _meant(self, microbatch: MicrobatchId, version: int) -> Meant:
+        """Those of the pass's step, or the copy for passes that are a step ahead."""
         if microbatch.step == version:
-            yield
-            return
+            return super()._meant(microbatch, version)
         if microbatch.step != version + 1 or version not in self._copied:
             served = ", ".join(str(one) for one in sorted(self._copied))
             raise StaleStage(
                 f"stage {self.stage.index} has the weights of version {served or 'none'} for passes ahead, not of "
                 f"{version} for step {microbatch.step}: pass the microbatch anew"
             )
-        own = self.stage, self._version, self._buffers
-        self.stage, self._version = self._copies[self._copied[version]], version
-        self._buffers = self._resting[id(self.stage)]
-        try:
-            yield
-        finally:
-            self.stage, self._version, self._buffers = own
+        return self._copies[self._copied[version]]
 
     def renew(self, version: int) -> None:
         """Other weights were put in place of these, by an update. What was passed ahead for the next step stays."""
@@ -98,5 +83,5 @@ class DoubleBuffered(StageReplica):
         place = self._copied.pop(oldest) if oldest is not None else len(self._copied)
         self._copied[version] = place
         weights = {**self.stage.trained, **self._ahead()}
-        for name, parameter in self._copies[place].trained.items():
+        for name, parameter in self._copies[place].stage.trained.items():
             parameter.copy_(weights[name])

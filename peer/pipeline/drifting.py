@@ -13,13 +13,13 @@ made by a second copy, at the agreed weights plus this replica's drift. docs/des
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from ...algorithms import Method
 from ...algorithms.local import Local
-from ...protocol.errors import Diverged
+from ...protocol.errors import BadTensor, Diverged, InvalidManifest
 from ...protocol.manifest import Manifest
 from ...tasks import Stage, Staged, build_stage
 from ..rounds.decision import HASH_BYTES
@@ -41,15 +41,17 @@ class DriftingModel(StageModel):
 
     def __init__(self, task: Staged, manifest: Manifest, run_id: bytes) -> None:
         super().__init__(task, manifest, run_id)
+        # Whoever misses an agreed step keeps what it held for another cycle: hence room for two.
         per_step = 2 * manifest.pipeline.microbatches * self.n_stages
-        self._steps_max = max(1, ROWS_MAX // per_step)
-        self.unsettled = Unsettled(per_step * min(self._steps_max, manifest.run.steps))
+        self._cycle_max = max(1, ROWS_MAX // per_step)
+        """Steps of a cycle whose microbatches the list has room for."""
+        self.unsettled = Unsettled(per_step * min(self._cycle_max, manifest.run.steps))
         self._cycle = (0, 0)
         self._local_steps: dict[tuple[MicrobatchId, ...], tuple[dict[str, torch.Tensor], int]] = {}
         """Gradients and samples that were asked for by plans of this round."""
 
     def _build_passes(self, module: Stage) -> StageReplica:
-        self.method.weigh_by_samples(steps_max=self._steps_max)
+        self.method.weigh_by_samples()
         self._cycle = (0, self.method.steps(0))
         self._local_steps = {}
         self.unsettled.clear()
@@ -80,6 +82,10 @@ class DriftingModel(StageModel):
         return self.unsettled.holders(roster)
 
     # -- a step ----------------------------------------------------------------------------------
+
+    def forget(self, unless: Callable[[MicrobatchId], bool]) -> None:
+        super().forget(unless)
+        self._local_steps = {names: made for names, made in self._local_steps.items() if all(map(unless, names))}
 
     def prepare(self, names: tuple[MicrobatchId, ...], summed: Summed, lent: Sequence[tuple[int, F32]] = ()) -> F32:
         if self.gathers:
@@ -141,6 +147,14 @@ class DriftingModel(StageModel):
     def shared(self) -> dict[str, torch.Tensor]:
         return {**super().shared(), UNSETTLED: self.unsettled.tensor}
 
+    def restore(self, data: bytes) -> None:
+        super().restore(data)
+        try:
+            n = self.manifest.pipeline.microbatches
+            self.unsettled.check(n_stages=self.n_stages, n_microbatches=n, step=self.step)
+        except ValueError as error:
+            raise BadTensor(str(error)) from None
+
     def start_settled(self) -> None:
         self.forget_local()
 
@@ -148,7 +162,8 @@ class DriftingModel(StageModel):
         return self.unsettled.to_bytes()
 
     def count_as(self, step: int, samples: int, unsettled: bytes) -> None:
-        self.unsettled.take(unsettled)
+        n = self.manifest.pipeline.microbatches
+        self.unsettled.take(unsettled, n_stages=self.n_stages, n_microbatches=n, step=step)
         self.method.forget_local()
         super().count_as(step, samples, unsettled)
 
@@ -157,7 +172,24 @@ class DriftingModel(StageModel):
         self._renewed()
 
     def _why_unfit(self, method: Method) -> str:
+        longest = _longest_cycle(method, self.manifest.run.steps)
+        if longest > self._cycle_max:
+            n = self.manifest.pipeline.microbatches
+            raise InvalidManifest(
+                f"method.h: {method.name!r} would make {longest} local steps in a row, and with {n} microbatches in "
+                f"{self.n_stages} stages peers can keep account of {self._cycle_max}: use a smaller h (by rule = 'qsr' "
+                "a smaller alpha), fewer stages or fewer microbatches"
+            )
         return "works ahead, so that its drift belongs to no step" if method.overlaps else ""
+
+
+def _longest_cycle(method: Method, n_steps: int) -> int:
+    """Steps from one agreed step to the next, at most."""
+    start = longest = 0
+    while start < n_steps:
+        length = method.steps(start)
+        longest, start = max(longest, length), start + length
+    return longest
 
 
 def receipt(names: Sequence[MicrobatchId]) -> bytes:

@@ -215,7 +215,10 @@ class Flow:
 
     def _gaps(self, carried: Carried) -> list[int]:
         """Stages whose gradient nobody holds who is there, the last first."""
-        return [stage for stage in reversed(range(len(carried.route))) if carried.route[stage] in self._dead]
+        return [stage for stage in reversed(range(len(carried.route))) if self._is_gone(carried.route[stage])]
+
+    def _is_gone(self, holder: PeerId | None) -> bool:
+        return holder in self._dead
 
     def _tell(self, error: NoReplica) -> None:
         if not self._told:

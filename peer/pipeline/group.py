@@ -14,6 +14,7 @@ from ...algorithms import Slots
 from ...protocol import rounds_pb2 as rounds_pb
 from ...protocol.errors import Diverged, GossamerError, NetworkError
 from ...protocol.identity import PeerId
+from ...protocol.network import Cost
 from ..replica import Applied
 from ..rounds.decision import LATE, Decision, Item
 from ..rounds.group import Group
@@ -123,7 +124,7 @@ class StageGroup(Group):
 
     def _open_transfer(self, round_: Round) -> StageExchange:
         index = round_.place.index
-        self.replica.passes.forget(unless=lambda name: is_of_round(name, index))
+        round_.spawn(self.meter.compute(lambda: self.replica.forget(lambda name: is_of_round(name, index)), Cost()))
         exchange = StageExchange(
             round_,
             self.replica,

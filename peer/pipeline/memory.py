@@ -71,9 +71,13 @@ def copies_of(manifest: Manifest) -> int:
     return int(manifest.method.name in ("local", "diloco") and manifest.pipeline.stages > 1)
 
 
-def held_max_within(cap: int, n_parameters: int, wanted: int) -> int:
-    """So many microbatches' gradients may be held: `wanted`, or what fits if that is less, one at least."""
-    room = cap - DAEMON_BYTES - (STATE_BYTES - HELD_BYTES) * n_parameters
+def held_max_within(cap: int, n_parameters: int, wanted: int, n_copies: int = 0) -> int:
+    """So many microbatches' gradients may be held: `wanted`, or what fits if that is less, one at least.
+
+    Args:
+        n_copies: as for `needs`.
+    """
+    room = cap - DAEMON_BYTES - (STATE_BYTES - HELD_BYTES + WEIGHT_BYTES * n_copies) * n_parameters
     return max(1, min(wanted, int(room // (HELD_BYTES * max(1, n_parameters)))))
 
 

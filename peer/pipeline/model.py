@@ -5,14 +5,14 @@ What `Replica` is for a whole model. It is *settled* once the peer knows its sta
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from ...algorithms import Exchange, Method, build_method
-from ...protocol.errors import InvalidManifest
+from ...protocol.errors import InvalidManifest, StaleStage
 from ...protocol.manifest import Manifest
 from ...protocol.network import Cost
 from ...tasks import CannotCut, Stage, Staged, build_stage, cut_by_cost, loans, owned_names
@@ -21,7 +21,7 @@ from ..replica import Replica, schedule_of
 from ..rounds.roster import WHOLE, Roster
 from .decided import Decided, Stepped
 from .fitting import refuse_unfit, why_unfit
-from .memory import held_max_within
+from .memory import copies_of, held_max_within
 from .microbatches import MicrobatchId, boundaries
 from .stage import StageReplica, Summed
 from .unsettled import Owed
@@ -93,7 +93,9 @@ class StageModel(Replica):
 
     def _held_max(self, n_parameters: int) -> int:
         wanted = self.takes_per_microbatch * self.manifest.pipeline.microbatches
-        return wanted if self.memory_max is None else held_max_within(self.memory_max, n_parameters, wanted)
+        if self.memory_max is None:
+            return wanted
+        return held_max_within(self.memory_max, n_parameters, wanted, copies_of(self.manifest))
 
     @property
     def settled(self) -> bool:
@@ -118,6 +120,10 @@ class StageModel(Replica):
     def holders(self, roster: Roster) -> tuple[int, ...]:
         """Slots of replicas whose work since the last agreed step nobody else has."""
         return ()
+
+    def forget(self, unless: Callable[[MicrobatchId], bool]) -> None:
+        """A round begins: drop what was made of microbatches that can no longer count."""
+        self.passes.forget(unless)
 
     def sums(self, names: Sequence[MicrobatchId]) -> Summed:
         """Raises MissingMicrobatch, DuplicateMicrobatch."""
@@ -219,8 +225,10 @@ class StageModel(Replica):
         """Stages that this one borrows from."""
         return tuple(sorted(set(self.loans[self.stage].values())))
 
-    def lend(self, borrower: int) -> bytes:
-        """The bits of what a stage borrows from this one, one tensor after the other."""
+    def lend(self, borrower: int, version: int) -> bytes:
+        """The bits of what a stage borrows from this one, one tensor after the other. Raises StaleStage."""
+        if self.step != version:
+            raise StaleStage(f"stage {self.stage} is at version {self.step} here, not {version}: ask another")
         served = self.passes.stage.owned
         return b"".join(served[name].detach().numpy().tobytes() for name in self.lent_names(borrower))
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from ...algorithms.pipeline.rebalancing import Fleet, work_of_stages
 from ...protocol.errors import (
+    BadTensor,
     ChecksumMismatch,
     GossamerError,
     InvalidManifest,
@@ -207,9 +208,9 @@ class StageSeeker(Seeker):
         model = self._replica
         try:
             got = await download(self._network, offers)
-        except (ChecksumMismatch, PeerUnreachable):
+            await self._network.compute(lambda: model.restore(got.data), model.apply_cost())
+        except (ChecksumMismatch, BadTensor, PeerUnreachable):
             return None
-        await self._network.compute(lambda: model.restore(got.data), model.apply_cost())
         self.n_lost = 0
         standing = offers[0].standing
         how = f"{len(got.donors)} replicas gave the state of stage {stage} at round {standing.index}"

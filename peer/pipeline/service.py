@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import AsyncIterator
 
 from ...protocol import pipelines_pb2 as pb
-from ...protocol.errors import InvalidMessage, StaleRound, StaleStage
+from ...protocol.errors import InvalidMessage, StaleRound
 from ...protocol.identity import PeerId
-from ...protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, Network
+from ...protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, Cost, Network
 from ...protocol.wire import parse
 from ..rounds.round import Round
 from ..rounds.service import GroupService
@@ -68,9 +68,9 @@ class StageService:
         borrower = group.roster.members[slot].stage if slot is not None else -1
         if not 0 <= borrower < model.n_stages or not model.lent_names(borrower):
             raise InvalidMessage(f"{peer} borrows nothing from stage {model.stage}: refused")
-        if model.step != message.version:
-            raise StaleStage(f"stage {model.stage} is at version {model.step} here, not {message.version}: ask another")
-        data = model.lend(borrower)
+        # In its turn: an update may be under way, and these are to be the bits of one version.
+        cost = Cost(memory_bytes=8.0 * model.n_lent(borrower), what="lend")
+        data = await group.meter.compute(lambda: model.lend(borrower, message.version), cost)
         yield pb.Borrow(version=message.version, hash=hashlib.sha256(data).digest()).SerializeToString()
         for start in range(0, len(data), MAX_CHUNK_BYTES):
             yield data[start : start + MAX_CHUNK_BYTES]

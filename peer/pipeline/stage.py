@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,8 +64,17 @@ class _Held:
     finish: Callable[[], Gradients] | None = None
 
 
+class Meant(NamedTuple):
+    """The weights that a pass means, and the buffers that it leaves as they were."""
+
+    stage: Stage
+    buffers: Buffers
+
+
 class StageReplica:
     """A stage at one version of its weights.
+
+    `stage`, `version` and `has_deferred` may be read while another thread computes a pass; all else is done in turns.
 
     Args:
         run_seed: random layers follow from it.
@@ -97,11 +107,11 @@ class StageReplica:
 
         Raises: StaleStage, BadTensor.
         """
-        self._check_version(version)
+        meant = self._meant(microbatch, version)
         self.boundaries.input.check(x, "the stage's input")
         with torch.no_grad(), seeded(self._run_seed, self.stage.index, microbatch):
-            out = self._run(x)
-        self._buffers.restore()
+            out = self._run(meant.stage, x)
+        meant.buffers.restore()
         return out
 
     def backward(
@@ -125,7 +135,7 @@ class StageReplica:
         A repeated call gives the same answer and adds nothing.
         Raises: StaleStage, BadTensor, DuplicateMicrobatch for the same name with another content, Busy.
         """
-        self._check_version(version)
+        meant = self._meant(microbatch, version)
         self.boundaries.input.check(x, "the stage's input")
         self.boundaries.output.check(arrived, "the targets" if self.stage.is_last else "the gradient of the output")
         if len(x) != len(arrived):
@@ -142,8 +152,8 @@ class StageReplica:
             raise Busy(
                 f"gradients of {len(self._held)} microbatches wait for the step to be taken: ask another replica"
             )
-        trained = self.stage.trained if known is None else {}
-        input_gradient, held = self._differentiate(microbatch, x, arrived, content, trained, defer_weights)
+        trained = meant.stage.trained if known is None else {}
+        input_gradient, held = self._differentiate(meant, microbatch, x, arrived, content, trained, defer_weights)
         if known is None:
             self._held[microbatch] = held
         return Passed(input_gradient=input_gradient, loss=held.loss, counted=known is None)
@@ -155,14 +165,15 @@ class StageReplica:
         self.stage.eval()
         try:
             with torch.no_grad():
-                return self._run(x)
+                return self._run(self.stage, x)
         finally:
             self.stage.train()
 
     @property
     def has_deferred(self) -> bool:
         """Whether `finish_weights` has something to do."""
-        return any(held.finish is not None for held in self._held.values())
+        # Asked between passes, while other work may add to what is held: hence the list.
+        return any(held.finish is not None for held in list(self._held.values()))
 
     def finish_weights(self) -> bool:
         """Do one deferred part of a backward pass; False if there is none."""
@@ -224,8 +235,14 @@ class StageReplica:
         """Drop what is held for microbatches that can no longer count."""
         self._held = {name: held for name, held in self._held.items() if unless(name)}
 
+    def _meant(self, microbatch: MicrobatchId, version: int) -> Meant:
+        """Raises StaleStage."""
+        self._check_version(version)
+        return Meant(self.stage, self._buffers)
+
     def _differentiate(
         self,
+        meant: Meant,
         microbatch: MicrobatchId,
         x: Tensor,
         arrived: Tensor,
@@ -236,9 +253,9 @@ class StageReplica:
         wants_input_gradient = not self.stage.is_first
         x = x.detach().requires_grad_(wants_input_gradient)
         with torch.enable_grad(), seeded(self._run_seed, self.stage.index, microbatch):
-            out = self._run(x)
-            loss = self._loss(out, arrived)
-        self._buffers.restore()
+            out = self._run(meant.stage, x)
+            loss = self._loss(meant.stage, out, arrived)
+        meant.buffers.restore()
         held = _Held(
             content=content, n_samples=len(x), loss=None if loss is None else float(loss.detach()), gradients=None
         )
@@ -251,18 +268,20 @@ class StageReplica:
         input_gradient, gradients = whole_backward(target, gradient, x if wants_input_gradient else None, trained)
         return input_gradient, replace(held, gradients=gradients)
 
-    def _run(self, x: Tensor) -> Tensor:
+    @staticmethod
+    def _run(stage: Stage, x: Tensor) -> Tensor:
         try:
-            out: Tensor = self.stage(x)
+            out: Tensor = stage(x)
         except IndexError as error:
             raise BadTensor(f"the stage's input holds an index that it has no entry for ({error})") from None
         return out
 
-    def _loss(self, out: Tensor, targets: Tensor) -> Tensor | None:
-        if self.stage.loss is None:
+    @staticmethod
+    def _loss(stage: Stage, out: Tensor, targets: Tensor) -> Tensor | None:
+        if stage.loss is None:
             return None
         try:
-            return self.stage.loss(out, targets)
+            return stage.loss(out, targets)
         except IndexError as error:
             raise BadTensor(f"the targets hold a class that does not exist ({error})") from None
 

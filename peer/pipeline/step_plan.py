@@ -55,13 +55,14 @@ class StepPlan:
     def from_wire(cls, message: pb.StepPlan, roster: Roster, countable: Countable) -> StepPlan:
         """Check a plan that came from outside. Raises InvalidMessage."""
         deals = tuple((deal.index, deal.slot) for deal in message.deals[: countable.n + 1])
-        slots = [*message.dead[: len(roster) + 1], *(slot for _, slot in deals)]
+        dead = tuple(message.dead[: len(roster) + 1])
+        slots = [*dead, *(slot for _, slot in deals)]
         if any(slot >= len(roster) for slot in slots) or any(index >= countable.n for index, _ in deals):
             raise InvalidMessage("a plan that names slots or microbatches that there are not: refused")
         counts = tuple(Count.from_wire(count) for count in message.counts[: len(roster) + 1])
         if counts:
             check_counts(counts, roster, countable)
-        return cls(attempt=message.attempt, dead=tuple(message.dead), deals=deals, counts=counts)
+        return cls(attempt=message.attempt, dead=dead, deals=deals, counts=counts)
 
 
 def trainer_of(index: int, roster: Roster, deals: Mapping[int, int]) -> int:

@@ -42,10 +42,14 @@ class Supply:
         if self._flow is not None:
             self._flow.closed = True
 
+        step = self._model.step
+
         def changed() -> None:
             exchange.changed()
-            if exchange.flow.whole:
-                self._go_ahead(round_.place)
+            # What was begun ahead of its round may come back when that is over.
+            is_open = self._flow is exchange.flow and self._model.step == step
+            if is_open and exchange.flow.whole:
+                self._go_ahead(round_.place, step + 1)
 
         ahead = self._ahead
         if ahead is not None and ahead.step <= self._model.step:
@@ -60,9 +64,8 @@ class Supply:
             self._flow = Flow(round_, self._courier, load, changed, self._waiting)
         return self._flow
 
-    def _go_ahead(self, place: Place) -> None:
-        """What is mine of this step has come back: begin the next one's."""
-        step = self._model.step + 1
+    def _go_ahead(self, place: Place, step: int) -> None:
+        """What is mine of the step before has come back: begin this one's."""
         if not self._model.works_a_step_ahead or self._ahead is not None or step >= self._stop_at:
             return
         load = self._load(step, ())

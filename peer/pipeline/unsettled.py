@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
 
 from ..rounds.counts import Count
@@ -85,13 +87,18 @@ class Unsettled:
         data: bytes = self.tensor[: len(self)].numpy().astype("<i8").tobytes()
         return data
 
-    def take(self, data: bytes) -> None:
-        """What another's `to_bytes` gave. Raises ValueError."""
+    def take(self, data: bytes, *, n_stages: int, n_microbatches: int, step: int) -> None:
+        """What another's `to_bytes` gave after `step` updates. Raises ValueError; nothing is changed then."""
         if len(data) % ROW_BYTES or len(data) > self.tensor.numel() * 8:
             raise ValueError(f"a list of unsettled microbatches of {len(data)} bytes: not taken over")
-        rows = torch.frombuffer(bytearray(data), dtype=torch.int64).reshape(-1, 4) if data else self.tensor[:0]
+        rows = torch.from_numpy(np.frombuffer(data, "<i8").astype(np.int64).reshape(-1, 4))
+        _check(rows, n_stages=n_stages, n_microbatches=n_microbatches, step=step)
         self.clear()
         self.tensor[: len(rows)] = rows
+
+    def check(self, *, n_stages: int, n_microbatches: int, step: int) -> None:
+        """See that a list that came within a state can be that of `step` updates. Raises ValueError."""
+        _check(self.tensor[: len(self)], n_stages=n_stages, n_microbatches=n_microbatches, step=step)
 
     def _rows(self) -> list[tuple[int, Owed]]:
         told: Sequence[Sequence[int]] = self.tensor[: len(self)].tolist()
@@ -102,6 +109,15 @@ class Unsettled:
         self.clear()
         for place, (holder, one) in enumerate(newest):
             self.tensor[place] = torch.tensor([holder, one.stage, one.step, one.index])
+
+
+def _check(rows: torch.Tensor, *, n_stages: int, n_microbatches: int, step: int) -> None:
+    bounds = torch.tensor([n_stages, step, n_microbatches])
+    if (rows[:, 0] < 1).any() or (rows[:, 1:] < 0).any() or (rows[:, 1:] >= bounds).any():
+        raise ValueError("a list of unsettled microbatches that this run has not made: not taken over")
+    told = [(at, stage, index) for _, stage, at, index in rows.tolist()]
+    if any(one >= following for one, following in pairwise(told)):
+        raise ValueError("a list of unsettled microbatches that is not in order: not taken over")
 
 
 def key_of(member: Member) -> int:

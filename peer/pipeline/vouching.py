@@ -67,12 +67,12 @@ def _read(donor: PeerId, data: bytes) -> Vouched:
 
 
 def _alike(told: Sequence[Vouched]) -> list[Vouched]:
-    """What describes the newest standing for which a quorum of its roster vouches."""
+    """Words of members on the newest standing for which a quorum of its roster vouches."""
     for one in sorted(told, key=lambda one: -one.offer.standing.index):
         standing = one.offer.standing
-        alike = [other for other in told if other.offer.standing == standing]
-        members = {other.offer.donor for other in alike if standing.roster.slot_of(other.offer.donor) is not None}
-        if len(members) >= standing.roster.quorum:
+        members = standing.roster.peers
+        alike = [other for other in told if other.offer.standing == standing and other.offer.donor in members]
+        if len({other.offer.donor for other in alike}) >= standing.roster.quorum:
             return alike
     return []
 

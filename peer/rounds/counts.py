@@ -92,8 +92,8 @@ def counts_of(routes: Sequence[Route], countable: Countable, gathered: Sequence[
 
 
 def check_counts(counts: Sequence[Count], roster: Roster, countable: Countable) -> None:
-    """Refuse counts that do not count the same microbatches once at every stage, and each of those owed at most once,
-    at its own. Raises InvalidMessage."""
+    """Refuse counts that do not count the same microbatches, at least one, once at every stage, and each of those owed
+    at most once, at its own. Raises InvalidMessage."""
     slots = [count.slot for count in counts]
     if slots != sorted(set(slots)) or any(slot >= len(roster) for slot in slots):
         raise InvalidMessage("counts that name slots not on the round's roster, or not in order: refused")
@@ -110,3 +110,5 @@ def check_counts(counts: Sequence[Count], roster: Roster, countable: Countable) 
     whole = [sorted(index for index in here if index < countable.n_microbatches) for here in indices]
     if any(len(set(here)) != len(here) for here in indices) or any(here != whole[0] for here in whole):
         raise InvalidMessage("counts that do not count every microbatch once at every stage: refused")
+    if not whole[0]:
+        raise InvalidMessage("counts that count no microbatch of their step: refused")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -13,6 +15,9 @@ from gossamer.peer.daemon import Result
 from gossamer.peer.event_kinds import Evaluated, StepPassed, Warned
 from gossamer.peer.pipeline.daemon import StageDaemon
 from gossamer.peer.pipeline.flow import step_batches
+from gossamer.peer.pipeline.model import StageModel
+from gossamer.protocol.network import Cost
+from gossamer.simulator.network import SimulatedNetwork
 from gossamer.simulator.world import Simulation
 from gossamer.tasks import Staged, build_task
 
@@ -21,6 +26,7 @@ from .test_pipelines import N_MICROBATCHES, chars, check_stages_agree, counted, 
 
 pytestmark = pytest.mark.scenario
 
+T = TypeVar("T")
 LR, MOMENTUM, N_STEPS = 0.05, 0.9, 8
 
 
@@ -132,6 +138,47 @@ def test_a_peer_killed_and_back_costs_no_microbatch_though_trainers_run_ahead(tm
     assert 0.5 < sum(measured.values()) / len(measured) < 1
     losses = sorted((e.step, e.loss) for number in range(6) for e in events(swarm, number, Evaluated))
     assert losses[-1][1] < losses[0][1]
+
+
+def test_what_passes_touch_is_changed_lent_and_dropped_in_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside: list[bool] = [False]
+    found: dict[str, set[bool]] = {}
+    compute = SimulatedNetwork.compute
+
+    async def watched(network: SimulatedNetwork, work: Callable[[], T], cost: Cost) -> T:
+        def in_turn() -> T:
+            inside[0] = True
+            try:
+                return work()
+            finally:
+                inside[0] = False
+
+        return await compute(network, in_turn, cost)
+
+    def note(name: str) -> None:
+        method = getattr(StageModel, name)
+
+        def noted(*args: Any, **options: Any) -> Any:
+            found.setdefault(name, set()).add(inside[0])
+            return method(*args, **options)
+
+        monkeypatch.setattr(StageModel, name, noted)
+
+    monkeypatch.setattr(SimulatedNetwork, "compute", watched)
+    names = ("sums", "prepare", "update", "lend", "borrow", "forget")
+    for name in names:
+        note(name)
+    swarm = chars(tmp_path, sim=Simulation(seed=44), run={"steps": 3}, pipeline={"mode": "stash"})
+
+    async def main() -> None:
+        swarm.start(6)
+        await swarm.finish(range(6))
+
+    swarm.run(main())
+
+    assert found == {name: {True} for name in names}
 
 
 def test_not_waiting_saves_time(tmp_path: Path) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from gossamer.peer.daemon import Result
 from gossamer.peer.event_kinds import Moved, Resynced, Settled, StageRestored, StepPassed
+from gossamer.peer.pipeline.model import StageModel
+from gossamer.protocol.errors import BadTensor
 from gossamer.simulator.world import Simulation
 
 from .test_pipelines import N_MICROBATCHES, chars, check_stages_agree, counted, events, single_process, stage_of
@@ -41,6 +45,31 @@ def test_a_slow_stage_gets_the_replica_to_spare_and_the_steps_stay_those_of_one_
     assert counted(swarm) == dict.fromkeys(range(1, N_STEPS + 1), N_MICROBATCHES)
     found, expected = stages_together(swarm), single_process(swarm, N_STEPS)
     assert max(float((found[name] - expected[name]).abs().max()) for name in expected) < 1e-4
+
+
+def test_a_newcomer_that_was_given_nonsense_asks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    swarm = chars(tmp_path, sim=Simulation(seed=15), run={"steps": 10})
+    restore = StageModel.restore
+    refused: list[int] = []
+
+    def picky(model: StageModel, data: bytes) -> None:
+        if not refused:
+            refused.append(len(data))
+            raise BadTensor("a state that cannot be: refused")
+        restore(model, data)
+
+    async def main() -> dict[int, Result]:
+        swarm.start(6)
+        await swarm.reach(2)
+        monkeypatch.setattr(StageModel, "restore", picky)
+        swarm.start(1)
+        return dict(enumerate(await swarm.finish(range(7))))
+
+    results = swarm.run(main())
+
+    assert refused
+    check_stages_agree(swarm, results)
+    assert {result.step for result in results.values()} == {10}
 
 
 def test_a_lost_stage_goes_on_from_its_newest_checkpoint_and_says_what_it_lost(tmp_path: Path) -> None:

@@ -84,6 +84,20 @@ def test_passes_ahead_use_predicted_weights_and_others_the_agreed_ones() -> None
     assert float(ahead.abs().max()) == 0
 
 
+def test_a_pass_ahead_leaves_the_present_version_and_its_weights_in_sight() -> None:
+    stage = first_stage()
+    update(stage, 1)
+    own, seen = stage.stage, []
+    for copy in stage._copies:
+        copy.stage.register_forward_hook(lambda *_: seen.append((stage.version, stage.stage is own)))
+
+    for name in (MicrobatchId(step=1, index=0), MicrobatchId(step=2, index=0)):
+        out = stage.forward(name, name.step - 1, X)
+        stage.backward(name, name.step - 1, X, torch.ones_like(out))
+
+    assert seen == [(1, True)] * 4
+
+
 def test_weights_that_come_from_elsewhere_leave_nothing_of_the_old_ones() -> None:
     stage = first_stage()
     out = stage.forward(MicrobatchId(step=1, index=0), 0, X)

@@ -14,7 +14,7 @@ from gossamer.peer.pipeline.decided import Decided
 from gossamer.peer.pipeline.drifting import DriftingModel, receipt
 from gossamer.peer.pipeline.microbatches import MicrobatchId
 from gossamer.peer.pipeline.models import stage_model
-from gossamer.protocol.errors import Diverged, InvalidManifest
+from gossamer.protocol.errors import BadTensor, Diverged, InvalidManifest
 from gossamer.protocol.manifest import Manifest, manifest_of
 
 from .test_model import SMALL, chars
@@ -95,6 +95,42 @@ def test_a_local_step_that_a_replica_was_never_asked_for_is_not_made_up() -> Non
 
     with pytest.raises(Diverged, match="resynchronising"):
         update(model, [receipt(names[:1])], 0, names[:1])
+
+
+def test_a_state_that_names_what_the_run_has_not_made_is_refused() -> None:
+    donor, taker = first_stage(), first_stage()
+    taker.restore(donor.snapshot())
+    donor.unsettled.tensor[0] = torch.tensor([7, 0, 3, 1])  # of the fourth step, before the first
+
+    with pytest.raises(BadTensor, match="not made"):
+        taker.restore(donor.snapshot())
+
+
+def test_what_plans_of_failed_rounds_asked_for_is_not_kept() -> None:
+    model = first_stage()
+    names = passed(model, 0, 1)
+    offered(model, names[:1])
+    offered(model, names[1:])
+
+    model.forget(unless=lambda name: name.index == 1)
+
+    assert list(model._local_steps) == [names[1:]]
+
+
+def test_cycles_that_are_too_long_to_keep_account_of_are_refused() -> None:
+    def settle(h: int, n_steps: int, rule: str = "constant") -> None:
+        tables = first_stage().manifest.model_dump()
+        options = {**tables["method"]["options"], "h": h, "rule": rule}
+        tables["method"], tables["run"]["steps"] = {"name": "local", "options": options}, n_steps
+        tables["schedule"]["kind"] = "cosine"
+        tables["pipeline"]["microbatches"] = 64
+        stage_model(chars(), manifest_of(tables), bytes(32)).settle(1)
+
+    settle(h=64, n_steps=1000)  # 2 * 64 microbatches * 2 stages * 64 steps = 16,384
+    settle(h=500, n_steps=60)
+    for h, n_steps, rule in ((65, 1000, "constant"), (4, 10_000, "qsr")):
+        with pytest.raises(InvalidManifest, match="keep account of 64: use a smaller h"):
+            settle(h, n_steps, rule)
 
 
 def test_cycles_follow_from_the_step_wherever_a_replica_begins() -> None:

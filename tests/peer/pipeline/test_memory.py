@@ -7,6 +7,7 @@ import re
 import pytest
 
 from gossamer.peer.pipeline.memory import check_memory, held_max_within, needs, parse_bytes
+from gossamer.peer.pipeline.models import stage_model
 from gossamer.protocol.errors import UsageError
 from gossamer.protocol.manifest import Manifest, manifest_of
 from gossamer.tasks import Staged, build_task, cut_by_cost, estimate_costs
@@ -83,4 +84,20 @@ def test_fewer_gradients_are_held_where_memory_is_short() -> None:
 
     assert held_max_within(4_000_000_000, n, 8) == 8
     assert held_max_within(int(500e6) + 72 * n + 2 * 4 * n, n, 8) == 3
+    assert held_max_within(int(500e6) + 72 * n + 2 * 4 * n, n, 8, n_copies=2) == 1
+    assert held_max_within(int(500e6) + 80 * n + 2 * 4 * n, n, 8, n_copies=2) == 3
     assert held_max_within(1, n, 8) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "mode", "n_copies"),
+    [("allreduce", "synchronous", 0), ("local", "synchronous", 1), ("allreduce", "stash", 2)],
+)
+def test_copies_of_the_weights_leave_less_room_for_gradients(method: str, mode: str, n_copies: int) -> None:
+    tables = manifest(3).model_dump()
+    tables["method"] = {"name": method, "options": {}}
+    model = stage_model(chars(), manifest_of({**tables, "pipeline": {**tables["pipeline"], "mode": mode}}), bytes(32))
+    n = 10_000_000
+    model.memory_max = int(500e6) + 72 * n + 3 * 4 * n
+
+    assert model._held_max(n) == 4 - n_copies

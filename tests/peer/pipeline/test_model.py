@@ -12,7 +12,7 @@ from gossamer.algorithms import Slots
 from gossamer.peer.pipeline.decided import Decided
 from gossamer.peer.pipeline.microbatches import MicrobatchId
 from gossamer.peer.pipeline.model import NOT_SERVED, StageModel
-from gossamer.protocol.errors import InvalidManifest
+from gossamer.protocol.errors import InvalidManifest, StaleStage
 from gossamer.protocol.manifest import Manifest, manifest_of
 from gossamer.tasks import Staged, build_task
 
@@ -92,11 +92,13 @@ def test_a_borrower_serves_again_once_it_has_the_owners_bits() -> None:
 
     borrower.restore(_at_step_one(borrower))
     before = borrower.passes.version
-    borrower.borrow({0: owner.lend(1)})
+    borrower.borrow({0: owner.lend(1, 1)})
 
     assert borrower.lenders == (0,)
     assert before == NOT_SERVED
     assert borrower.passes.version == 1
+    with pytest.raises(StaleStage):
+        owner.lend(1, 0)
     for name in owner.lent_names(1):
         assert torch.equal(borrower.passes.stage.borrowed[name], owner.parameters[name])
 

@@ -36,6 +36,8 @@ def test_a_plan_survives_the_wire_and_a_malformed_one_does_not() -> None:
 
     assert StepPlan.from_wire(message, ROSTER, ONE) == plan
     assert plan.ballot == 1
+    endless = StepPlan.from_wire(pb.StepPlan(attempt=1, dead=[3] * 5 + [4]), ROSTER, ONE)
+    assert endless.dead == (3,) * 5
     for broken in (
         pb.StepPlan(attempt=1, dead=[4]),
         pb.StepPlan(attempt=1, deals=[pb.Deal(index=1, slot=0)]),

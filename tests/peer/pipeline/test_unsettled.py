@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from gossamer.peer.pipeline.unsettled import Owed, Unsettled
 from gossamer.peer.rounds.counts import Count
@@ -62,12 +63,41 @@ def test_an_agreed_step_settles_what_its_contributors_held_and_nothing_else() ->
 def test_the_list_survives_the_wire_and_a_malformed_one_is_refused() -> None:
     taken = Unsettled(64)
 
-    taken.take(held().to_bytes())
+    taken.take(held().to_bytes(), n_stages=2, n_microbatches=2, step=6)
 
     assert taken.tensor.equal(held().tensor)
     for broken in (b"x", bytes(32 * 65)):
         with pytest.raises(ValueError, match="not taken over"):
-            taken.take(broken)
+            taken.take(broken, n_stages=2, n_microbatches=2, step=6)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        (0, 1, 5, 1),
+        (-7, 1, 5, 1),
+        (7, 2, 5, 1),
+        (7, -1, 5, 1),
+        (7, 1, 6, 1),
+        (7, 1, -1, 1),
+        (7, 1, 5, 2),
+        (7, 1, 5, -1),
+    ],
+    ids=["no holder", "no holder's key", "stage", "stage below", "step", "step below", "index", "index below"],
+)
+def test_rows_of_what_the_run_has_not_made_are_refused(row: tuple[int, ...]) -> None:
+    taken, data = held(), torch.tensor([[7, 0, 5, 0], row]).numpy().tobytes()
+
+    with pytest.raises(ValueError, match="not made"):
+        taken.take(data, n_stages=2, n_microbatches=2, step=6)
+
+    assert taken.tensor.equal(held().tensor)
+
+
+def test_a_list_that_names_a_microbatch_of_a_stage_twice_is_refused() -> None:
+    for second in ([8, 0, 5, 1], [8, 0, 5, 0]):
+        with pytest.raises(ValueError, match="not in order"):
+            held().take(torch.tensor([[7, 0, 5, 1], second]).numpy().tobytes(), n_stages=2, n_microbatches=2, step=6)
 
 
 def test_beyond_its_bound_the_oldest_are_given_up() -> None:

@@ -64,6 +64,7 @@ def test_what_is_owed_counts_once_at_its_stage_and_nowhere_else() -> None:
     for wrong in (
         (Count(slot=0, names=((0, 7), (2, 9))), *counts[1:]),
         (*counts[:2], Count(slot=2, names=((0, 7), (1, 8), (2, 9))), counts[3]),
+        (Count(slot=3, names=((2, 9),)),),
     ):
         with pytest.raises(InvalidMessage):
             check_counts(wrong, ROSTER, countable)
