@@ -7,13 +7,17 @@ from collections.abc import Callable
 
 from ..protocol.devices import Submission
 from ..protocol.edge_pb2 import Receipt, Signed, Uplink
-from ..protocol.errors import GossamerError, NetworkError
+from ..protocol.errors import Busy, ChecksumMismatch, GossamerError, NetworkError, StateError
 from ..protocol.identity import PeerId
 from ..protocol.network import Client
 from .outbox import Outbox
 
 RETRY_MIN_S = 1.0
 RETRY_MAX_S = 60.0
+TRIES_MAX = 5
+"""On one connection, of an answer that did arrive: each may send all of it again."""
+PASSING = (Busy, ChecksumMismatch, StateError)
+"""What a gateway has to say of an answer that it may yet take."""
 
 
 class Sender:
@@ -72,11 +76,12 @@ class Sender:
 
     async def _send(self, submission: Submission, signed: Signed) -> None:
         """Until the gateway has spoken its verdict, or the connection is given up."""
-        pause_s = RETRY_MIN_S
-        while True:
+        pause_s, n_tries = RETRY_MIN_S, 0
+        while n_tries < TRIES_MAX:
             try:
                 receipt = await self._outbox.long.send(self._client, self._gateway, submission, signed)
-            except NetworkError as error:
+            except (NetworkError, *PASSING) as error:
+                n_tries += isinstance(error, PASSING)
                 self._failed(str(error))
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, RETRY_MAX_S)

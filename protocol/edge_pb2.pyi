@@ -322,7 +322,7 @@ class Accepted(_message.Message):
     def __init__(self, device: _Optional[bytes] = ..., body: _Optional[bytes] = ..., spent: _Optional[bool] = ...) -> None: ...
 
 class AppliedStep(_message.Message):
-    __slots__ = ("step_before", "step_after", "step", "contributors", "members", "base", "digest", "standing", "round")
+    __slots__ = ("step_before", "step_after", "step", "contributors", "members", "base", "digest", "standing", "round", "answered", "payloads_apart")
     STEP_BEFORE_FIELD_NUMBER: _ClassVar[int]
     STEP_AFTER_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -332,6 +332,8 @@ class AppliedStep(_message.Message):
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     STANDING_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_APART_FIELD_NUMBER: _ClassVar[int]
     step_before: int
     step_after: int
     step: Step
@@ -341,7 +343,17 @@ class AppliedStep(_message.Message):
     digest: bytes
     standing: str
     round: int
-    def __init__(self, step_before: _Optional[int] = ..., step_after: _Optional[int] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., contributors: _Optional[_Iterable[int]] = ..., members: _Optional[int] = ..., base: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., standing: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
+    answered: _containers.RepeatedCompositeFieldContainer[AnsweredSlots]
+    payloads_apart: int
+    def __init__(self, step_before: _Optional[int] = ..., step_after: _Optional[int] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., contributors: _Optional[_Iterable[int]] = ..., members: _Optional[int] = ..., base: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., standing: _Optional[str] = ..., round: _Optional[int] = ..., answered: _Optional[_Iterable[_Union[AnsweredSlots, _Mapping]]] = ..., payloads_apart: _Optional[int] = ...) -> None: ...
+
+class AnsweredSlots(_message.Message):
+    __slots__ = ("round_seed", "slots")
+    ROUND_SEED_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    round_seed: bytes
+    slots: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, round_seed: _Optional[bytes] = ..., slots: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Summed(_message.Message):
     __slots__ = ("round", "base", "mean", "devices")
@@ -356,16 +368,18 @@ class Summed(_message.Message):
     def __init__(self, round: _Optional[int] = ..., base: _Optional[bytes] = ..., mean: _Optional[bytes] = ..., devices: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class JournalEntry(_message.Message):
-    __slots__ = ("opened", "accepted", "applied", "summed")
+    __slots__ = ("opened", "accepted", "applied", "summed", "payload")
     OPENED_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     APPLIED_FIELD_NUMBER: _ClassVar[int]
     SUMMED_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     opened: OpenedRound
     accepted: Accepted
     applied: AppliedStep
     summed: Summed
-    def __init__(self, opened: _Optional[_Union[OpenedRound, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., applied: _Optional[_Union[AppliedStep, _Mapping]] = ..., summed: _Optional[_Union[Summed, _Mapping]] = ...) -> None: ...
+    payload: bytes
+    def __init__(self, opened: _Optional[_Union[OpenedRound, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., applied: _Optional[_Union[AppliedStep, _Mapping]] = ..., summed: _Optional[_Union[Summed, _Mapping]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Outbox(_message.Message):
     __slots__ = ("submissions",)

@@ -6,21 +6,28 @@ so. One that comes late waits for the next update, unless it is too old.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from ...algorithms.device_method import Answer, DeviceMethod
 from ...algorithms.errors import BadPayload
 from ...algorithms.forward import RoundKey
+from ...algorithms.forward.exchange import DEVICES_MAX
 from ...protocol.devices import Submission, read_submission_body, roster_message, round_seed
-from ...protocol.edge_pb2 import Accepted, JournalEntry, Receipt, Signed, SubmissionBody
+from ...protocol.edge_pb2 import Accepted, JournalEntry, Receipt, Signed
 from ...protocol.errors import InvalidMessage, StateError
 from ...protocol.identity import PeerId, peer_id_of, public_key_of
 from ...protocol.network import Cost, Network
-from .journal import Keep
 from .options import STALENESS_LIMIT
 from .spool import Spool, name_of
 
+REFUSALS_TOLD_MAX = 100
+"""Of one device: the log is not a device's to fill."""
+
+Name = tuple[bytes, int]
+"""Of an answer: its round's seed, and its slot."""
 Write = Callable[[Sequence[JournalEntry]], Awaitable[None]]
 """Puts journal entries on disk; raises StateError if it cannot."""
 Audit = Callable[[PeerId, Submission, Answer, bytes], Awaitable[str | None]]
@@ -69,8 +76,10 @@ class Answers:
         tell: Callable[[PeerId, str], None],
         audit: Audit | None = None,
     ) -> None:
-        self.pending: dict[tuple[bytes, int], Answer] = {}
-        """Accepted, and not yet part of an update; by seed and slot."""
+        self.pending: dict[Name, Answer] = {}
+        """Accepted, and not yet part of an update."""
+        self.taken: frozenset[Name] = frozenset()
+        """What the last payload was made of."""
         self.losses: list[float] = []
         """Of the contributions that came since the last round closed."""
         self.open: DeviceRound | None = None
@@ -79,10 +88,13 @@ class Answers:
         self._staleness_max, self._write, self._tell, self._audit = staleness_max, write, tell, audit
         self._rounds: dict[tuple[int, bytes], DeviceRound] = {}
         self._spool = spool
-        self._files: dict[tuple[bytes, int], str] = {}
+        self._files: dict[Name, str] = {}
         """Where the long ones of those that are pending are kept."""
-        self.held: set[str] = set()
-        """Files of long ones that are being looked at."""
+        self.held: dict[object, str] = {}
+        """Files of long ones that are being looked at, by who does."""
+        self._keeping: dict[Name, asyncio.Task[Receipt.Verdict]] = {}
+        """What is on its way to the disk."""
+        self._n_refused: Counter[PeerId] = Counter()
 
     # -- rounds ----------------------------------------------------------------------------------
 
@@ -90,12 +102,16 @@ class Answers:
         """The round at this state; made if it is new."""
         if (index, base) not in self._rounds:
             seed = round_seed(self._run_id, self._gateway, index, base)
+            # Contributions name their round by its index alone: of another state with this index nothing can stay.
+            self._rounds = {name: one for name, one in self._rounds.items() if name[0] != index}
+            self.pending = {name: one for name, one in self.pending.items() if one.key.round_index != index}
             self._rounds[index, base] = DeviceRound(index=index, base=base, seed=seed)
-            # Contributions name their round by its index alone: those of another state with this index cannot stay.
-            stale = [name for name, one in self.pending.items() if one.key.round_index == index and name[0] != seed]
-            for name in stale:
-                del self.pending[name]
         return self._rounds[index, base]
+
+    @property
+    def rounds(self) -> Collection[DeviceRound]:
+        """Those of which something can still be said."""
+        return self._rounds.values()
 
     def find(self, index: int, base: bytes) -> DeviceRound | None:
         return self._rounds.get((index, base))
@@ -136,12 +152,38 @@ class Answers:
             wrong = await self._audit(device, submission, answer, round_.seed) if self._audit is not None else None
             if wrong is not None:
                 return self._refuse(device, wrong)
-            await self._write([JournalEntry(accepted=Accepted(device=public_key_of(device), body=signed.body))])
+            entry = JournalEntry(accepted=Accepted(device=public_key_of(device), body=signed.body))
+            # Its device may leave meanwhile: what is in the journal counts nevertheless.
+            return await asyncio.shield(self._begin_to_keep(round_, submission, answer, entry))
         except BadPayload as error:
             return self._refuse(device, str(error))
         except StateError as error:
             self._tell(device, f"its submission was not kept: {error}")
             return None
+
+    def _begin_to_keep(
+        self, round_: DeviceRound, submission: Submission, answer: Answer, entry: JournalEntry
+    ) -> asyncio.Task[Receipt.Verdict]:
+        """One answer a slot is on its way to the disk, however often it is offered."""
+        name = round_.seed, submission.slot
+        if name not in self._keeping:
+            keeping = self._keep(round_, submission, answer, entry)
+            task = self._keeping[name] = asyncio.create_task(keeping, name="an answer's way to the journal")
+            task.add_done_callback(lambda _: self._keeping.pop(name))
+        return self._keeping[name]
+
+    async def _keep(
+        self, round_: DeviceRound, submission: Submission, answer: Answer, entry: JournalEntry
+    ) -> Receipt.Verdict:
+        keeper = object()
+        if submission.is_long:
+            self.held[keeper] = name_of(submission)
+        try:
+            await self._write([entry])
+        finally:
+            self.held.pop(keeper, None)
+        if self.find(round_.index, round_.base) is not round_:
+            return Receipt.STALE  # the group has gone over to another state meanwhile
         if submission.slot not in round_.counted:
             self._count(round_, submission, answer)
         return Receipt.COUNTED
@@ -171,25 +213,44 @@ class Answers:
         return max((index for index, _ in self._rounds), default=0)
 
     def _refuse(self, device: PeerId, reason: str) -> Receipt.Verdict:
-        self._tell(device, f"submission refused: {reason}")
+        self._n_refused[device] += 1
+        if self._n_refused[device] <= REFUSALS_TOLD_MAX:
+            self._tell(device, f"submission refused: {reason}")
         return Receipt.REFUSED
 
-    # -- what is of no use any more --------------------------------------------------------------
+    # -- updates ---------------------------------------------------------------------------------
 
-    def retire(self, counted: frozenset[tuple[bytes, int]], index: int) -> None:
-        """Forget what has become part of an update, and what can never become part of one any more."""
+    def take(self) -> tuple[Answer, ...]:
+        """What is pending, for a payload; the oldest, where one cannot hold all."""
+        ordered = sorted(self.pending, key=lambda name: (self.pending[name].key.round_index, name))[:DEVICES_MAX]
+        self.taken = frozenset(ordered)
+        return tuple(self.pending[name] for name in ordered)
+
+    def part_of(self, counted: frozenset[Name]) -> frozenset[Name]:
+        """What of that which is pending is part of an update.
+
+        Args: counted: what its payloads say, by slots of the perturbation stream.
+        Where a slot of the stream is all devices', what came too late for the payload is told apart by what was taken.
+        """
+        seeds = {seed for seed, _ in self.taken}
+        said = (name for name in self.pending if (name[0], self._method.stream_slot(name[1])) in counted)
+        return frozenset(name for name in said if name in self.taken or name[0] not in seeds)
+
+    def retire(self, spent: Collection[Name], index: int) -> None:
+        """Forget what has become part of an update, and what can never become part of one any more.
+
+        Its files stay until the next `sweep`.
+        """
         self.losses.clear()
         self.pending = {
             name: one
             for name, one in self.pending.items()
-            if not self._is_counted(name, counted) and index - one.key.round_index < STALENESS_LIMIT
+            if name not in spent and index - one.key.round_index < STALENESS_LIMIT
         }
         for name in [name for name in self._rounds if name[0] < index - 2 * STALENESS_LIMIT]:
             del self._rounds[name]
-        self.sweep()
 
-    def _is_counted(self, name: tuple[bytes, int], counted: frozenset[tuple[bytes, int]]) -> bool:
-        return (name[0], self._method.stream_slot(name[1])) in counted
+    # -- what is of no use any more --------------------------------------------------------------
 
     def drop_device(self, device: PeerId) -> None:
         """Forget what a device submitted and what is not yet part of an update."""
@@ -205,10 +266,14 @@ class Answers:
         self.sweep()
         return n_dropped
 
+    def keep_only(self, seed: bytes) -> None:
+        """Forget what is pending of all rounds but one."""
+        self.pending = {name: one for name, one in self.pending.items() if name[0] == seed}
+
     def sweep(self) -> None:
         """Remove the files of answers that are not pending."""
         self._files = {name: file for name, file in self._files.items() if name in self.pending}
-        self._spool.keep_only({*self._files.values(), *self.held})
+        self._spool.keep_only({*self._files.values(), *self.held.values()})
 
     # -- the journal -----------------------------------------------------------------------------
 
@@ -231,26 +296,3 @@ class Answers:
             self._count(kept, submission, self._read_long(kept, submission))
         else:
             self._count(kept, submission, self._method.read(kept.key, slot, submission.scalars))
-
-    def keeper(self) -> Keep:
-        """What of rounds' entries the journal has to keep, as of now."""
-        oldest = min((index for index, _ in self._rounds), default=0)
-        spent = {
-            (round_.index, round_.base, slot)
-            for round_ in self._rounds.values()
-            for slot in round_.counted
-            if (round_.seed, slot) not in self.pending
-        }
-
-        def keep(entry: JournalEntry) -> JournalEntry | None:
-            kind = entry.WhichOneof("kind")
-            if kind != "accepted":
-                return entry if getattr(entry, kind or "").round >= oldest else None
-            body = SubmissionBody.FromString(entry.accepted.body)
-            if body.round < oldest or (body.round, body.base, body.slot) not in spent:
-                return entry if body.round >= oldest else None
-            body.ClearField("scalars")
-            stub = Accepted(device=entry.accepted.device, body=body.SerializeToString(), spent=True)
-            return JournalEntry(accepted=stub)
-
-        return keep

@@ -6,16 +6,20 @@ A device that waits costs an open stream and no traffic but a heartbeat; nobody 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from ...protocol.devices import UPLINK_BYTES_MAX
+from ...protocol.devices import DIGEST_BYTES, UPLINK_BYTES_MAX
 from ...protocol.edge_pb2 import Abandonment, Downlink, Hello, Signed, Uplink
-from ...protocol.errors import GossamerError, InvalidMessage, NotAdmitted
+from ...protocol.errors import GossamerError, InvalidMessage, NotAdmitted, RemoteFailure
 from ...protocol.identity import PeerId
 from ...protocol.wire import parse
 
+log = logging.getLogger(__name__)
+
 _UNSENT_MAX = 64
+_UNSENT_BYTES_MAX = 4 << 20
 
 
 class Attendance:
@@ -23,7 +27,6 @@ class Attendance:
 
     def __init__(self, device: PeerId) -> None:
         self.device = device
-        self.hello = Hello()
         self.known: tuple[int, bytes] | None = None
         """Step and digest of the state that the device holds, as far as is known here."""
         self.assigned: object = None
@@ -31,6 +34,7 @@ class Attendance:
         self.busy_since: int | None = None
         """Index of that round, until the device has answered."""
         self._unsent: deque[bytes] = deque()
+        self._unsent_bytes = 0
         self._ended: GossamerError | None = None
         self._over = False
         self._changed = asyncio.Event()
@@ -41,10 +45,11 @@ class Attendance:
 
     def send(self, message: Downlink) -> None:
         """Put a message on its way. A device that does not read is parted with."""
-        if len(self._unsent) >= _UNSENT_MAX:
+        if len(self._unsent) >= _UNSENT_MAX or self._unsent_bytes > _UNSENT_BYTES_MAX:
             self.end(InvalidMessage(f"{self.device} does not read what it is sent: connect again"))
         elif not self._over:
             self._unsent.append(message.SerializeToString())
+            self._unsent_bytes += len(self._unsent[-1])
             self._changed.set()
 
     def end(self, error: GossamerError | None = None) -> None:
@@ -58,7 +63,9 @@ class Attendance:
         heartbeat = Downlink(heartbeat=True).SerializeToString()
         while self._unsent or not self._over:
             if self._unsent:
-                yield self._unsent.popleft()
+                word = self._unsent.popleft()
+                self._unsent_bytes -= len(word)
+                yield word
                 continue
             self._changed.clear()
             try:
@@ -130,6 +137,9 @@ class Hall:
                 await self._take(attendance, parse(Uplink, chunk, bytes_max=UPLINK_BYTES_MAX, what="a device's word"))
         except GossamerError as error:
             attendance.end(error)
+        except Exception as error:  # a bug, or a file that is damaged: the device shall not speak to the wall
+            log.error("a word of %s could not be dealt with", attendance.device, exc_info=error)
+            attendance.end(RemoteFailure("failed while it served a device's word: its log says why"))
         else:
             attendance.end()
 
@@ -148,10 +158,11 @@ class Hall:
                 raise InvalidMessage(f"{attendance.device} says nothing known here: does it run our version?")
 
     def _arrive(self, attendance: Attendance, hello: Hello) -> None:
+        if len(hello.digest) not in (0, DIGEST_BYTES):
+            raise InvalidMessage(f"{attendance.device} holds a state whose digest has {len(hello.digest)} bytes")
         earlier = self.present.get(attendance.device)
         if earlier is not None and earlier is not attendance:
             earlier.end(InvalidMessage(f"{attendance.device} has connected anew: this stream is closed"))
-        attendance.hello = hello
         attendance.known = (hello.step, hello.digest) if hello.digest else None
         attendance.assigned = attendance.busy_since = None
         self.present[attendance.device] = attendance

@@ -129,13 +129,13 @@ class Auditor:
             return None
         network = self._method.plan.network
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 pixels, labels = arrays["inputs"], arrays["labels"].astype(np.int64)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # noqa: BLE001 - zipfile, zlib, struct and numpy have each their own for damage
             self._told(f"{path} cannot be read ({error}): {device} is not audited")
             return None
-        fits = pixels.dtype == np.uint8 and pixels.shape == (len(labels), *network.input_shape) and len(labels) > 0
-        if not fits or not 0 <= labels.min() <= labels.max() < network.n_classes:
+        fits = pixels.dtype == np.uint8 and pixels.shape == (labels.size, *network.input_shape)
+        if not fits or labels.ndim != 1 or not labels.size or not 0 <= labels.min() <= labels.max() < network.n_classes:
             self._told(f"{path} does not hold samples of this run: {device} is not audited")
             return None
         return Samples(pixels=pixels, labels=labels)

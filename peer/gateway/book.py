@@ -21,6 +21,8 @@ from ...protocol.errors import Expired, InvalidMessage, NotAdmitted, StateError
 from ...protocol.identity import PeerId, parse_peer_id
 
 DEVICES_MAX = 100_000
+ROTATE_EVERY_S = 86400.0
+"""A device may change its key so often: to a round it is another device with each."""
 _VERSION = 1
 
 
@@ -34,6 +36,8 @@ class Book:
         """Redeemed token -> device."""
         self._successors: dict[PeerId, PeerId] = {}
         """Device's old key -> new key."""
+        self._rotated_at_s: dict[PeerId, float] = {}
+        """By the new key."""
         self._revoked: frozenset[str] = frozenset()
         self._load()
         self.refresh()
@@ -45,6 +49,13 @@ class Book:
 
     def is_enrolled(self, peer: PeerId) -> bool:
         return peer in self._enrolled
+
+    def holder(self, device: PeerId) -> PeerId:
+        """The key that has taken the place of a device's, or its own."""
+        seen = {device}
+        while (device := self._successors.get(device, device)) not in seen:
+            seen.add(device)
+        return device
 
     def is_revoked(self, peer: PeerId) -> bool:
         return peer in self._revoked
@@ -81,17 +92,21 @@ class Book:
         self._tokens |= devices
         self._save()
 
-    def rotate(self, request: bytes, *, device: PeerId) -> PeerId:
+    def rotate(self, request: bytes, *, device: PeerId, now_s: float) -> PeerId:
         """Let a new key take the place of `device`; asked again, the same. Raises NotAdmitted, BadSignature."""
         new = check_rotation(request, run_id=self._run_id, gateway=self._gateway, old=device)
         if self._successors.get(device) == new:
             return new
         if not self.is_enrolled(device):
             raise NotAdmitted(f"{device} is not enrolled here: it cannot hand on its place")
-        if self.is_enrolled(new) or new in self._revoked:
+        if self.is_enrolled(new) or new in self._revoked or new in self._successors:
             raise NotAdmitted(f"{new} was enrolled or revoked before: make a fresh key")
+        if 0 <= now_s - self._rotated_at_s.get(device, -ROTATE_EVERY_S) < ROTATE_EVERY_S:
+            raise NotAdmitted(f"{device} took its place less than a day ago: wait, or ask the owner for a new token")
         self._tokens = {token: new if owner == device else owner for token, owner in self._tokens.items()}
         self._successors[device] = new
+        self._rotated_at_s.pop(device, None)
+        self._rotated_at_s[new] = now_s
         self._save()
         return new
 
@@ -118,11 +133,14 @@ class Book:
                 raise ValueError(f"version {fields['version']}, expected {_VERSION}")
             self._tokens = _pairs(fields["tokens"])
             self._successors = _pairs(fields["successors"])
+            times = fields.get("rotated_at_s", {})
+            self._rotated_at_s = {parse_peer_id(key): float(time_s) for key, time_s in times.items()}
         except (ValueError, KeyError, TypeError, AttributeError, InvalidMessage) as error:
             raise StateError(f"{path} is damaged ({error}): restore it, or enrol the devices anew") from None
 
     def _save(self) -> None:
         fields = {"version": _VERSION, "tokens": self._tokens, "successors": self._successors}
+        fields["rotated_at_s"] = self._rotated_at_s
         self._folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self._folder / "devices.json", json.dumps(fields, indent=1).encode(), mode=0o600)
         self._enrolled = frozenset(self.devices)

@@ -12,13 +12,19 @@ import math
 from collections.abc import Callable, Sequence
 
 from ...algorithms.device_method import Answer
+from ...algorithms.forward.exchange import DEVICES_MAX
 from ...protocol.devices import Task, read_submission, roster_hash, sign_task
 from ...protocol.edge_pb2 import Abandonment, Assignment, Downlink, JournalEntry, OpenedRound, Receipt, Signed
+from ...protocol.errors import StateError
 from ...protocol.identity import Identity, PeerId, public_key_of
 from ..rounds.patience import Patience
 from .answers import Answers, DeviceRound, Write
 from .attendance import Attendance, Hall
 from .options import GatewayOptions
+
+SLOWEST = 4.0
+"""A device that takes so many times as long as most does not teach its gateway to wait longer still: else one that
+always answers at the last moment, or never, would lengthen rounds without bound."""
 
 Way = Callable[[Attendance], Assignment]
 """An assignment with what a device needs to get to the present state."""
@@ -65,21 +71,25 @@ class Collector:
         self._began_s = loop.time()
         started_s = loop.time()
         target = self._options.devices_per_round or max(1, self._n_free(round_), len(round_.roster))
+        target = min(target, DEVICES_MAX)
         deadline_s = started_s + self._patience.deadline_s(1)
         grace_s = started_s + self._options.patience_floor_s
         self.answers.open = round_
+        most_s: float | None = None
         try:
             while True:
                 self._changed.clear()
                 now_s = loop.time()
+                if most_s is None and 2 * len(round_.counted) > len(round_.roster):
+                    most_s = now_s - started_s
                 if self._enough(round_, target, late=now_s >= deadline_s, gone=now_s >= grace_s):
                     break
                 await self._invite(round_, standing, target, deadline_s - now_s)
                 await self._change(next((time_s for time_s in (grace_s, deadline_s) if time_s > now_s), None))
         finally:
             self.answers.open = None
-        self._patience.record(loop.time() - started_s, 1)
-        return tuple(self.answers.pending[name] for name in sorted(self.answers.pending))
+        self._learn(loop.time() - started_s, most_s)
+        return self.answers.take()
 
     def restore(self, entry: JournalEntry) -> None:
         """Take in what an earlier life wrote down."""
@@ -87,8 +97,12 @@ class Collector:
 
     @property
     def n_answers(self) -> int:
-        """Devices behind what is pending."""
-        return len(self.answers.pending)
+        """Devices behind the last payload."""
+        return len(self.answers.taken)
+
+    def _learn(self, took_s: float, most_s: float | None) -> None:
+        """A round is over. Args: most_s: after so long most devices had answered; None: most had not."""
+        self._patience.record(took_s if most_s is None else min(took_s, SLOWEST * most_s), 1)
 
     def _enough(self, round_: DeviceRound, target: int, *, late: bool, gone: bool) -> bool:
         """Args: gone: devices that have left had the time to come back."""
@@ -123,15 +137,18 @@ class Collector:
         n_wanted = target + self._options.backups - len(round_.counted) - len(here)
         fresh = self._candidates(round_)[: max(0, n_wanted)]
         if fresh:
-            round_.roster += fresh
-            keys = [public_key_of(device) for device in round_.roster]
-            opened = OpenedRound(round=round_.index, base=round_.base, devices=keys)
-            await self._write([JournalEntry(opened=opened)])
+            await self._open(round_, [*round_.roster, *fresh])
         for slot in self._awaited(round_):
             attendance = self.hall.present.get(round_.roster[slot])
             if attendance is not None and attendance.assigned is not round_:
                 attendance.assigned, attendance.busy_since = round_, round_.index
                 attendance.send(self._assignment(attendance, round_, standing, slot, max(1.0, left_s)))
+
+    async def _open(self, round_: DeviceRound, roster: list[PeerId]) -> None:
+        """Let a round have this roster: on disk first, for what its devices answer counts by their slots there."""
+        keys = [public_key_of(device) for device in roster]
+        await self._write([JournalEntry(opened=OpenedRound(round=round_.index, base=round_.base, devices=keys))])
+        round_.roster = roster
 
     def _assignment(
         self, attendance: Attendance, round_: DeviceRound, standing: tuple[int, bytes], slot: int, left_s: float
@@ -155,9 +172,11 @@ class Collector:
         submission = read_submission(signed, run_id=self._run_id, device=attendance.device)
         verdict = await self.answers.judge(attendance.device, signed, submission)
         self.heard(attendance.device, submission.round_index)
-        if verdict is not None:
-            receipt = Receipt(round=submission.round_index, slot=submission.slot, verdict=verdict)
-            attendance.send(Downlink(receipt=receipt))
+        if verdict is None:
+            # A device offers what is in its outbox whenever it connects, and at no other time.
+            raise StateError(f"the answer of {attendance.device} could not be kept here: connect and offer it again")
+        receipt = Receipt(round=submission.round_index, slot=submission.slot, verdict=verdict)
+        attendance.send(Downlink(receipt=receipt))
 
     def heard(self, device: PeerId, index: int) -> None:
         """A device has answered in round `index`."""
@@ -184,9 +203,13 @@ class Collector:
         return self._options.devices_min
 
     async def _enough_devices(self) -> None:
-        while len(self.hall.present) < self.devices_needed() and not self.answers.pending:
+        while len(self.hall.present) < self.devices_needed() and not self._needs_nobody():
             self._changed.clear()
             await self._change(None)
+
+    def _needs_nobody(self) -> bool:
+        """Late answers make a round by themselves."""
+        return bool(self.answers.pending)
 
     async def _change(self, until_s: float | None) -> None:
         """Wait for something to happen, or for a time of the loop's clock."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 from ...protocol import devices
-from ...protocol.edge_pb2 import SnapshotHead, SnapshotRequest
 from ...protocol.errors import InvalidMessage
 from ...protocol.identity import PeerId
-from ...protocol.network import MAX_CHUNK_BYTES, Server
-from ...protocol.wire import parse
+from ...protocol.network import Server
 from .book import Book
-
-Snapshot = tuple[int, bytes, bytes]
-"""Step, digest and encoded state."""
+from .snapshots import Snapshot, Snapshots
+from .streams import few_streams
 
 
 class Desk:
@@ -30,20 +27,20 @@ class Desk:
         roster: Callable[[int], bytes],
     ) -> None:
         self._book, self._card = book, card
-        self._unix_time_s, self._snapshot_of_now, self._roster_of = unix_time_s, snapshot, roster
+        self._unix_time_s, self._roster_of = unix_time_s, roster
         front.set_gate(book.is_enrolled)
         front.serve(devices.ENROL, self._enrol, public=True)
         front.serve(devices.ROTATE, self._rotate, public=True)
         front.serve(devices.CARD, self._hand_card)
         front.serve(devices.ROSTER, self._roster)
-        front.serve_stream(devices.SNAPSHOT, self._snapshot)
+        front.serve_stream(devices.SNAPSHOT, few_streams(Snapshots(snapshot).serve))
 
     async def _enrol(self, device: PeerId, request: bytes) -> bytes:
         self._book.enrol(request, device=device, now_s=self._unix_time_s())
         return self._card
 
     async def _rotate(self, device: PeerId, request: bytes) -> bytes:
-        return self._book.rotate(request, device=device).encode()
+        return self._book.rotate(request, device=device, now_s=self._unix_time_s()).encode()
 
     async def _hand_card(self, device: PeerId, request: bytes) -> bytes:
         return self._card
@@ -52,12 +49,3 @@ class Desk:
         if len(request) != 4:
             raise InvalidMessage(f"{device} asks for the roster of a round in {len(request)} bytes: expected 4")
         return self._roster_of(int.from_bytes(request, "little"))
-
-    async def _snapshot(self, device: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The present state from where the device's copy of it broke off, if it has one."""
-        asked = parse(SnapshotRequest, await anext(chunks, b""), bytes_max=1024, what="a request for a snapshot")
-        step, digest, state = await self._snapshot_of_now()
-        offset = asked.offset if asked.digest == digest and asked.offset <= len(state) else 0
-        yield SnapshotHead(step=step, digest=digest, length=len(state), offset=offset).SerializeToString()
-        for start in range(offset, len(state), MAX_CHUNK_BYTES):
-            yield state[start : start + MAX_CHUNK_BYTES]

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ...algorithms import Slots
-from ...protocol.edge_pb2 import AppliedStep, Assignment, Downlink, Finish, JournalEntry, Step
+from ...protocol.edge_pb2 import AnsweredSlots, AppliedStep, Assignment, Downlink, Finish, JournalEntry, Step
 from ...protocol.errors import StateError
 from ...protocol.network import Network
 from ..folder import standing_from_record, standing_to_record
 from ..rounds.snapshots import Standing
-from .answers import Answers, Write
+from .answers import Answers, Name, Write
 from .attendance import Attendance
-from .desk import Snapshot
 from .history import History, Kept
 from .replica import GatewayReplica, Unpublished
+from .snapshots import Snapshot
 
 HISTORY_BYTES_MAX = 64 << 20
 
@@ -37,8 +37,9 @@ class Following:
 
     async def publish(self, one: Unpublished, standing: Standing) -> None:
         """An update was applied: write it down, then let devices have it."""
-        await self._write([JournalEntry(applied=_applied(one, standing))])
-        self._add(one.kept, standing.index)
+        spent = self._answers.part_of(self._replica.of_devices.counted(one.kept.step.payloads))
+        await self._write([JournalEntry(applied=_applied(one, standing, spent))])
+        self._add(one.kept, spent, standing.index)
 
     def reapply(self, applied: AppliedStep) -> Standing:
         """Do again what an earlier life did. Raises StateError if it does not lead where it led then."""
@@ -57,21 +58,23 @@ class Following:
         """The model was taken over from outside: no update leads to it."""
         self._history.clear()
 
-    def retire(self, payloads: Sequence[bytes], index: int) -> None:
-        """What counted in an update, before round `index`, waits no more."""
-        self._answers.retire(self._replica.of_devices.counted(payloads), index)
+    def retire(self, applied: AppliedStep) -> None:
+        """What counted in an update that an earlier life wrote down waits no more."""
+        answered = frozenset((one.round_seed, slot) for one in applied.answered for slot in one.slots)
+        spent = answered or self._answers.part_of(self._replica.of_devices.counted(applied.step.payloads))
+        self._answers.retire(spent, applied.round)
 
     def shares(self) -> tuple[dict[str, float], int]:
         """How much of the updates that were seen came from devices and from peers, and how many updates those were."""
         total = sum(self._weights.values())
         return {kind: weight / total for kind, weight in self._weights.items()} if total else {}, round(total)
 
-    def _add(self, kept: Kept, index: int) -> None:
+    def _add(self, kept: Kept, spent: Collection[Name], index: int) -> None:
         self._history.add(kept)
-        payloads = list(kept.step.payloads)
-        for kind, share in self._replica.of_devices.credit(payloads).items():
+        for kind, share in self._replica.of_devices.credit(kept.step.payloads).items():
             self._weights[kind] += share
-        self.retire(payloads, index)
+        self._answers.retire(spent, index)
+        self._answers.sweep()
 
     # -- for devices -----------------------------------------------------------------------------
 
@@ -92,7 +95,8 @@ class Following:
         return self._history.way(attendance.known, standing, snapshot_bytes=self._replica.device_state_bytes)
 
 
-def _applied(one: Unpublished, standing: Standing) -> AppliedStep:
+def _applied(one: Unpublished, standing: Standing, spent: Collection[Name]) -> AppliedStep:
+    slots = {seed: sorted(slot for its, slot in spent if its == seed) for seed in sorted({seed for seed, _ in spent})}
     return AppliedStep(
         step_before=one.kept.before[0],
         step_after=one.kept.after[0],
@@ -103,4 +107,5 @@ def _applied(one: Unpublished, standing: Standing) -> AppliedStep:
         digest=one.kept.after[1],
         standing=json.dumps(standing_to_record(standing, stopped=False)),
         round=standing.index - 1,
+        answered=[AnsweredSlots(round_seed=seed, slots=its) for seed, its in slots.items()],
     )

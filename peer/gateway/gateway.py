@@ -28,6 +28,7 @@ from .answers import Answers
 from .auditing import Auditor
 from .book import Book, revoke
 from .collecting import Collector
+from .compacting import keeper
 from .describe import describe
 from .desk import Desk
 from .following import Following
@@ -37,6 +38,7 @@ from .options import GatewayOptions
 from .replica import GatewayReplica
 from .spending import privacy_spent
 from .spool import Spool
+from .streams import few_streams
 from .summing import SummingCollector
 from .writing import JournalWriter
 
@@ -113,16 +115,17 @@ class Gateway:
             snapshot=self.following.snapshot,
             roster=self.answers.roster_of,
         )
-        Intake(
-            front,
-            run_id=run_id,
-            network=self._network,
-            answers=self.answers,
-            spool=spool,
-            is_enrolled=self.book.is_enrolled,
-            heard=self.collector.heard,
-        )
-        front.serve_stream(devices.ATTEND, self.collector.hall.attend)
+        if not isinstance(self.collector, SummingCollector):  # no single answer may stand for a sum
+            Intake(
+                front,
+                run_id=run_id,
+                network=self._network,
+                answers=self.answers,
+                spool=spool,
+                is_enrolled=self.book.is_enrolled,
+                heard=self.collector.heard,
+            )
+        front.serve_stream(devices.ATTEND, few_streams(self.collector.hall.attend))
 
     # -- for the daemon --------------------------------------------------------------------------
 
@@ -142,7 +145,7 @@ class Gateway:
             applied = entry.applied
             if applied.step_before == self.replica.step and applied.base == self.replica.device_standing()[1]:
                 standing = self.following.reapply(applied)
-            self.following.retire(list(applied.step.payloads), applied.round)
+            self.following.retire(applied)
         self.answers.sweep()
         return standing
 
@@ -199,13 +202,7 @@ class Gateway:
 
     async def _compact(self, oldest_step: int) -> None:
         """Args: oldest_step: updates up to there are in every checkpoint that is kept."""
-        keep_of_round = self.answers.keeper()
-
-        def keep(entry: JournalEntry) -> JournalEntry | None:
-            if entry.HasField("applied"):
-                return entry if entry.applied.step_after > oldest_step else None
-            return keep_of_round(entry)
-
+        keep = keeper(self.answers.rounds, self.answers.pending, oldest_step=oldest_step)
         try:
             await self._journal.compact(keep)
         except StateError as error:
@@ -242,7 +239,8 @@ class Gateway:
         assert self.auditor is not None
         wrong = await self.auditor.audit(device, submission, answer, seed)
         if wrong is not None:
-            revoke(self._folder, device)
+            for key in {device, self.book.holder(device)}:  # it may have changed its key meanwhile
+                revoke(self._folder, key)
             self.book.refresh()
             self.answers.drop_device(device)
             asyncio.get_running_loop().call_soon(self.collector.hall.expel, self.book.is_enrolled)

@@ -22,6 +22,11 @@ class Kept:
     after: tuple[int, bytes]
     step: Step
 
+    @property
+    def n_bytes(self) -> int:
+        """Of its payloads, which may be longer together than a message."""
+        return sum(map(len, self.step.payloads))
+
 
 class History:
     """An unbroken line of updates, bounded in number and bytes."""
@@ -32,15 +37,15 @@ class History:
         self._bytes_max = bytes_max
 
     def add(self, kept: Kept) -> None:
-        if kept.step.ByteSize() > REPLY_BYTES_MAX:
+        if kept.n_bytes > REPLY_BYTES_MAX:
             self.clear()  # no way leads over it
             return
         if self._kept and self._kept[-1].after != kept.before:
             self.clear()
         self._kept.append(kept)
-        self._bytes += kept.step.ByteSize()
+        self._bytes += kept.n_bytes
         while len(self._kept) > STEPS_MAX or (self._bytes > self._bytes_max and len(self._kept) > 1):
-            self._bytes -= self._kept.popleft().step.ByteSize()
+            self._bytes -= self._kept.popleft().n_bytes
 
     def clear(self) -> None:
         self._kept.clear()
@@ -58,7 +63,7 @@ class History:
             if not steps and kept.after != target:
                 continue
             steps.append(kept.step)
-            n_bytes += kept.step.ByteSize()
+            n_bytes += kept.n_bytes
             if n_bytes > min(REPLY_BYTES_MAX, snapshot_bytes + 4096):
                 return None
             if kept.before == known:

@@ -12,12 +12,13 @@ from functools import partial
 
 from ...protocol.devices import LONG_ANSWER, UPLINK_BYTES_MAX, Submission, read_submission
 from ...protocol.edge_pb2 import LongAnswerWord, Receipt, Signed
-from ...protocol.errors import InvalidMessage, NotAdmitted
+from ...protocol.errors import InvalidMessage, NotAdmitted, StateError
 from ...protocol.identity import PeerId
 from ...protocol.network import Cost, Network, Server
 from ...protocol.wire import parse
 from .answers import Answers
 from .spool import Spool, name_of
+from .streams import few_streams
 
 
 class Intake:
@@ -42,7 +43,7 @@ class Intake:
         self._is_enrolled, self._heard = is_enrolled, heard
         self._under_way: dict[tuple[int, int], tuple[str, object]] = {}
         """By round and slot: what is being received, and the stream that it comes on."""
-        front.serve_stream(LONG_ANSWER, self._receive)
+        front.serve_stream(LONG_ANSWER, few_streams(self._receive))
 
     async def _receive(self, device: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         head = await anext(chunks, b"")
@@ -62,18 +63,20 @@ class Intake:
                     raise NotAdmitted(f"{device} is not enrolled here any more")
                 verdict = await self._answers.judge(device, signed, submission)
             finally:
-                if self._is_mine(submission, stream):
-                    self._answers.held.discard(name)
+                del self._answers.held[stream]
+            if verdict != Receipt.COUNTED:
+                self._answers.sweep()
         self._heard(device, submission.round_index)
         if verdict is None:
-            raise InvalidMessage(f"the answer of {device} could not be kept here: offer it again")
+            raise StateError(f"the answer of {device} could not be kept here: offer it again")
         receipt = Receipt(round=submission.round_index, slot=submission.slot, verdict=verdict)
         yield LongAnswerWord(receipt=receipt).SerializeToString()
 
     def _begin(self, submission: Submission, name: str, stream: object) -> None:
         """From now on this is where the slot's answer comes from. What nobody goes on with is removed."""
         self._under_way[submission.round_index, submission.slot] = name, stream
-        self._answers.held.add(name)
+        self._answers.held[stream] = name
+        self._answers.sweep()
         for slot in [slot for slot in self._under_way if self._answers.is_past(slot[0])]:
             del self._under_way[slot]
         self._spool.keep_parts({wanted for wanted, _ in self._under_way.values()})

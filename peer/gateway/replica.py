@@ -19,6 +19,7 @@ from ...tasks import Evaluation, Task
 from ..replica import Applied, Replica
 from .history import Kept
 from .integers import evaluate_in_integers
+from .journal import PAYLOAD_BYTES_MAX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,15 @@ def check_devices_can_follow(manifest: Manifest) -> None:
         raise UsageError("devices follow a run update by update: with a gateway, group.snapshot_codec must be fp32")
 
 
+def check_updates_can_be_kept(payload_bytes_max: int) -> None:
+    """Raises UsageError where a single contribution to an update may be longer than the gateway's journal takes."""
+    if payload_bytes_max > PAYLOAD_BYTES_MAX:
+        raise UsageError(
+            f"contributions to this run have up to {payload_bytes_max / 2**20:.0f} MiB, and a gateway can write down "
+            f"no more than {PAYLOAD_BYTES_MAX / 2**20:.0f} MiB of one: make a run with a smaller model"
+        )
+
+
 class GatewayReplica(Replica):
     """Raises UsageError if the run's method has no use for devices."""
 
@@ -45,6 +55,7 @@ class GatewayReplica(Replica):
                 f"method {manifest.method.name!r} cannot use devices: a gateway needs baffle, federated or fixedpoint"
             )
         check_devices_can_follow(manifest)
+        check_updates_can_be_kept(self.method.payload_bytes_max())
         self.of_devices: DeviceMethod = self.method
         self.device_state_bytes = sum(array.nbytes for array in self.of_devices.device_state().values())
         """About the length of a snapshot for devices."""

@@ -75,12 +75,12 @@ class Spool:
 
     def sync(self) -> None:
         """Make what was completed since the last time outlast a loss of power. Raises OSError."""
-        names, self._unsynced = self._unsynced, []
-        for name in names:
+        for name in self._unsynced:
             with contextlib.suppress(FileNotFoundError), (self._folder / name).open("rb") as file:
                 os.fsync(file.fileno())
-        if names:
+        if self._unsynced:
             sync_folder(self._folder)
+        self._unsynced.clear()  # not before: what failed is still to be done
 
     def view(self, name: str) -> memoryview:
         """All of a complete answer, read-only; good until it is let go of, whatever becomes of the file."""

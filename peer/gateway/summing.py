@@ -7,7 +7,7 @@ one that comes back takes part in the next. An attempt that falls below the thre
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,6 @@ from ...protocol.devices import Submission, Task, read_submission, roster_hash, 
 from ...protocol.edge_pb2 import (
     Downlink,
     JournalEntry,
-    OpenedRound,
     Receipt,
     Signed,
     Summed,
@@ -35,7 +34,7 @@ from ...protocol.edge_pb2 import (
 )
 from ...protocol.identity import PeerId, public_key_of
 from ...protocol.network import Cost, Network
-from .answers import DeviceRound
+from .answers import DeviceRound, Name
 from .attempts import Attempt
 from .attendance import Attendance
 from .collecting import Collector, Way
@@ -61,8 +60,8 @@ class SummingCollector(Collector):
         self._baffle, self._network = method, network
         self._attempt: Attempt | None = None
         self._last_number = 0
-        self.n_summed = 0
-        """Devices behind the last sum."""
+        self._behind: dict[Name, int] = {}
+        """Devices behind each sum that is pending."""
         self.hall.on_sum = self._heard
 
     async def collect(self, index: int, standing: tuple[int, bytes], way: Way) -> tuple[Answer, ...]:
@@ -77,7 +76,9 @@ class SummingCollector(Collector):
                 await asyncio.sleep(self._options.patience_floor_s)
             finally:
                 self._attempt = None
-        return (self.answers.pending[round_.seed, 0],)
+        if self._baffle.options.dp_clip:
+            self.answers.keep_only(round_.seed)  # what privacy was spent is told by the number of updates
+        return self.answers.take()
 
     def restore(self, entry: JournalEntry) -> None:
         if not entry.HasField("summed"):
@@ -89,7 +90,10 @@ class SummingCollector(Collector):
 
     @property
     def n_answers(self) -> int:
-        return self.n_summed if self.answers.pending else 0
+        return sum(self._behind.get(name, 0) for name in self.answers.pending)
+
+    def _needs_nobody(self) -> bool:
+        return False  # what is pending is the sum of another round
 
     def devices_needed(self) -> int:
         return max(super().devices_needed(), self._baffle.options.secure_devices)
@@ -112,8 +116,8 @@ class SummingCollector(Collector):
         self._hand_on_shares(attempt, participants)
         loop = asyncio.get_running_loop()
         started_s = loop.time()
-        await self._wait(attempt.uploads, participants, self._patience.deadline_s(1))
-        self._patience.record(loop.time() - started_s, 1)
+        most_s = await self._wait(attempt.uploads, participants, self._patience.deadline_s(1))
+        self._learn(loop.time() - started_s, most_s)
         survivors = tuple(sorted(attempt.uploads))
         _refuse_below(len(survivors), least, "uploaded")
         word = SumSurvivors(attempt=attempt.number, slots=survivors)
@@ -127,9 +131,7 @@ class SummingCollector(Collector):
         wanted = self._options.devices_per_round + self._options.backups if self._options.devices_per_round else None
         chosen = self._shuffled(round_, self.hall.devices())[: min(wanted or sums.DEVICES_MAX, sums.DEVICES_MAX)]
         attempt = Attempt(number=self._last_number, run_id=self._run_id, round_=round_, devices=dict(enumerate(chosen)))
-        round_.roster = chosen
-        keys = [public_key_of(device) for device in chosen]
-        await self._write([JournalEntry(opened=OpenedRound(round=round_.index, base=round_.base, devices=keys))])
+        await self._open(round_, chosen)
         self._attempt = attempt
         for slot, device in attempt.devices.items():
             attendance = self.hall.present.get(device)
@@ -191,7 +193,8 @@ class SummingCollector(Collector):
     def _keep(self, round_: DeviceRound, mean: F32, n: int) -> None:
         key = RoundKey(round_index=round_.index, round_seed=round_.seed, n_slots=1)
         self.answers.pending[round_.seed, 0] = Contribution(key=key, slot=0, differences=mean)
-        self.n_summed = n
+        self._behind = {name: one for name, one in self._behind.items() if name in self.answers.pending}
+        self._behind[round_.seed, 0] = n
 
     def _tell_all(self, attempt: Attempt, slots: Sequence[int], word: Downlink) -> None:
         for slot in slots:
@@ -199,19 +202,25 @@ class SummingCollector(Collector):
             if attendance is not None and slot not in attempt.gone:
                 attendance.send(word)
 
-    async def _wait(self, got: Mapping[int, object], wanted: Iterable[int], patience_s: float) -> None:
-        """Until all who are wanted and still here have answered, or time is up."""
-        attempt = self._attempt
+    async def _wait(self, got: Mapping[int, object], wanted: Collection[int], patience_s: float) -> float | None:
+        """Until all who are wanted and still here have answered, or time is up.
+
+        Returns: after how long most had; None: they had not.
+        """
+        attempt, loop = self._attempt, asyncio.get_running_loop()
         assert attempt is not None
-        until_s = asyncio.get_running_loop().time() + patience_s
-        while asyncio.get_running_loop().time() < until_s:
+        started_s, most_s = loop.time(), None
+        while loop.time() < started_s + patience_s:
             self._changed.clear()
+            if most_s is None and 2 * sum(slot in got for slot in wanted) > len(wanted):
+                most_s = loop.time() - started_s
             for slot, device in attempt.devices.items():
                 if device not in self.hall.present:
                     attempt.gone.add(slot)  # its keys are lost with the stream
             if all(slot in got or slot in attempt.gone for slot in wanted):
-                return
-            await self._change(until_s)
+                break
+            await self._change(started_s + patience_s)
+        return most_s
 
     # -- what devices say ------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ class JournalWriter:
         return self._journal.entries()
 
     async def write(self, entries: Sequence[JournalEntry]) -> None:
-        """Put entries on disk, together with what others want written meanwhile. Raises StateError."""
+        """Put entries on disk, together with what others want written meanwhile. Raises StateError, NetworkClosed."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unwritten.append((entries, done))
         if self._flushing is None or self._flushing.done():
@@ -63,11 +63,13 @@ class JournalWriter:
     async def _write_all(self) -> None:
         batch, self._unwritten = self._unwritten, []
         entries = [entry for some, _ in batch for entry in some]
-        failure: StateError | None = None
+        failure: Exception | None = None
         try:
             await self._network.compute(lambda: self._append(entries), Cost())
         except OSError as error:
             failure = StateError(f"the gateway's journal cannot be written ({error.strerror}): make room on its disk")
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+            failure = error
         for _, done in batch:
             if done.done():
                 continue

@@ -25,6 +25,8 @@ from gossamer.edge.folder import DeviceFolder
 from gossamer.edge.rules import Rules
 from gossamer.edge.sensors import Reading
 from gossamer.peer.daemon import Daemon, Devices, Result
+from gossamer.peer.event_kinds import PeerRefused
+from gossamer.peer.events import read_events
 from gossamer.peer.folder import PeerFolder
 from gossamer.peer.gateway.attendance import Hall
 from gossamer.peer.gateway.book import Book, issue_token
@@ -325,14 +327,15 @@ class Fleet:
         return replay.parts if isinstance(replay, Replay) else ()
 
     def check_exactly_once(self) -> None:
-        """What devices were told to be counted is in exactly one update, but for what came after the last one."""
+        """What devices were told counts is in exactly one update, but for what the last came too early for."""
         counted = [name for names in self.updates() for name in names]
         assert len(counted) == len({*counted})
         accepted = [(submission.round_index, submission.slot) for _, submission in self.accepted()]
         assert len(accepted) == len({*accepted})
         assert {*counted} <= {*accepted}
-        last = max(index for index, _ in counted)
-        assert {name for name in accepted if name[0] < last - 3} <= {*counted}
+        kinds = [entry.WhichOneof("kind") for entry in self.entries()]
+        before = [0, *(place for place, kind in enumerate(kinds) if kind == "applied")][-2]
+        assert {*accepted[: kinds[:before].count("accepted")]} <= {*counted}
 
     async def offer(self, host: Host, signed: Signed) -> int:
         """Attend as `host`, send one submission, and return the verdict."""
@@ -360,3 +363,9 @@ class Fleet:
             certificate_hash=bytes(32),
             secret=b"unknown".ljust(32),
         )
+
+
+def was_not_kept(fleet: Fleet) -> bool:
+    """Whether the gateway has said of an answer that it could not write it down."""
+    events = [entry.event for entry in read_events(fleet.folder.events)]
+    return any(isinstance(event, PeerRefused) and "was not kept" in event.reason for event in events)

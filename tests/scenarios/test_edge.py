@@ -23,12 +23,13 @@ from gossamer.peer.gateway.options import GatewayOptions
 from gossamer.peer.gateway.replica import Unpublished
 from gossamer.peer.rounds.snapshots import Standing
 from gossamer.protocol import devices
-from gossamer.protocol.edge_pb2 import Receipt, Signed, Uplink
+from gossamer.protocol.edge_pb2 import Hello, Receipt, Signed, Uplink
 from gossamer.protocol.errors import BadSignature, NotAdmitted
 from gossamer.protocol.identity import Identity
+from gossamer.simulator.host import Host
 from gossamer.simulator.world import Simulation
 
-from .fleet import Fleet, digits_manifest
+from .fleet import Fleet, digits_manifest, was_not_kept
 from .swarm import identity
 
 pytestmark = pytest.mark.scenario
@@ -263,6 +264,92 @@ def test_late_answers_count_in_the_next_update_unless_they_are_too_late(tmp_path
     assert any(len(indices) > 1 for indices in rounds)
     assert all(max(indices) - min(indices) <= 2 for indices in rounds)
     fleet.check_exactly_once()
+
+
+def test_answer_that_a_full_disk_did_not_take_is_offered_again(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, Simulation(seed=19), manifest=digits_manifest(steps=3))
+
+    async def main() -> None:
+        fleet.start_gateway()
+        fleet.start_devices(1, flops_per_s=1e6)  # slow: a round is written down long before it is answered
+        await fleet.reach(1)
+        while max(entry.opened.round for entry in fleet.entries()) < 2:  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(0.05)
+        fleet.peer_host.disk_is_full = True
+        while not was_not_kept(fleet):  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(0.5)
+        fleet.peer_host.disk_is_full = False
+        mended_s = fleet.sim.now_s
+        await fleet.reach(3)
+        assert fleet.sim.now_s < mended_s + 30
+        await fleet.work
+        await asyncio.gather(*fleet.lives)
+
+    fleet.run(main(), timeout_s=300)
+
+    assert fleet.devices[0].counts["rounds_counted"] == 3
+    fleet.check_exactly_once()
+
+
+@pytest.mark.parametrize("perturbations", ["distinct", "shared"])
+def test_late_answers_count_once_also_where_all_have_the_same_perturbations(tmp_path: Path, perturbations: str) -> None:
+    options = GatewayOptions(devices_min=3, devices_per_round=3, backups=1, staleness_max=2)
+    manifest = digits_manifest(steps=12, perturbations=perturbations)
+    fleet = Fleet(tmp_path, Simulation(seed=20), manifest=manifest, options=options)
+
+    async def main() -> None:
+        fleet.peer_host.flops_per_s = 2e5  # answers come while it makes a payload and an update
+        fleet.start_gateway()
+        fleet.start_devices(3)
+        fleet.start_devices(1, flops_per_s=3e7)  # its round takes longer than the others'
+        await fleet.reach(6)
+        fleet.kill_gateway()
+        await asyncio.sleep(1.0)
+        fleet.restart_gateway()
+        await fleet.work
+        await asyncio.gather(*fleet.lives)
+
+    fleet.run(main())
+
+    updates = [entry.applied for entry in fleet.entries() if entry.HasField("applied")]
+    spent = [(one.round_seed, slot) for applied in updates for one in applied.answered for slot in one.slots]
+    seed_of = {submission.round_index: seed_at(fleet, submission) for _, submission in fleet.accepted()}
+    accepted = [(seed_of[submission.round_index], submission.slot) for _, submission in fleet.accepted()]
+    assert len(spent) == len({*spent})
+    assert any(len(applied.answered) > 1 for applied in updates)
+    assert {name for name in accepted if name[0] != seed_of[max(seed_of)]} <= {*spent}
+
+
+def test_device_that_never_answers_does_not_make_rounds_longer_and_longer(tmp_path: Path) -> None:
+    options = GatewayOptions(devices_min=4, patience_initial_s=30.0)
+    fleet = Fleet(tmp_path, Simulation(seed=22), manifest=digits_manifest(steps=40), options=options)
+
+    async def greet_for_ever() -> AsyncIterator[bytes]:
+        while True:
+            yield Uplink(hello=Hello()).SerializeToString()  # so it is never taken for one that is busy
+            await asyncio.sleep(0.02)
+
+    async def attend(host: Host) -> None:
+        await enrol(host.network, fleet.token(50))
+        async for _ in host.network.stream(fleet.gateway.peer_id, devices.ATTEND, greet_for_ever(), timeout_s=1e6):
+            pass
+
+    async def main() -> None:
+        fleet.start_gateway()
+        fleet.start_devices(3)
+        await asyncio.sleep(1.0)
+        silent = fleet.sim.host("silent", identity=identity(6, 0))
+        silent.spawn(attend(silent))
+        await fleet.work
+        await asyncio.gather(*fleet.lives)
+
+    fleet.run(main(), timeout_s=1e5)
+
+    assert fleet.sim.now_s < 3 * 30 + 40 * 3
+
+
+def seed_at(fleet: Fleet, submission: devices.Submission) -> bytes:
+    return devices.round_seed(fleet.manifest.run_id, fleet.gateway.peer_id, submission.round_index, submission.base)
 
 
 def test_device_rests_on_battery_and_comes_back(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gossamer.algorithms.forward.fixedpoint import votes_bytes
 from gossamer.edge.engines import Choice, Engines
-from gossamer.peer.event_kinds import PeerRefused
+from gossamer.peer.event_kinds import PeerRefused, Warned
 from gossamer.peer.events import read_events
 from gossamer.peer.gateway.options import GatewayOptions
 from gossamer.protocol.devices import ATTEND
@@ -18,6 +19,7 @@ from gossamer.protocol.errors import UsageError
 from gossamer.simulator.world import Simulation
 
 from .fleet import Fleet, digits_manifest, fixed_point_manifest
+from .swarm import identity
 
 pytestmark = pytest.mark.scenario
 
@@ -66,6 +68,39 @@ def test_votes_of_onnxruntime_pass_the_audit_of_numpy(tmp_path: Path) -> None:
     assert fleet.weights() == [fleet.final_weights()] * 2
     assert fleet.final()["audited"] == 12
     assert [device.status()["engine"] for device in fleet.devices] == ["numpy int64", "onnxruntime MatMulInteger"]
+
+
+def test_samples_that_cannot_be_read_are_told_and_nobody_suffers(tmp_path: Path) -> None:
+    fleet = Fleet(
+        tmp_path,
+        Simulation(seed=29),
+        manifest=fixed_point_manifest(steps=2),
+        options=GatewayOptions(devices_min=5, audit_rate=1.0),
+    )
+    for number in range(5):
+        fleet.show_samples(number)
+    home = fleet.folder.path / "gateway" / "audit"
+    no_end, no_middle, empty, no_names, no_labels = (home / f"{identity(5, number).peer_id}.npz" for number in range(5))
+    whole = no_end.read_bytes()
+    no_end.write_bytes(whole[:1000])
+    no_middle.write_bytes(whole[:1000] + bytes(5000) + whole[6000:])
+    empty.write_bytes(b"")
+    with no_names.open("wb") as file:
+        np.save(file, np.zeros(3))
+    np.savez(no_labels, inputs=np.zeros(3, np.uint8), labels=np.int64(3))
+
+    async def main() -> None:
+        fleet.start_gateway()
+        fleet.start_devices(5)
+        await fleet.work
+        await asyncio.gather(*fleet.lives)
+
+    fleet.run(main())
+
+    told = [entry.event.message for entry in read_events(fleet.folder.events) if isinstance(entry.event, Warned)]
+    assert sum("is not audited" in message for message in told) == 5
+    assert [device.counts["rounds_counted"] for device in fleet.devices] == [2] * 5
+    assert fleet.weights() == [fleet.final_weights()] * 5
 
 
 def test_a_round_takes_a_device_few_bytes_whatever_the_model(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from gossamer.peer.events import read_events
 from gossamer.peer.gateway.options import GatewayOptions
 from gossamer.protocol import devices
 from gossamer.protocol.edge_pb2 import JournalEntry, Uplink
-from gossamer.protocol.errors import InvalidMessage
+from gossamer.protocol.errors import InvalidMessage, UnknownMethod
 from gossamer.simulator.world import Simulation
 
 from .fleet import Fleet, digits_manifest
@@ -254,5 +255,25 @@ def test_device_without_the_systems_randomness_takes_no_part(tmp_path: Path) -> 
         assert card is not None
         with pytest.raises(InvalidMessage, match="randomness"):
             open_work(card, Pace(fleet.hosts[0].network, cpu_share=1.0), Engines())
+
+    fleet.run(main())
+
+
+def test_no_single_answer_stands_for_a_sum(tmp_path: Path) -> None:
+    fleet = secure_fleet(tmp_path, 40, steps=2, devices_min=5)
+
+    async def head() -> AsyncIterator[bytes]:
+        yield b"a long answer's head"
+
+    async def main() -> None:
+        fleet.start_gateway()
+        fleet.start_devices(4)
+        while len(fleet.hall().present if fleet.daemons else ()) < 4:  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(0.05)
+        with pytest.raises(UnknownMethod):
+            async for _ in fleet.hosts[0].network.stream(
+                fleet.gateway.peer_id, devices.LONG_ANSWER, head(), timeout_s=5
+            ):
+                pass
 
     fleet.run(main())

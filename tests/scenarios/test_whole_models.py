@@ -20,7 +20,7 @@ from gossamer.protocol.errors import ChecksumMismatch, GossamerError, InvalidMes
 from gossamer.simulator.host import Host
 from gossamer.simulator.world import Simulation
 
-from .fleet import Fleet, federated_manifest
+from .fleet import Fleet, federated_manifest, was_not_kept
 from .swarm import identity
 
 pytestmark = pytest.mark.scenario
@@ -138,6 +138,54 @@ def test_killed_gateway_counts_nothing_twice_and_loses_nothing(tmp_path: Path, w
     assert kept(fleet) == []
 
 
+def test_answer_that_was_counted_before_a_kill_outlasts_updates_that_are_done_again(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path, 2, seed=67, steps=3)
+
+    async def main() -> None:
+        fleet.start_gateway()
+        fleet.start_devices(1)
+        fleet.start_devices(1, up_bytes_per_s=300e3)  # 4 s for an answer
+        await fleet.reach(1)
+        while len(fleet.accepted()) < 3:  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(0.05)
+        fleet.kill_gateway()
+        await asyncio.sleep(1.0)
+        fleet.restart_gateway()
+        await fleet.work
+        await asyncio.gather(*fleet.lives)
+
+    fleet.run(main())
+
+    counted = [name for names in fleet.updates() for name in names]
+    assert sorted(counted) == [(index, slot) for index in range(3) for slot in range(2)]
+    assert {*fleet.weights()} == {fleet.final_weights()}
+
+
+def test_answer_that_a_full_disk_did_not_take_is_offered_again(tmp_path: Path) -> None:
+    fleet = fleet_of(tmp_path, 1, seed=68, steps=2)
+
+    async def main() -> None:
+        fleet.start_gateway()
+        fleet.start_devices(1, up_bytes_per_s=300e3)
+        await fleet.reach(1)
+        while not kept(fleet):  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(0.05)
+        fleet.peer_host.disk_is_full = True
+        while not was_not_kept(fleet):  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(0.5)
+        fleet.peer_host.disk_is_full = False
+        mended_s = fleet.sim.now_s
+        await fleet.reach(2)
+        assert fleet.sim.now_s < mended_s + 30
+        await fleet.work
+        await asyncio.gather(*fleet.lives)
+
+    fleet.run(main(), timeout_s=300)
+
+    assert fleet.weights() == [fleet.final_weights()]
+    fleet.check_exactly_once()
+
+
 def test_what_nobody_asked_for_or_is_not_what_was_announced_leaves_nothing(tmp_path: Path) -> None:
     fleet = fleet_of(tmp_path, 1, seed=65, steps=2)
     content = bytes(ANSWER_BYTES)
@@ -183,9 +231,11 @@ def test_device_cannot_send_other_bytes_than_it_signed_or_more(tmp_path: Path) -
             await upload(fleet, host, head, [signed[:1000]])
         too_long = replace(head, length=ANSWER_BYTES + 1)
         assert await upload(fleet, host, too_long, [signed + b"1"]) == Receipt.REFUSED
-        nonsense = b"\2\0\0\0" + b"\xff" * (ANSWER_BYTES - 4)
-        infinite = replace(long(index, 0, nonsense), base=base)
-        assert await upload(fleet, host, infinite, [nonsense]) == Receipt.REFUSED
+        for number in range(3):
+            nonsense = b"\2\0\0\0" + bytes([number]) + b"\xff" * (ANSWER_BYTES - 5)
+            infinite = replace(long(index, 0, nonsense), base=base)
+            assert await upload(fleet, host, infinite, [nonsense]) == Receipt.REFUSED
+            assert kept(fleet) == []  # however many it sends, they take no room
         fleet.launch(0)  # as an honest device again
         await fleet.work
         await asyncio.gather(*fleet.lives)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.peer.gateway.book import Book, issue_token, revoke
+from gossamer.peer.gateway.book import ROTATE_EVERY_S, Book, issue_token, revoke
 from gossamer.protocol.enrolment import Token, rotation_request
 from gossamer.protocol.errors import Expired, InvalidMessage, NotAdmitted, StateError
 from gossamer.protocol.identity import Identity, PeerId
@@ -84,13 +84,30 @@ def test_new_key_takes_the_old_ones_place_and_no_other(tmp_path: Path) -> None:
     book = enrol(tmp_path, issued(tmp_path, 1), ONE.peer_id)
     request = rotation_request(TWO, run_id=RUN_ID, gateway=GATEWAY.peer_id, old=ONE.peer_id)
 
-    assert book.rotate(request, device=ONE.peer_id) == TWO.peer_id
-    assert open_book(tmp_path).rotate(request, device=ONE.peer_id) == TWO.peer_id
+    assert book.rotate(request, device=ONE.peer_id, now_s=60.0) == TWO.peer_id
+    assert open_book(tmp_path).rotate(request, device=ONE.peer_id, now_s=70.0) == TWO.peer_id
 
     assert open_book(tmp_path).devices == [TWO.peer_id]
     another = rotation_request(THREE, run_id=RUN_ID, gateway=GATEWAY.peer_id, old=ONE.peer_id)
     with pytest.raises(NotAdmitted):
-        open_book(tmp_path).rotate(another, device=ONE.peer_id)
+        open_book(tmp_path).rotate(another, device=ONE.peer_id, now_s=70.0)
+
+
+def test_key_changes_once_a_day_and_never_back(tmp_path: Path) -> None:
+    enrol(tmp_path, issued(tmp_path, 1), ONE.peer_id)
+
+    def rotate(old: Identity, new: Identity, now_s: float) -> PeerId:
+        request = rotation_request(new, run_id=RUN_ID, gateway=GATEWAY.peer_id, old=old.peer_id)
+        return open_book(tmp_path).rotate(request, device=old.peer_id, now_s=now_s)
+
+    rotate(ONE, TWO, 1000.0)
+    with pytest.raises(NotAdmitted, match="a day ago"):
+        rotate(TWO, THREE, 1000.0 + ROTATE_EVERY_S - 1)
+    with pytest.raises(NotAdmitted, match="fresh key"):
+        rotate(TWO, ONE, 1000.0 + ROTATE_EVERY_S)
+    rotate(TWO, THREE, 1000.0 + ROTATE_EVERY_S)
+
+    assert {open_book(tmp_path).holder(one.peer_id) for one in (ONE, TWO, THREE)} == {THREE.peer_id}
 
 
 def test_damaged_book_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:

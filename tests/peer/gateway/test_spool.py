@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,22 @@ def test_full_disk_is_an_error_of_ours(tmp_path: Path) -> None:
 
     with pytest.raises((DiskFull, StateError), match="cannot keep"):
         spool.write("a", 0, CONTENT)
+
+
+def test_sync_that_fails_is_made_up_for_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool, synced = spool_with(tmp_path, "a", "b"), list[str]()
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="full"):
+        spool.sync()
+    monkeypatch.setattr(os, "fsync", note)
+    spool.sync()
+    spool.sync()
+
+    assert synced == ["a", "b", tmp_path.name]
