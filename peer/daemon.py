@@ -324,7 +324,7 @@ class Daemon:
         if group is not None:
             await self.trainer.checkpoint(stopped=ending is Ending.STOPPED, last=True)
         if self.gateway is not None and finished:
-            await self.gateway.finish()
+            await self.gateway.finish(self.whereabouts.round_index)
             self.trainer.tell_privacy()
         if ending is Ending.LEFT:
             self.log.emit(Left(reason="asked to leave"))

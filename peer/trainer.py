@@ -237,7 +237,7 @@ class Trainer(Delegate):
         size = sum(file.stat().st_size for file in path.iterdir())
         seconds = asyncio.get_running_loop().time() - started_s
         if self.gateway is not None:
-            await self.gateway.checkpointed(replica.step)
+            await self.gateway.checkpointed(replica.step, standing.index)
             self.tell_privacy()
         name = str(path.relative_to(self.folder.path))
         self.emit(Checkpointed(step=replica.step, path=name, bytes=size, seconds=seconds))

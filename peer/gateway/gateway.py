@@ -78,7 +78,7 @@ class Gateway:
         self._journal = JournalWriter(folder / "journal", network, before=spool.sync)
         self._checkpoint_steps: list[int] = []
         self.privacy = privacy_spent(replica.method, 0)
-        """As of the last checkpoint: what a device that took part in every round has spent."""
+        """As of the last checkpoint: what a device that took part in every round has spent at most."""
         self.auditor = self._open_auditor(identity, manifest) if options.audit_rate else None
         self.answers = self._open_answers(identity, manifest, spool)
         self.following = Following(network, replica, self.answers, self._journal.write)
@@ -188,9 +188,12 @@ class Gateway:
             self._warned(f"{n_dropped} submissions of devices may be in the state that was taken over: not used again")
             await self._compact(0)  # nor by a later life
 
-    async def checkpointed(self, step: int) -> None:
-        """A checkpoint is on disk: what came before the oldest that is kept need not be journalled any more."""
-        self.privacy = await self._network.compute(lambda: privacy_spent(self.replica.method, step), Cost())
+    async def checkpointed(self, step: int, n_rounds: int) -> None:
+        """A checkpoint is on disk: what came before the oldest that is kept need not be journalled any more.
+
+        Args: n_rounds: that were decided so far, failed ones included.
+        """
+        await self._account(n_rounds)
         self._checkpoint_steps = [*self._checkpoint_steps, step][-CHECKPOINTS_KEPT:]
         if self._journal.size_bytes > COMPACT_ABOVE_BYTES and len(self._checkpoint_steps) == CHECKPOINTS_KEPT:
             await self._compact(self._checkpoint_steps[0])
@@ -208,10 +211,14 @@ class Gateway:
         except StateError as error:
             self._warned(f"the gateway's journal stays as long as it is: {error}")
 
-    async def finish(self) -> None:
+    async def _account(self, n_rounds: int) -> None:
+        """A round that failed may have revealed a sum, so it counts as one that did."""
+        self.privacy = await self._network.compute(lambda: privacy_spent(self.replica.method, n_rounds), Cost())
+
+    async def finish(self, n_rounds: int) -> None:
         """The run is over: give every device the final state, and wait a little until they have it."""
         standing = await self._network.compute(self.replica.device_standing, self.replica.apply_cost())
-        self.privacy = await self._network.compute(lambda: privacy_spent(self.replica.method, standing[0]), Cost())
+        await self._account(n_rounds)
         self._keep_final(standing[0])
         self.collector.hall.part(lambda attendance: self.following.farewell(attendance, standing))
         try:

@@ -77,7 +77,7 @@ class SummingCollector(Collector):
             finally:
                 self._attempt = None
         if self._baffle.options.dp_clip:
-            self.answers.keep_only(round_.seed)  # what privacy was spent is told by the number of updates
+            self.answers.keep_only(round_.seed)  # what privacy was spent is told by the number of rounds, a sum each
         return self.answers.take()
 
     def restore(self, entry: JournalEntry) -> None:
