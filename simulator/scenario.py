@@ -76,6 +76,7 @@ class Stages(Table):
     microbatches: int = Field(default=8, ge=1, le=4096)
     activations: Literal["int8", "fp16", "none"] = "int8"
     schedule: Literal["credit", "gpipe", "1f1b", "zero-bubble"] = "credit"
+    mode: Literal["synchronous", "stash", "compensate", "predict", "compensate-predict"] = "synchronous"
     rebalance_every_s: float = Field(default=300.0, ge=0, le=86400)
     restore_after_s: float = Field(default=60.0, ge=0, le=86400)
 

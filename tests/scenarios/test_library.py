@@ -96,6 +96,16 @@ def test_machines_taken_from_a_pipeline_break_no_property(seed: int) -> None:
     assert verdict.violations == (), f"replay: {replay} --set run.steps=16 --set expect.steps_min=16"
 
 
+def test_machines_taken_from_a_pipeline_whose_trainers_do_not_wait_break_no_property() -> None:
+    # Late gradients make another model than one process does; that every microbatch counts is asked all the same.
+    settings = ["pipeline.mode=stash", "run.steps=16", "expect.steps_min=16", "expect.one_process_within=10"]
+
+    verdict = judge(load_scenario(LIBRARY / "stages.toml", settings), 100)
+
+    replay = f"gossamer simulate examples/scenarios/stages.toml --seed 100{' --shuffle' * verdict.shuffled}"
+    assert verdict.violations == (), " --set ".join((f"replay: {replay}", *settings))
+
+
 def test_command_verifies_a_seed_and_writes_a_report(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "gossamer.cli", "simulate", str(LIBRARY / "homes-demo.toml"), "--verify", "--json"]
     command += ["--set", "run.steps=2", "--set", "expect.steps_min=2", "--set", "run.sizes.payload_bytes=20_000"]
