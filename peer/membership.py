@@ -113,11 +113,11 @@ class Membership:
             await self._pause()
 
     async def _pause(self) -> None:
+        timer = asyncio.get_running_loop().call_later(EAGER_S if self.eager else EVERY_S, self._wake.set)
         try:
-            async with asyncio.timeout(EAGER_S if self.eager else EVERY_S):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+            await self._wake.wait()
+        finally:
+            timer.cancel()
         self._wake.clear()
 
     async def _announce(self) -> None:
