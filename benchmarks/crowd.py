@@ -44,8 +44,6 @@ from gossamer.simulator.host import Host
 from gossamer.simulator.world import Simulation
 from gossamer.tasks import Task
 
-from .sized_chain import SizedChain
-
 FLOPS_PER_S = 5e10
 UP_BYTES_PER_S, DOWN_BYTES_PER_S = 2.5e6, 12.5e6
 FOUNDED_WITHIN_S, LATE_S = 30.0, (30.0, 90.0)
@@ -54,6 +52,9 @@ N_STAGES, MICROBATCHES = 8, 16
 FORWARD_S = 3.0
 """Of a microbatch, at one stage."""
 SAMPLES = 64
+"""Of each microbatch, or of a group's member's work for a round."""
+ACTIVATION_ELEMENTS = 64
+"""Of a sample, between two stages."""
 PAYLOAD_BYTES = 9_400
 """Of each contribution: those of `demo` for a model of 100,000 parameters."""
 STEP_S = 30.0
@@ -85,10 +86,14 @@ def groups(n_rounds: int) -> Kind:
 
 
 def pipelines() -> Kind:
-    options = {"n_layers": N_STAGES, "flops_per_sample": 3 * N_STAGES * FORWARD_S * FLOPS_PER_S / SAMPLES}
+    options = {
+        "n_layers": N_STAGES,
+        "activation_elements": ACTIVATION_ELEMENTS,
+        "flops_per_sample": 3 * N_STAGES * FORWARD_S * FLOPS_PER_S / SAMPLES,
+    }
     return Kind(
         daemon=StageDaemon,
-        task=SizedChain(options=options),
+        task=Sized(options=options),
         task_options=options,
         n_steps=10**6,
         share_of_founders=1.0,

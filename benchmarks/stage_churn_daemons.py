@@ -1,7 +1,7 @@
 """The daemons of a pipeline on a fleet that churns, on virtual time: how much of the optimum they do.
 
-Sizes and costs only (`sized_chain.py`): on the median machine a microbatch's forward pass at one stage takes so many
-seconds, and a backward pass three times that, so `PASSES` of them are what a stage needs for a microbatch.
+Sizes and costs only (`simulator/analytic.py`): on the median machine a microbatch's forward pass at one stage takes so
+many seconds, and a backward pass three times that, so `PASSES` of them are what a stage needs for a microbatch.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 from gossamer.peer.event_kinds import Moved, StageRestored, StepPassed
 from gossamer.peer.pipeline.server import BACKWARD_PASSES
+from gossamer.simulator.analytic import Gather, Sized
 from gossamer.simulator.invariants import read_logs
 from gossamer.simulator.playing import Played, play
 from gossamer.simulator.scenario import Scenario, scenario_of
 
 from .churning import Peer, best
-from .sized_chain import SizedChain
 
 FLOPS_PER_S = 1e12
 """Of the median machine."""
@@ -34,9 +34,9 @@ def scenario(n_stages: int, duration_s: float, seed: int, *, every_s: float, for
     n_samples = max(1, round(SAMPLES_PER_S * forward_s))
     flops_per_sample = 3 * n_stages * forward_s * FLOPS_PER_S / n_samples
     run: dict[str, Any] = {
-        "task": f"{SizedChain.__module__}:SizedChain",
+        "task": Sized.name,
         "task_options": {"n_layers": n_stages, "flops_per_sample": flops_per_sample, "activation_elements": 16},
-        "method": "gossamer.simulator.analytic:Gather",
+        "method": f"{Gather.__module__}:Gather",
         "method_options": {"payload_bytes": 100_000},
         "batch": n_samples,
         "steps": 10**6,

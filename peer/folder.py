@@ -74,7 +74,7 @@ class PeerFolder:
     def write_status(self, status: Mapping[str, Any]) -> None:
         """For `gossamer status` and for whoever starts daemons. Without room on the disk the old one stays."""
         with contextlib.suppress(DiskFull):
-            write_atomically(self.path / "status.json", json.dumps(status, indent=1).encode(), durable=False)
+            write_atomically(self.path / "status.json", json.dumps(status).encode(), durable=False)
 
     def newest_checkpoint(self) -> Loaded | None:
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ..protocol.errors import GossamerError, NetworkClosed, NotAdmitted, Refused
 from ..protocol.identity import Identity, PeerId
 from ..protocol.invite_book import InviteBook
 from ..protocol.invites import Invite
-from ..protocol.network import MAX_RECORD_BYTES, Network
+from ..protocol.network import MAX_RECORD_BYTES, Network, Record
 from ..protocol.wire import parse
 from .rounds.roster import Member
 
@@ -69,7 +70,13 @@ class Membership:
         self._admitted: dict[PeerId, float] = {}
         self._greeted: dict[PeerId, int] = {}
         self._read: dict[PeerId, tuple[bytes, Announcement]] = {}
-        """What records said at the last look: most say the same again."""
+        """What each record said at the last look: most say the same again."""
+        self._said: tuple[list[PeerId], list[bytes]] | None = None
+        """Signers and values of all records at the last look; None: not all were good, so they are read again."""
+        self._good_until_s = math.inf
+        """When the first of those in the view is not admitted any more."""
+        self._all_greeted = False
+        """Whether everybody in the view has seen our ticket."""
         self._wake = asyncio.Event()
         network.set_gate(self.is_admitted)
         network.serve("member/hello", self._hello, public=True)
@@ -81,6 +88,7 @@ class Membership:
         """Raises InvalidMessage, NotAdmitted for a ticket that is not good."""
         checked = self._admission.check_ticket(ticket, peer=peer, now_s=self._network.unix_time_s())
         self._admitted[peer] = checked.expires_at_s
+        self._good_until_s = min(self._good_until_s, checked.expires_at_s)
 
     def hurry(self) -> None:
         """Announce and look now."""
@@ -89,6 +97,7 @@ class Membership:
     def greet_anew(self, peer: PeerId) -> None:
         """A peer does not know our ticket (any more): show it again."""
         self._greeted.pop(peer, None)
+        self._all_greeted = False
         self._wake.set()
 
     async def run(self) -> None:
@@ -104,11 +113,11 @@ class Membership:
             await self._pause()
 
     async def _pause(self) -> None:
+        timer = asyncio.get_running_loop().call_later(EAGER_S if self.eager else EVERY_S, self._wake.set)
         try:
-            async with asyncio.timeout(EAGER_S if self.eager else EVERY_S):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+            await self._wake.wait()
+        finally:
+            timer.cancel()
         self._wake.clear()
 
     async def _announce(self) -> None:
@@ -117,28 +126,40 @@ class Membership:
         await self._network.publish(PEERS_KEY, status.SerializeToString(), ttl_s=TTL_S)
 
     async def _look(self) -> None:
-        view, read, admitted, own = {}, {}, self._admitted, self._network.peer_id
         records = await self._network.lookup(PEERS_KEY)
-        now_s = self._network.unix_time_s()
+        said = [record.signer for record in records], [record.value for record in records]
+        if said != self._said or self._network.unix_time_s() >= self._good_until_s:
+            self._said = said if self._read_all(records) else None
+        if not self._all_greeted:
+            self._all_greeted = True  # until a greeting fails, or somebody forgets it meanwhile
+            members = [one.member for one in self.view.values()]
+            strangers = [member for member in members if self._greeted.get(member.peer) != member.incarnation]
+            await asyncio.gather(*(self._greet(member) for member in strangers))
+        self._on_view(self.view)
+
+    def _read_all(self, records: Sequence[Record]) -> bool:
+        """Make the view anew. Whether all announcements were good."""
+        view, read, admitted, own = {}, {}, self._admitted, self._network.peer_id
+        now_s, is_good = self._network.unix_time_s(), True
         for record in records:
-            if record.signer == own:
+            signer = record.signer
+            if signer == own:
                 continue
-            known = self._read.get(record.signer)
-            if known is not None and known[0] == record.value and admitted.get(record.signer, 0.0) > now_s:
-                read[record.signer], view[record.signer] = known, known[1]
+            known = self._read.get(signer)
+            if known is not None and known[0] == record.value and admitted.get(signer, 0.0) > now_s:
+                read[signer], view[signer] = known, known[1]
                 continue
             try:
                 status = parse(pb.Status, record.value, bytes_max=MAX_RECORD_BYTES, what="an announcement")
-                self.admit(record.signer, status.ticket)
-                view[record.signer] = read_announcement(status, record.signer)
-                read[record.signer] = (record.value, view[record.signer])
+                self.admit(signer, status.ticket)
+                view[signer] = read_announcement(status, signer)
+                read[signer] = (record.value, view[signer])
             except GossamerError as error:
-                self._warn(f"announcement of {record.signer} ignored: {error}")
-        self.view, self._read = view, read
-        members = [announcement.member for announcement in view.values()]
-        strangers = [member for member in members if self._greeted.get(member.peer) != member.incarnation]
-        await asyncio.gather(*(self._greet(member) for member in strangers))
-        self._on_view(view)
+                self._warn(f"announcement of {signer} ignored: {error}")
+                is_good = False
+        self.view, self._read, self._all_greeted = view, read, False
+        self._good_until_s = min((admitted[signer] for signer in view), default=math.inf)
+        return is_good
 
     async def _greet(self, member: Member) -> None:
         """Show a peer our ticket, once in each of its lives."""
@@ -148,6 +169,7 @@ class Membership:
             raise
         except GossamerError as error:
             self._warn(f"{member.peer} did not answer our greeting: {error}")
+            self._all_greeted = False
         else:
             self._greeted[member.peer] = member.incarnation
 

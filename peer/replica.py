@@ -79,12 +79,12 @@ class Replica:
     @property
     def step(self) -> int:
         """Updates applied to the model."""
-        return int(self._progress[0])
+        return int(self._progress.tolist()[0])
 
     @property
     def samples(self) -> int:
         """Training samples behind those updates."""
-        return int(self._progress[1])
+        return int(self._progress.tolist()[1])
 
     # -- training --------------------------------------------------------------------------------
 

@@ -37,14 +37,16 @@ class Rivals:
         group = self._group()
         if group is None or group.round is None:
             return
-        for peer, claim in sorted(view.items()):
-            if claim.active and claim.lineage == group.lineage and claim.round_index > group.index + AHEAD_ROUNDS:
-                group.catch_up.nudge(peer)
-                return
+        lineage, index_max = group.lineage, group.index + AHEAD_ROUNDS
+        claims = [one for one in view.values() if one.lineage != lineage or one.round_index > index_max]
+        ahead = [one.member.peer for one in claims if one.active and one.lineage == lineage]
+        if ahead:
+            group.catch_up.nudge(min(ahead))
+            return
         # Announcements lag behind, so what they count is no reason not to ask.
-        rivals = [claim for _, claim in sorted(view.items()) if claim.active and claim.lineage != group.lineage]
+        rivals = [one for one in claims if one.active]
         if rivals:
-            best = min(rivals, key=lambda claim: (-claim.samples, claim.lineage))
+            best = min(rivals, key=lambda claim: (-claim.samples, claim.lineage, claim.member.peer))
             group.spawn(self._meet(group, best.member.peer))
 
     def _wins(self, samples: int, lineage: bytes, group: Group) -> bool:

@@ -20,9 +20,8 @@ from .rounds.snapshots import Standing
 STATUS_EVERY_S = 1.0
 CALM_AFTER_S, CALM_EVERY_S = 15.0, 5.0
 """When nothing has been new for so long, it is looked for so often."""
-TRAFFIC = ("sent_bytes", "received_bytes")
 TRAFFIC_EVERY_S = 30.0
-"""A status in which nothing but these is new is written so often."""
+"""A status in which nothing but the traffic is new is written so often."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,16 +78,20 @@ class Whereabouts:
         clock = asyncio.get_running_loop().time
         written_s = news_s = clock()
         while True:
-            status = self.to_dict(address)
-            is_news = any(status[key] != written.get(key) for key in status if key not in TRAFFIC)
-            if is_news or clock() >= written_s + TRAFFIC_EVERY_S:
-                await self.network.compute(lambda status=status: self.folder.write_status(status), Cost())  # type: ignore[misc]
-                written, written_s = status, clock()
-            news_s = clock() if is_news else news_s
-            await asyncio.sleep(STATUS_EVERY_S if clock() < news_s + CALM_AFTER_S else CALM_EVERY_S)
+            doing, now_s = self._doing(address), clock()
+            is_news = doing != written
+            if is_news or now_s >= written_s + TRAFFIC_EVERY_S:
+                await self._write({**doing, **self._traffic()})
+                written, now_s = doing, clock()
+                written_s = now_s
+            news_s = now_s if is_news else news_s
+            await asyncio.sleep(STATUS_EVERY_S if now_s < news_s + CALM_AFTER_S else CALM_EVERY_S)
 
-    def to_dict(self, address: str) -> dict[str, Any]:
-        """As `gossamer status --json` shows it."""
+    async def _write(self, status: dict[str, Any]) -> None:
+        await self.network.compute(lambda: self.folder.write_status(status), Cost())
+
+    def _doing(self, address: str) -> dict[str, Any]:
+        """As `gossamer status --json` shows it, but for the traffic."""
         group = self.group()
         return {
             "run_id": self.run_id,
@@ -100,10 +103,12 @@ class Whereabouts:
             "round": self.round_index,
             "step": self.replica.step,
             "roster": list(group.roster.peers) if group is not None else [],
-            "sent_bytes": sum(self.network.traffic.sent.values()),
-            "received_bytes": sum(self.network.traffic.received.values()),
             **self.more(),
         }
+
+    def _traffic(self) -> dict[str, Any]:
+        traffic = self.network.traffic
+        return {"sent_bytes": sum(traffic.sent.values()), "received_bytes": sum(traffic.received.values())}
 
     def _where(self) -> Group | Standing | None:
         group = self.group()

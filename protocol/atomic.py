@@ -10,7 +10,7 @@ from .errors import disk_error
 
 def write_atomically(path: Path, data: bytes | memoryview, *, mode: int = 0o644, durable: bool = True) -> None:
     """Replace a file so that a crash leaves the old or the new one, never half. Raises StateError, DiskFull."""
-    temporary = path.with_name(path.name + ".new")
+    temporary = f"{path}.new"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(descriptor, "wb") as file:
@@ -18,7 +18,7 @@ def write_atomically(path: Path, data: bytes | memoryview, *, mode: int = 0o644,
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        temporary.replace(path)
+        os.replace(temporary, path)  # noqa: PTH105 - a path of its own would take longer than the call
         if durable:
             sync_folder(path.parent)
     except OSError as error:

@@ -23,6 +23,7 @@ PeerId = NewType("PeerId", str)
 _ID_PREFIX = b"\x00\x24\x08\x01\x12\x20"  # identity multihash, 36 bytes: protobuf {type: Ed25519, data: 32 bytes}
 _KEY_PREFIX = b"\x08\x01\x12\x40"  # protobuf {type: Ed25519, data: 64 bytes = seed + public key}
 _ID_LENGTH_MAX = 64
+SIGNATURE_BYTES = 64
 NAMES_REMEMBERED = 1 << 15
 """Peer ids whose keys are not worked out again each time: every member of every roster is read by its name."""
 SIGNATURES_REMEMBERED, REMEMBERED_BYTES_MAX = 4096, 1024

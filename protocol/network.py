@@ -39,7 +39,7 @@ Gate = Callable[[PeerId], bool]
 """Says whether a peer is admitted."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """A published value whose signature was checked and which had not expired when it was looked up."""
 

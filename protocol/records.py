@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from .errors import Expired, InvalidMessage, MessageTooLarge, NotAdmitted
-from .identity import Identity, PeerId, parse_peer_id, verify
+from .identity import SIGNATURE_BYTES, Identity, PeerId, parse_peer_id, verify
 from .network import MAX_RECORD_BYTES, Record
 from .records_pb2 import RecordBody, SignedRecord
 from .wire import parse
@@ -23,7 +23,7 @@ MAX_SIGNED_RECORD_BYTES = MAX_RECORD_BYTES + MAX_KEY_BYTES + 256
 """Longest result of `sign_record`: value, key, and room for signer, signature and field headers."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CheckedRecord(Record):
     """A record whose signature, key, bounds and expiry were right when it was checked."""
 
@@ -39,12 +39,22 @@ def sign_record(identity: Identity, key: str, value: bytes, *, expires_at_s: flo
         sequence: 0..2**64-1; must grow from one record to the next of this signer under this key.
     Raises: MessageTooLarge, InvalidMessage.
     """
+    body = record_body(identity.peer_id, key, value, expires_at_s=expires_at_s, sequence=sequence)
+    return SignedRecord(body=body, signature=identity.sign(DOMAIN, body)).SerializeToString()
+
+
+def record_body(signer: PeerId, key: str, value: bytes, *, expires_at_s: float, sequence: int) -> bytes:
+    """What `sign_record` signs. Raises as it does."""
     _check_bounds(key, value, expires_at_s)
     if not 0 <= sequence < 1 << 64:
         raise InvalidMessage(f"the record {key!r} has sequence {sequence}: use one in 0..2**64-1")
-    body = RecordBody(key=key, signer=identity.peer_id, value=value, expires_at_s=expires_at_s, sequence=sequence)
-    data = body.SerializeToString()
-    return SignedRecord(body=data, signature=identity.sign(DOMAIN, data)).SerializeToString()
+    body = RecordBody(key=key, signer=signer, value=value, expires_at_s=expires_at_s, sequence=sequence)
+    return body.SerializeToString()
+
+
+def signed_record_bytes(body: bytes) -> int:
+    """How long a record with this body is once it is signed."""
+    return SignedRecord(body=body, signature=bytes(SIGNATURE_BYTES)).ByteSize()
 
 
 def check_record(data: bytes, *, key: str, now_s: float) -> CheckedRecord:

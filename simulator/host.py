@@ -56,7 +56,7 @@ class Host:
         seed: int,
         processor: Processor,
         cores: Cores | None,
-        clock: Callable[[], float],
+        epoch_unix_s: float,
         connect: Callable[[Machine], SimulatedNetwork],
         loop: asyncio.AbstractEventLoop,
         run_id: str = "",
@@ -74,7 +74,7 @@ class Host:
         """What its messages go through before they leave, in this and later lives; see `set_tamper`."""
         self.clock_skew_s = 0.0
         """How far its wall clock is ahead."""
-        self._clock = clock
+        self._epoch_unix_s = epoch_unix_s
         self._connect = connect
         self._loop = loop
         self._run_id = run_id
@@ -161,12 +161,15 @@ class Host:
                 identity=self.identity,
                 processor=self._processor,
                 thread=None if self._cores is None else Thread(self._cores),
-                unix_time_s=lambda: self._clock() + self.clock_skew_s,
+                unix_time_s=self._unix_time_s,
                 run_id=self._run_id,
                 context=self._life.context,
             )
         )
         self.network.tamper = self.tamper
+
+    def _unix_time_s(self) -> float:
+        return self._epoch_unix_s + self._loop.time() + self.clock_skew_s
 
     def __repr__(self) -> str:
         return f"Host({self.name!r}, incarnation={self.incarnation}, alive={self.alive})"

@@ -140,6 +140,9 @@ class VirtualLoop(Clockwork):
         if failure is not None:
             raise failure
 
+    def _n_tasks(self) -> int:
+        return len(self._tasks)
+
     def _waiting(self) -> str:
         return describe_tasks(self._tasks)
 

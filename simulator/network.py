@@ -11,7 +11,7 @@ from typing import TypeVar
 from ..protocol.errors import GossamerError, NetworkClosed, PeerTimeout, PeerUnreachable, error_from_wire
 from ..protocol.identity import Identity, PeerId
 from ..protocol.network import MAX_MESSAGE_BYTES, Cost, Gate, Handler, Network, Record, StreamHandler, Traffic
-from ..protocol.records import MAX_LIFETIME_S, CheckedRecord, sign_record
+from ..protocol.records import MAX_LIFETIME_S, CheckedRecord, record_body, signed_record_bytes
 from .cores import Thread
 from .directory import Directory
 from .fabric import Fabric, Tamper
@@ -64,6 +64,7 @@ class SimulatedNetwork(Network):
         self._serving: dict[Port, asyncio.Task[None]] = {}
         self._sequence = 0
         fabric.endpoints[self.peer_id] = self
+        directory.enter(self.host)
 
     # ------------------------------------------------------------------------------------------------------- serving
 
@@ -149,13 +150,15 @@ class SimulatedNetwork(Network):
         key, now_s = self._full(key), self.unix_time_s()
         self._sequence = max(self._sequence + 1, int(now_s * 1e6))
         expires_at_s, sequence = now_s + ttl_s, self._sequence
-        data = sign_record(self._machine.identity, key, value, expires_at_s=expires_at_s, sequence=sequence)
+        body = record_body(self.peer_id, key, value, expires_at_s=expires_at_s, sequence=sequence)
         search_s, n_bytes = self._directory.draw_search(self.host)
         n_holders = len(self._directory.holders(key))
-        self.traffic.sent[_DHT] += n_bytes + n_holders * (len(key) + len(data))
+        self.traffic.sent[_DHT] += n_bytes + n_holders * (len(key) + signed_record_bytes(body))
         await asyncio.sleep(search_s)
         self._require_open()
-        if self.unix_time_s() < expires_at_s <= now_s + MAX_LIFETIME_S:  # nothing else to check: we signed it
+        if (
+            self.unix_time_s() < expires_at_s <= now_s + MAX_LIFETIME_S
+        ):  # nothing else to check, so it need not be signed
             record = CheckedRecord(
                 key=key,
                 signer=self.peer_id,
@@ -204,6 +207,7 @@ class SimulatedNetwork(Network):
         if self.closed:
             return
         self.closed, self.silent = True, silent
+        self._directory.leave(self.host)
         for port in list(self.ports):
             port.sever(silent=silent)
 

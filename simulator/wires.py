@@ -37,6 +37,8 @@ class Wires:
         self._loop = loop
         self._seed = seed
         self._rule: PathRule = path if callable(path) else lambda source, target: path
+        self._common = None if callable(path) else path
+        """The path between any two hosts; None: they may differ."""
         self.flows = Flows(loop)
         """All that is transferred or computed at its time."""
         self._hosts: list[str] = []
@@ -64,6 +66,8 @@ class Wires:
         self._up[host] = self.flows.add_link(line.up_bytes_per_s, contention=contention)
         self._down[host] = self.flows.add_link(line.down_bytes_per_s, contention=contention)
         self._nat[host] = nat
+        if nat is not Nat.OPEN:
+            self._common = None
         self._seeds[host] = seed_of("host", self._seed, host)
         if relay:
             self._relays.append(host)
@@ -95,6 +99,7 @@ class Wires:
 
     def set_path(self, source: str, target: str, path: Path) -> None:
         """Set one direction, for messages whose transfer ends from now on."""
+        self._common = None
         self.route(source, target).path = replace(path)
 
     def reach(self, a: str, b: str) -> Reach:
@@ -135,16 +140,27 @@ class Wires:
     def stop(self, flow: Flow) -> None:
         self.flows.stop(flow)
 
-    def round_trip_s(self, a: str, b: str) -> float:
-        """Latency there and back, without jitter."""
-        return 0.0 if a == b else self._latency_s(a, b) + self._latency_s(b, a)
+    def round_trips_s(self, host: str, others: Iterable[str]) -> float:
+        """Latency there and back to all of these other hosts, one after the other, without jitter."""
+        seconds, latency_s = 0.0, self._latency_s
+        if self._common is not None:
+            there_s = self._common.latency_s
+            for _ in others:
+                seconds += there_s + there_s
+            return seconds
+        for other in others:
+            seconds += latency_s(host, other) + latency_s(other, host)
+        return seconds
 
     # ------------------------------------------------------------------------------------------------------- the rest
 
     def _latency_s(self, source: str, target: str) -> float:
         """Without a route for each pair that only searches: those of many hosts ask whoever comes."""
         found = self._routes[source].get(target)
-        if found is None and self.reach(source, target) is not Reach.RELAYED:
+        if found is not None:
+            return found.path.latency_s
+        is_open = self._nat[source] is Nat.OPEN or self._nat[target] is Nat.OPEN
+        if is_open or self.reach(source, target) is not Reach.RELAYED:
             return self._rule(source, target).latency_s
         return self.path(source, target).latency_s
 

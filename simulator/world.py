@@ -90,9 +90,7 @@ class Simulation:
         self._fabric = Fabric(loop=self._loop, wires=self._wires, trace=self._trace, costs=costs, grains=grains or {})
         self._costs = costs
         self._cores = Cores(self._wires.flows, n_cores, n_others=n_others) if n_cores is not None else None
-        self._directory = Directory(
-            self._loop, self._wires, seed=seed, spread_s=spread_s, stale=stale, lives=self._incarnation
-        )
+        self._directory = Directory(self._loop, self._wires, seed=seed, spread_s=spread_s, stale=stale)
 
     # --------------------------------------------------------------------------------------------------------- hosts
 
@@ -135,7 +133,7 @@ class Simulation:
                 cores=cores,
             ),
             cores=cores,
-            clock=lambda: EPOCH_UNIX_S + self._loop.time(),
+            epoch_unix_s=EPOCH_UNIX_S,
             connect=lambda machine: SimulatedNetwork(self._fabric, self._directory, machine),
             loop=self._loop,
             run_id=run_id,
@@ -249,10 +247,6 @@ class Simulation:
         if not self._costs.handling_s(1):
             return None
         return Cores(self._wires.flows, self._costs.cores or 2)
-
-    def _incarnation(self, host: str) -> int | None:
-        found = self.hosts.get(host)
-        return found.incarnation if found is not None and not found.network.closed else None
 
     def _name(self, host: str | Host) -> str:
         name = host.name if isinstance(host, Host) else host

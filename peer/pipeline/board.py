@@ -85,14 +85,15 @@ class StageBoard:
         """What all replicas say. Raises NetworkError."""
         view, read = {}, {}
         for found in await self._network.lookup(KEY):
-            known = self._read.get(found.signer)
+            signer = found.signer
+            known = self._read.get(signer)
             if known is None or known[0] != found.value:
                 try:
                     known = (found.value, _read(found.value))
                 except GossamerError as error:
-                    self._warn(f"stage record of {found.signer} ignored: {error}")
+                    self._warn(f"stage record of {signer} ignored: {error}")
                     continue
-            read[found.signer], view[found.signer] = known, known[1]
+            read[signer], view[signer] = known, known[1]
         self._read = read
         return view
 

@@ -202,7 +202,6 @@ class StageDaemon(Daemon):
     def _on_stages(self, view: dict[PeerId, StageRecord]) -> None:
         if self.group is not None:
             self.group.changes.records = view
-            self.group.speeds = {peer: one.samples_per_s for peer, one in view.items() if one.samples_per_s > 0}
 
     def _more_status(self) -> dict[str, Any]:
         return {"stage": self.replica.stage if self.replica.settled else None}

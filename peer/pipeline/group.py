@@ -78,7 +78,6 @@ class StageGroup(Group):
         self.state = b""
         self.counters: tuple[PeerId, ...] = ()
         """Who counted something in the newest committed round."""
-        self.speeds: dict[PeerId, float] = {}
         """Samples/s that replicas say they do."""
 
     async def run(self) -> Ending:
@@ -269,11 +268,15 @@ class StageGroup(Group):
                     peer=member.peer,
                     stage=member.stage,
                     sequence=member.incarnation,
-                    samples_per_s=self.speeds.get(member.peer, FIRST_GUESS),
+                    samples_per_s=self._told_speed(member.peer),
                 )
                 for member in self.roster.members
             ]
         )
+
+    def _told_speed(self, peer: PeerId) -> float:
+        record = self.changes.records.get(peer)
+        return record.samples_per_s if record is not None and record.samples_per_s > 0 else FIRST_GUESS
 
     async def take_snapshot(self, rounded: bytes | None = None) -> None:
         data = await self.meter.compute(self.replica.snapshot, self.replica.apply_cost())

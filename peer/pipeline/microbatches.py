@@ -80,9 +80,13 @@ def seeded(run_seed: int, stage: int, microbatch: MicrobatchId) -> Iterator[None
     """Random layers draw what follows from these numbers, on whatever peer and however often; then the generator is put
     back. Dropout can only draw from torch's global generator, so that is the one that is lent."""
     text = f"gossamer/stage/v1 {run_seed} {stage} {microbatch.step} {microbatch.index}"
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1)
+    generator = torch.default_generator
+    before = generator.get_state()
+    generator.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1)
+    try:
         yield
+    finally:
+        generator.set_state(before)
 
 
 def _kind(example: Tensor) -> Boundary:

@@ -57,7 +57,7 @@ class Request:
 
     @property
     def n_samples(self) -> int:
-        return len(self.tensors[0])
+        return self.tensors[0].shape[0]
 
 
 class StageClient:

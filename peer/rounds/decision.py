@@ -6,6 +6,7 @@ import hashlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from google.protobuf.message import DecodeError
 
@@ -19,6 +20,8 @@ from .stage_changes import Move, Restoration, check_changes
 HASH_BYTES = 32
 LINEAGE_BYTES = 16
 DECISION_BYTES_MAX = 64 << 10
+DECISIONS_REMEMBERED = 32
+"""Not parsed again: each comes with its ballot, with its commit, and with every log that holds it."""
 PARTS_MAX = 64
 VOTE_DOMAIN = "round-vote"
 LATE = "late"
@@ -104,11 +107,18 @@ class Decision:
         """Parse and check against the roster of its round. Raises InvalidMessage."""
         if len(data) > DECISION_BYTES_MAX:
             raise InvalidMessage(f"a decision of {len(data)} bytes: at most {DECISION_BYTES_MAX} are allowed")
+        decision = cls._parsed(data)
+        decision._check(roster)
+        return decision
+
+    @classmethod
+    @lru_cache(maxsize=DECISIONS_REMEMBERED)
+    def _parsed(cls, data: bytes) -> Decision:
         try:
             message = pb.Decision.FromString(data)
         except DecodeError:
             raise InvalidMessage("a decision that is no protobuf: the sender runs another version?") from None
-        decision = cls(
+        return cls(
             lineage=message.lineage,
             round_index=message.round,
             base=message.base,
@@ -124,8 +134,6 @@ class Decision:
             moves=tuple(Move.from_wire(move) for move in message.moves),
             restored=tuple(Restoration.from_wire(one) for one in message.restored),
         )
-        decision._check(roster)
-        return decision
 
     def _check(self, roster: Roster) -> None:
         slots = (self.contributors, tuple(slot for slot, _ in self.excluded), self.removed)

@@ -322,13 +322,18 @@ class Group:
 
     async def reached(self, index: int, timeout_s: float) -> bool:
         """Wait until round `index` is open here, or over. False if that does not happen in time."""
+        if self._is_at(index):
+            return True
         try:
             async with asyncio.timeout(timeout_s):
-                while self.index < index or (self.index == index and self.round is None and self.slot is not None):
+                while not self._is_at(index):
                     await self._moved.wait()
         except TimeoutError:
             return False
         return True
+
+    def _is_at(self, index: int) -> bool:
+        return self.index > index or (self.index == index and (self.round is not None or self.slot is None))
 
     def adopt(self, standing: Standing) -> None:
         """Go over to a forked lineage: same state, new roster."""

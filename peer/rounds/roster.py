@@ -76,10 +76,18 @@ class Roster:
     def peers(self) -> tuple[PeerId, ...]:
         return tuple(member.peer for member in self.members)
 
+    @cached_property
+    def _slots(self) -> dict[PeerId, int]:
+        return {peer: slot for slot, peer in enumerate(self.peers)}
+
     def slot_of(self, peer: PeerId) -> int | None:
-        return next((slot for slot, member in enumerate(self.members) if member.peer == peer), None)
+        return self._slots.get(peer)
 
     def hash(self) -> bytes:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> bytes:
         digest = hashlib.sha256()
         for member in self.members:
             digest.update(member.peer.encode() + b"\0" + struct.pack("<Q", member.incarnation) + member.role())
@@ -100,9 +108,11 @@ class Roster:
 
     def changed(self, removed: Iterable[int], added: Iterable[Member]) -> Roster:
         """The roster without some slots and with new members; a new incarnation replaces the old one."""
-        gone = frozenset(removed)
+        gone, newcomers = frozenset(removed), tuple(added)
+        if not gone and not newcomers:
+            return self
         by_peer = {member.peer: member for slot, member in enumerate(self.members) if slot not in gone}
-        by_peer.update((member.peer, member) for member in added)
+        by_peer.update((member.peer, member) for member in newcomers)
         return Roster.of(by_peer.values())
 
     def to_wire(self) -> pb.Roster:

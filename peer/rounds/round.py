@@ -214,11 +214,12 @@ class Round:
     async def _wait(self) -> None:
         now = self._clock()
         due = [time for time in self._alarms_s() if time > now]
+        alarm = asyncio.get_running_loop().call_at(min(due), self._changed.set) if due else None
         try:
-            async with asyncio.timeout_at(min(due, default=None)):
-                await self._changed.wait()
-        except TimeoutError:
-            pass
+            await self._changed.wait()
+        finally:
+            if alarm is not None:
+                alarm.cancel()
         self._changed.clear()
 
     def _alarms_s(self) -> list[float]:
