@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -124,6 +125,7 @@ class StageGroup(Group):
     def _open_transfer(self, round_: Round) -> StageExchange:
         index = round_.place.index
         self.replica.passes.forget(unless=lambda name: is_of_round(name, index))
+        self.courier.give_up(frozenset())
         exchange = StageExchange(
             round_,
             self.replica,
@@ -131,6 +133,7 @@ class StageGroup(Group):
             self.state,
             flow=lambda exchange: self.supply.open(round_, exchange),
             tell_plan=self._tell_plan,
+            finish=self.server.finish_weights,
         )
         exchange.planning.quorum_fraction = self.replica.manifest.group.quorum_fraction
         return exchange
@@ -261,14 +264,16 @@ class StageGroup(Group):
         self._know_replicas()
 
     def _know_replicas(self) -> None:
-        """Whoever is on the roster serves its stage; what it says of its speed is where our own averages begin."""
+        """Whoever is on the roster serves its stage; what it says of its speed is where our own averages begin. Who
+        says nothing yet is thought to be like the others: else newcomers would get too much, or nothing."""
+        guess = statistics.median(self.speeds.values()) if self.speeds else FIRST_GUESS
         self.courier.update(
             [
                 Announcement(
                     peer=member.peer,
                     stage=member.stage,
                     sequence=member.incarnation,
-                    samples_per_s=self.speeds.get(member.peer, FIRST_GUESS),
+                    samples_per_s=self.speeds.get(member.peer, guess),
                 )
                 for member in self.roster.members
             ]

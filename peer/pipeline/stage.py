@@ -160,9 +160,9 @@ class StageReplica:
             self.stage.train()
 
     @property
-    def has_deferred(self) -> bool:
-        """Whether `finish_weights` has something to do."""
-        return any(held.finish is not None for held in self._held.values())
+    def n_deferred(self) -> int:
+        """Parts that `finish_weights` has still to do; each keeps its microbatch's activations."""
+        return sum(held.finish is not None for held in self._held.values())
 
     def finish_weights(self) -> bool:
         """Do one deferred part of a backward pass; False if there is none."""
