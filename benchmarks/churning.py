@@ -79,12 +79,18 @@ def preempted(n_peers: int, duration_s: float, seed: int) -> list[Peer]:
     ]
 
 
-def best(speeds: Sequence[float], n_stages: int) -> tuple[float, float]:
-    """(whole, bound) as in `Span`."""
-    rates = [0.0] * n_stages
+def best(speeds: Sequence[float], n_stages: int, work: Sequence[float] | None = None) -> tuple[float, float]:
+    """(whole, bound) as in `Span`.
+
+    Args:
+        work: of a sample at each stage; None: 1 at all of them.
+    """
+    work = work or (1.0,) * n_stages
+    rates = [(0.0, stage) for stage in range(n_stages)]
     for speed in sorted(speeds, reverse=True):
-        heapq.heapreplace(rates, rates[0] + speed)
-    return rates[0], sum(speeds) / n_stages
+        rate, stage = rates[0]
+        heapq.heapreplace(rates, (rate + speed / work[stage], stage))
+    return rates[0][0], sum(speeds) / sum(work)
 
 
 @dataclass

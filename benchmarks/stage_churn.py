@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Sequence
 
 from .churning import ANY, NEEDIEST, Peer, Span, heavy_churn, play
-from .stage_churn_daemons import tell_daemons
+from .stage_churn_daemons import MICROBATCHES, tell_daemons
 
 LIFE_MEDIAN_S, LIFE_MEAN_S, GAP_MEAN_S = 600.0, 1800.0, 120.0
 
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--sigma", type=float, help="of log speeds; default .7, with --daemons .2")
     parser.add_argument("--rebalance-every", type=float, nargs="+", default=[0.0, 300.0, 60.0], metavar="S")
     parser.add_argument("--forward-s", type=float, default=0.25, help="with --daemons: a microbatch at a stage")
+    parser.add_argument("--microbatches", type=int, default=MICROBATCHES, help="with --daemons: of a step")
     parser.add_argument("--still", action="store_true", help="with --daemons: nobody dies, for comparison")
     args = parser.parse_args()
     if not args.daemons:
@@ -88,6 +89,7 @@ def main() -> None:
                 seed,
                 every_s=every_s,
                 forward_s=args.forward_s,
+                n_microbatches=args.microbatches,
                 still=args.still,
             )
 

@@ -1,7 +1,7 @@
 """The daemons of a pipeline on a fleet that churns, on virtual time: how much of the optimum they do.
 
 Sizes and costs only (`simulator/analytic.py`): on the median machine a microbatch's forward pass at one stage takes so
-many seconds, and a backward pass three times that, so `PASSES` of them are what a stage needs for a microbatch.
+many seconds, and a backward pass three times that, so a stage needs four of them for a microbatch, the last one three.
 """
 
 from __future__ import annotations
@@ -13,24 +13,32 @@ from pathlib import Path
 from typing import Any
 
 from gossamer.peer.event_kinds import Moved, StageRestored, StepPassed
-from gossamer.peer.pipeline.server import BACKWARD_PASSES
 from gossamer.simulator.analytic import Gather, Sized
 from gossamer.simulator.invariants import read_logs
 from gossamer.simulator.playing import Played, play
 from gossamer.simulator.scenario import Scenario, scenario_of
 
 from .churning import Peer, best
+from .stage_churn_losses import losses, work_of
 
 FLOPS_PER_S = 1e12
 """Of the median machine."""
-MICROBATCHES = 128
+MICROBATCHES = 256
 SAMPLES_PER_S = 64.0
 """That it passes forward at one stage."""
-PASSES = 1 + BACKWARD_PASSES
 TICK_S = 2.0
 
 
-def scenario(n_stages: int, duration_s: float, seed: int, *, every_s: float, forward_s: float, trace: Path) -> Scenario:
+def scenario(
+    n_stages: int,
+    duration_s: float,
+    seed: int,
+    *,
+    every_s: float,
+    forward_s: float,
+    trace: Path,
+    n_microbatches: int = MICROBATCHES,
+) -> Scenario:
     n_samples = max(1, round(SAMPLES_PER_S * forward_s))
     flops_per_sample = 3 * n_stages * forward_s * FLOPS_PER_S / n_samples
     run: dict[str, Any] = {
@@ -43,8 +51,7 @@ def scenario(n_stages: int, duration_s: float, seed: int, *, every_s: float, for
         "checkpoint_every": 10,
         "evaluate_every": 10**6,
     }
-    # 1f1b: gradients of weights are not put off, so that each microbatch costs the same, busy or not.
-    pipeline = {"stages": n_stages, "microbatches": MICROBATCHES, "rebalance_every_s": every_s, "schedule": "1f1b"}
+    pipeline = {"stages": n_stages, "microbatches": n_microbatches, "rebalance_every_s": every_s}
     fleet = {"kind": "trace", "trace": trace}
     tables = {"name": "stage churn", "seed": seed, "duration_s": duration_s, "run": run}
     return scenario_of({**tables, "pipeline": pipeline, "fleet": fleet})
@@ -68,36 +75,48 @@ def tell_daemons(
     *,
     every_s: float,
     forward_s: float,
+    n_microbatches: int = MICROBATCHES,
     still: bool = False,
 ) -> None:
     """Microbatches/s of the whole pipeline, against what the machines alive could do at most."""
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "fleet.csv"
         write_trace(peers, trace, still=still)
-        played_for = scenario(n_stages, duration_s, seed, every_s=every_s, forward_s=forward_s, trace=trace)
+        played_for = scenario(
+            n_stages,
+            duration_s,
+            seed,
+            every_s=every_s,
+            forward_s=forward_s,
+            trace=trace,
+            n_microbatches=n_microbatches,
+        )
         played = play(played_for, Path(folder) / "out")
-        events = [entry.event for log in read_logs(Path(folder) / "out" / "peers").values() for entry in log]
+        logs = read_logs(Path(folder) / "out" / "peers")
+    events = [entry.event for log in logs.values() for entry in log]
     counted = {event.round: event.counted for event in events if isinstance(event, StepPassed)}
     rate = sum(counted.values()) / duration_s
     ticks = [TICK_S * tick for tick in range(int(duration_s / TICK_S))]
     alive = [[peer.speed for peer in peers if still or peer.life(now_s)] for now_s in ticks]
-    optima = [best(speeds, n_stages) for speeds in alive]
-    whole, bound = (statistics.mean(part) / (PASSES * forward_s) for part in zip(*optima, strict=True))
+    optima = [best(speeds, n_stages, work_of(n_stages)) for speeds in alive]
+    whole, bound = (statistics.mean(part) / forward_s for part in zip(*optima, strict=True))
+    parts = losses(logs, peers, n_stages, ticks, done_of_whole=rate / whole, still=still)
     moves = f"moves every {every_s:g} s" if every_s else "no moves"
     who = f"{len(peers)} peers{' that stay' if still else ''}, {n_stages} stages"
     print(
-        f"daemons: {who}, {duration_s:g} s, seed {seed}, passes of {forward_s:g} s, "
-        f"{moves}: {rate / whole:.1%} of `whole`, {rate / bound:.1%} of `bound` ({rate:.2f} microbatches/s); "
-        + _what_happened(played, events),
+        f"daemons: {who}, {duration_s:g} s, seed {seed}, {n_microbatches} microbatches, passes of {forward_s:g} s, "
+        f"{moves}: {rate / whole:.1%} of `whole`, {rate / bound:.1%} of `bound` ({rate:.2f} microbatches/s) = "
+        f"{parts.placed:.1%} members alive, where they are, x {parts.once:.1%} not done again, x {parts.busy:.1%} "
+        f"not idle; " + _what_happened(played, events, n_microbatches),
         flush=True,
     )
 
 
-def _what_happened(played: Played, events: Sequence[object]) -> str:
+def _what_happened(played: Played, events: Sequence[object], n_microbatches: int) -> str:
     steps = {event.round: event.counted for event in events if isinstance(event, StepPassed)}
     n_moved = sum(isinstance(event, Moved) for event in events)
     n_restored = len({(event.round, event.stage) for event in events if isinstance(event, StageRestored)})
-    n_partial = sum(counted < MICROBATCHES for counted in steps.values())
+    n_partial = sum(counted < n_microbatches for counted in steps.values())
     summary = played.summary
     return (
         f"{len(steps)} steps, {n_partial} of them partial, {summary['rounds_failed']} rounds failed, {n_moved} moves, "

@@ -49,10 +49,10 @@ class AheadFlow(Flow):
     def join(self, round_: Round, changed: Callable[[], None]) -> None:
         """The step's own round has opened."""
         before = set(self._round.place.roster.members)
-        gone = [one.peer for one in sorted(before - set(round_.place.roster.members))]
+        self._gone.update(one.peer for one in before - set(round_.place.roster.members))
         self._round, self._changed, self._version = round_, changed, self.step
         self._here = frozenset(round_.place.roster.peers)
-        self.mend(gone)
+        self.mend(())
 
     def _name(self, index: int, attempt: int) -> tuple[MicrobatchId, int]:
         name, _ = super()._name(index, attempt)

@@ -53,3 +53,5 @@ class Attempts:
     failed: dict[PeerId, str] = field(default_factory=dict)
     """Whom we asked, and why it did not work out."""
     n_retries: int = 0
+    n_crowded: int = 0
+    """How often there was no room for it."""

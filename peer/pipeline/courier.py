@@ -37,8 +37,8 @@ from .wiring import StageWiring
 T = TypeVar("T")
 Ask = Callable[[PeerId, float], Awaitable[Answer[T]]]
 """Asks a replica, for so many seconds at most."""
-NOT_READY = (Busy, NotAdmitted, StaleStage, UnknownMethod)
-"""No reason to leave a replica alone for long: it has no room, or has only just come, or is about to step."""
+NOT_READY = (NotAdmitted, StaleStage, UnknownMethod)
+"""No reason to leave a replica alone for long: it has only just come, or is about to step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +144,10 @@ class Courier:
             phases = (Phase.BACKWARD,) if stage == last else (Phase.FORWARD, Phase.BACKWARD)
             wiring.expect(n_microbatches * sum(wiring.size(phase, n_samples) for phase in phases), now_s)
 
-    def shun(self, peer: PeerId, reason: str) -> None:
-        """Leave a replica alone for a while."""
+    def give_up(self, peers: frozenset[PeerId]) -> None:
+        """Ask anybody but these, until told otherwise."""
         for wiring in self._wirings:
-            wiring.failed(peer, reason, asyncio.get_running_loop().time(), Attempts())
+            wiring.given_up = peers
 
     def update(self, announcements: Sequence[Announcement]) -> None:
         """These replicas are there now."""
@@ -216,7 +216,7 @@ class Courier:
         """Ask one replica; None if that came to nothing, and the wiring knows why."""
         loop, phase, n_samples = asyncio.get_running_loop(), request.phase, request.n_samples
         started_s = loop.time()
-        timeout_s = max(self._options.timeout_s_min, self._options.patience * wiring.finish_s(peer, phase, n_samples))
+        timeout_s = self._timeout_s(wiring.finish_s(peer, phase, n_samples), attempts)
         work = wiring.begin(peer, phase, n_samples)
         try:
             answer = await ask(peer, timeout_s)
@@ -226,11 +226,14 @@ class Courier:
             raise
         except PeerTimeout:
             wiring.timed_out(peer, phase, n_samples, loop.time() - started_s, attempts)
+        except Busy as error:
+            wiring.crowded(peer, str(error), attempts)
+            await self._pause(attempts)
         except NOT_READY as error:
             if isinstance(error, NotAdmitted):
                 self._unadmitted(peer)
             wiring.refused(peer, str(error), attempts)
-            await asyncio.sleep(self._options.busy_pause_s * 2.0 ** min(attempts.n_retries, 6))
+            await self._pause(attempts)
         except GossamerError as error:
             wiring.failed(peer, str(error), loop.time(), attempts)
         else:
@@ -240,6 +243,14 @@ class Courier:
         finally:
             wiring.end(peer, phase, n_samples)
         return None
+
+    def _timeout_s(self, expected_s: float, attempts: Attempts) -> float:
+        """Longer for each try: whoever gives up a place in a queue stands at the end of the next one."""
+        options = self._options
+        return 2.0 ** min(attempts.n_retries, 6) * max(options.timeout_s_min, options.patience * expected_s)
+
+    async def _pause(self, attempts: Attempts) -> None:
+        await asyncio.sleep(self._options.busy_pause_s * 2.0 ** min(attempts.n_retries + attempts.n_crowded, 6))
 
     async def _choose(self, wiring: StageWiring, request: Request, attempts: Attempts) -> PeerId:
         """The next replica to ask; bans are waited for if there is nobody else."""

@@ -6,7 +6,7 @@ Payloads go to the replicas of the same stage only; reports, plans and the decis
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage, RoundError
@@ -34,6 +34,7 @@ class StageExchange(Gather):
     Args:
         state: digest of this replica's state.
         tell_plan: brings a plan to a member; ends when it has arrived or is not wanted any more.
+        finish: computes what is still missing of the gradients that are held.
     """
 
     def __init__(
@@ -45,12 +46,14 @@ class StageExchange(Gather):
         *,
         flow: Callable[[StageExchange], Flow],
         tell_plan: Callable[[Round, int, StepPlan], None],
+        finish: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(round_, model.check)
         self._model = model
         self._meter = meter
         self._state = state
         self._tell_plan = tell_plan
+        self._finish = finish
         self._step = model.step
         self._stage = model.stage
         roster = round_.place.roster
@@ -68,7 +71,8 @@ class StageExchange(Gather):
         self.flow = flow(self)
         self.lending = Lending(round_, model)
         self.planning = Planning(self, round_, self.countable)
-        self._announced: dict[bytes, int] = {}
+        self._announced: dict[tuple[int, bytes], int] = {}
+        """(slot, hash) of an offer -> the newest plan that it was sent for."""
         self._attempts: dict[int, int] = {}
         """Slot -> the plan that its newest offer is for."""
         self._unable = False
@@ -105,6 +109,7 @@ class StageExchange(Gather):
             for index, take in plan.names_of(self._round.place.slot)
         )
         try:
+            await self._finish()
             cost = Cost(flops=2.0 * len(names) * self._model.n_params)
             summed = await self._meter.compute(lambda: self._model.sums(names), cost)
             self.lending.lend(plan, summed)
@@ -141,10 +146,10 @@ class StageExchange(Gather):
     def _admit(self, slot: int, item: Item, attempt: int) -> None:
         if self._round.place.roster.members[slot].stage != self._stage:
             raise InvalidMessage(f"slot {slot} serves another stage than {self._stage}, and offers here: refused")
-        self._announced[item.hash] = attempt
+        self._announced[slot, item.hash] = max(attempt, self._announced.get((slot, item.hash), 0))
 
     def _keep(self, slot: int, item: Item, payload: bytes) -> None:
-        attempt = self._announced.get(item.hash, self.attempt)
+        attempt = self._announced.get((slot, item.hash), self.attempt)
         self._bytes[item.hash] = payload
         if attempt >= self._attempts.get(slot, 0):
             self._attempts[slot] = attempt
@@ -196,7 +201,8 @@ class StageExchange(Gather):
 
     # -- the leader ------------------------------------------------------------------------------
 
-    def lead(self, reports: Mapping[int, Report], awaited: Sequence[int], *, late: bool) -> None:
+    def oversee(self, reports: Mapping[int, Report]) -> None:
+        """Others pass what the dead held as soon as they are missed, not when most have nothing else left to do."""
         plan = self.planning.next_plan(self.plan, reports)
         if plan is not None:
             self.follow(plan)

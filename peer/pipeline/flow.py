@@ -89,7 +89,10 @@ class Flow:
         self._begun: dict[int, Carried | None] = {}
         """By microbatch; None: on its way."""
         self._mending: dict[int, None] = {}
-        self._dead: dict[PeerId | None, None] = {}
+        self._gone: set[PeerId] = set()
+        """Whose gradients were lost before this flow's round; who of them answers anew holds what it is given."""
+        self._given_up: frozenset[PeerId] = frozenset()
+        """By the plan that is followed. Whatever they answer, it would not count."""
         self._told = False
         self.closed = False
         """Set when its step is over: what fails from then on is not tried again."""
@@ -115,10 +118,9 @@ class Flow:
             self._round.spawn(self._pass(index))
 
     def mend(self, dead: Collection[PeerId]) -> None:
-        """Have others pass what these held."""
-        for peer in dead:
-            self._dead[peer] = None
-            self._courier.shun(peer, f"{peer} was given up by the leader of the round")
+        """Have others pass what these held; who was given up before and is not now, is believed again."""
+        self._given_up = frozenset(dead)
+        self._courier.give_up(self._given_up)
         for index, carried in self._begun.items():
             if carried is not None and index not in self._mending and self._gaps(carried):
                 self._round.spawn(self._mend(index, carried))
@@ -201,7 +203,7 @@ class Flow:
             self.n_mended += 1
             holder = carried.route[gaps[0]]
             if holder is not None:
-                self._dead.pop(holder, None)  # it has just answered
+                self._gone.discard(holder)
         self.n_rerouted += carried.n_rerouted - before
         self._mending.pop(index)
         if self._gaps(carried) and not self.closed:
@@ -218,7 +220,7 @@ class Flow:
         return [stage for stage in reversed(range(len(carried.route))) if self._is_gone(carried.route[stage])]
 
     def _is_gone(self, holder: PeerId | None) -> bool:
-        return holder in self._dead
+        return holder in self._gone or holder in self._given_up
 
     def _tell(self, error: NoReplica) -> None:
         if not self._told:

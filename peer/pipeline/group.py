@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -124,6 +125,7 @@ class StageGroup(Group):
     def _open_transfer(self, round_: Round) -> StageExchange:
         index = round_.place.index
         round_.spawn(self.meter.compute(lambda: self.replica.forget(lambda name: is_of_round(name, index)), Cost()))
+        self.courier.give_up(frozenset())
         exchange = StageExchange(
             round_,
             self.replica,
@@ -131,6 +133,7 @@ class StageGroup(Group):
             self.state,
             flow=lambda exchange: self.supply.open(round_, exchange),
             tell_plan=self._tell_plan,
+            finish=self.server.finish_weights,
         )
         exchange.planning.quorum_fraction = self.replica.manifest.group.quorum_fraction
         return exchange
@@ -261,22 +264,22 @@ class StageGroup(Group):
         self._know_replicas()
 
     def _know_replicas(self) -> None:
-        """Whoever is on the roster serves its stage; what it says of its speed is where our own averages begin."""
+        """Whoever is on the roster serves its stage; what it says of its speed is where our own averages begin. Who
+        says nothing yet is thought to be like the others: else newcomers would get too much, or nothing."""
+        records = self.changes.records
+        told = {peer: one.samples_per_s for peer, one in records.items() if one.samples_per_s > 0}
+        guess = statistics.median(told.values()) if told else FIRST_GUESS
         self.courier.update(
             [
                 Announcement(
                     peer=member.peer,
                     stage=member.stage,
                     sequence=member.incarnation,
-                    samples_per_s=self._told_speed(member.peer),
+                    samples_per_s=told.get(member.peer, guess),
                 )
                 for member in self.roster.members
             ]
         )
-
-    def _told_speed(self, peer: PeerId) -> float:
-        record = self.changes.records.get(peer)
-        return record.samples_per_s if record is not None and record.samples_per_s > 0 else FIRST_GUESS
 
     async def take_snapshot(self, rounded: bytes | None = None) -> None:
         data = await self.meter.compute(self.replica.snapshot, self.replica.apply_cost())

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from .exchange import StageExchange
 
 PARTIAL_PATIENCE = 3.0
-"""After so many deadlines a step counts what is whole, if that is enough of it."""
+"""After so many deadlines a step counts what is whole, if that is enough of it and no more has become whole for one
+deadline: who has only just come does not know how long steps take, and what is under way is worth waiting for."""
 
 
 class Planning:
@@ -29,6 +30,9 @@ class Planning:
         self._countable = countable
         self.n_stages = countable.n_stages
         self.quorum_fraction = 0.5
+        self._n_whole = 0
+        self._grew_s = 0.0
+        """When there were last more whole microbatches than ever before, after the round's start."""
 
     def next_plan(self, plan: StepPlan | None, reports: Mapping[int, Report]) -> StepPlan | None:
         """A plan if a new one is due.
@@ -43,6 +47,8 @@ class Planning:
         routes = self._whole(reports, dead)
         missing = [index for index in range(self._countable.n) if index not in routes]
         n_whole = sum(index < self._countable.n_microbatches for index in routes)
+        if n_whole > self._n_whole:
+            self._n_whole, self._grew_s = n_whole, self._round.elapsed_s
         if not missing or self._settles_for(n_whole, self._countable.n_microbatches):
             gathered = [slot for slot in self._exchange.holders if slot not in dead]
             counts = counts_of(list(routes.values()), self._countable, gathered)
@@ -68,15 +74,16 @@ class Planning:
         return tuple(digests)
 
     def _dead(self, reports: Mapping[int, Report]) -> tuple[int, ...]:
-        """Whose gradients cannot count: out of reach, unable to sum them, or with another state than most."""
-        digests = self.stage_digests(reports)
-        members = self._round.place.roster.members
+        """Whose gradients cannot count: out of reach, unable to sum them, or with another state than most, which is not
+        known before a quorum has reported."""
+        roster = self._round.place.roster
+        digests, members, is_known = self.stage_digests(reports), roster.members, len(reports) >= roster.quorum
         gone = [slot for slot in range(len(members)) if slot in self._round.suspects]
         unable = [slot for slot, report in reports.items() if slot in report.lost]
         strays = [
             slot
             for slot, report in reports.items()
-            if 0 <= members[slot].stage < self.n_stages and report.state != digests[members[slot].stage]
+            if is_known and 0 <= members[slot].stage < self.n_stages and report.state != digests[members[slot].stage]
         ]
         return tuple(sorted({*gone, *unable, *strays}))
 
@@ -97,7 +104,8 @@ class Planning:
 
     def _settles_for(self, n_whole: int, n: int) -> bool:
         enough = n_whole >= max(1, math.ceil(self.quorum_fraction * n))
-        return enough and self._round.elapsed_s >= PARTIAL_PATIENCE * self._round.patience_s
+        patience_s, elapsed_s = self._round.patience_s, self._round.elapsed_s
+        return enough and elapsed_s >= PARTIAL_PATIENCE * patience_s and elapsed_s - self._grew_s >= patience_s
 
     def _numbered(self, plan: StepPlan | None, made: StepPlan) -> StepPlan | None:
         first = self._round.ballot * PLANS_PER_BALLOT

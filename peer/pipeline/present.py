@@ -22,7 +22,7 @@ class Present:
     """The newest roster that anybody names, and who answered. It proves nothing; it only helps to choose."""
 
     members: tuple[Member, ...]
-    """Of the roster, and who follows the rounds to join it."""
+    """Of the roster, and who follows the rounds to join it; a peer that came back with the stage of its newest life."""
     lost: frozenset[int]
     """Stages that the roster has nobody for."""
     answered: frozenset[PeerId]
@@ -59,10 +59,12 @@ async def ask_present(network: Network, peers: Sequence[PeerId], lineage: bytes,
     if not told:
         return None
     newest = told[max(told, key=lambda peer: (told[peer].round_index, peer))].roster.members
-    on_roster = {member.peer for member in newest}
-    following = [one.member for peer, one in told.items() if peer not in on_roster and one.member.peer == peer]
+    lives = {member.peer: member for member in newest}
+    for peer, one in told.items():
+        if one.member.peer == peer and (peer not in lives or one.member.incarnation > lives[peer].incarnation):
+            lives[peer] = one.member
     return Present(
-        members=(*newest, *following), lost=frozenset(lost_stages(newest, n_stages)), answered=frozenset(told)
+        members=tuple(lives.values()), lost=frozenset(lost_stages(newest, n_stages)), answered=frozenset(told)
     )
 
 

@@ -24,6 +24,8 @@ from .stage import Passed, StageReplica
 
 BACKWARD_PASSES = 3.0
 """A backward pass recomputes, and multiplies twice: in forward passes."""
+DEFERRED_PASSES = 1.0
+"""Of these, what is left for the weights' gradient where a backward pass gives the input's first."""
 EARLY_S = 5.0
 """How long a pass may wait for the version that it is for."""
 
@@ -40,6 +42,8 @@ class ServerOptions:
     bytes_max: int = 256 << 20
     together_max: int = 32
     """Samples of forward passes that are computed as one."""
+    deferred_max: int = 4
+    """Gradients of weights that are put off at once."""
     splits: bool = True
     """Whether backward passes give the input's gradient first, and the weights' when nothing else waits."""
 
@@ -119,14 +123,21 @@ class StageServer:
         moved.set()
 
     async def run(self) -> None:
-        """Compute what waits, for ever; deferred gradients of weights when nothing does."""
+        """Compute what waits, for ever; deferred gradients of weights when nothing does, or when they are many: else a
+        stage that is never idle would keep all of them, and their activations, for the end of the step."""
         while True:
-            jobs = self._backlog.take()
+            is_behind = self._replica.n_deferred >= self._options.deferred_max
+            jobs = self._backlog.take() if not is_behind else []
             if jobs:
                 await self._compute(jobs)
-            elif not await self._finish_weights():
+            elif not await self._finish_one():
                 self._woken.clear()
                 await self._woken.wait()
+
+    async def finish_weights(self) -> None:
+        """Compute the weights' gradients that were deferred, one after the other: they are to be summed."""
+        while await self._finish_one():
+            pass
 
     # -- asked from outside ----------------------------------------------------------------------
 
@@ -188,7 +199,7 @@ class StageServer:
             and len({(one.request.version, one.request.microbatch.step) for one in asked}) == 1
         )
         for group in [asked] if together else [[one] for one in asked]:
-            passes = BACKWARD_PASSES if group[0].request.phase is Phase.BACKWARD else 1.0
+            passes = self._passes(group[0].request.phase)
             n_samples = sum(one.request.n_samples for one in group)
             what = f"stage {group[0].request.phase.value}"
             cost = Cost(flops=passes * n_samples * self._options.flops_per_sample, what=what)
@@ -206,6 +217,13 @@ class StageServer:
                     one.seconds = seconds * one.request.n_samples / n_samples
                     if not one.answer.done():
                         one.answer.set_result(result)
+
+    def _passes(self, phase: Phase) -> float:
+        """What a pass costs, in forward passes."""
+        if phase is not Phase.BACKWARD:
+            return 1.0
+        is_split = self._options.splits and not self._replica.stage.is_first
+        return BACKWARD_PASSES - DEFERRED_PASSES * is_split
 
     def _note(self, group: Sequence[_Asked], samples: float, seconds: float) -> None:
         is_backward = group[0].request.phase is Phase.BACKWARD
@@ -243,11 +261,11 @@ class StageServer:
         with torch.no_grad():
             return self._judge(out, request.tensors[1])
 
-    async def _finish_weights(self) -> bool:
-        if not self._replica.has_deferred:
+    async def _finish_one(self) -> bool:
+        if not self._replica.n_deferred:
             return False
-        # About a forward pass's work; how many samples it is for no longer matters to anybody who waits.
-        cost = Cost(flops=self._options.flops_per_sample * self._options.n_samples_max)
+        # How many samples it is for no longer matters to anybody who waits.
+        cost = Cost(flops=DEFERRED_PASSES * self._options.flops_per_sample * self._options.n_samples_max)
         return await self._meter.compute(self._replica.finish_weights, cost)
 
 

@@ -74,7 +74,7 @@ class Meant(NamedTuple):
 class StageReplica:
     """A stage at one version of its weights.
 
-    `stage`, `version` and `has_deferred` may be read while another thread computes a pass; all else is done in turns.
+    `stage`, `version` and `n_deferred` may be read while another thread computes a pass; all else is done in turns.
 
     Args:
         run_seed: random layers follow from it.
@@ -170,10 +170,10 @@ class StageReplica:
             self.stage.train()
 
     @property
-    def has_deferred(self) -> bool:
-        """Whether `finish_weights` has something to do."""
+    def n_deferred(self) -> int:
+        """Parts that `finish_weights` has still to do; each keeps its microbatch's activations."""
         # Asked between passes, while other work may add to what is held: hence the list.
-        return any(held.finish is not None for held in list(self._held.values()))
+        return sum(held.finish is not None for held in list(self._held.values()))
 
     def finish_weights(self) -> bool:
         """Do one deferred part of a backward pass; False if there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from ...tasks import Indices
 from ..rounds.place import Place
+from ..rounds.roster import Roster
 from ..rounds.round import Round
 from .ahead import AheadFlow, Spawn
 from .courier import Courier
@@ -19,6 +21,10 @@ from .unsettled import Owed
 
 if TYPE_CHECKING:
     from .exchange import StageExchange
+
+PER_REPLICA = 4
+"""Passes that trainers together keep at each replica, on average: enough that few are ever idle, though trainers choose
+routes without knowing of each other's."""
 
 
 class Supply:
@@ -60,7 +66,7 @@ class Supply:
         else:
             if ahead is not None and ahead.step < self._model.step:
                 ahead.closed = True
-            load = self._load(self._model.step, exchange.owed)
+            load = self._load(self._model.step, exchange.owed, round_.place.roster)
             self._flow = Flow(round_, self._courier, load, changed, self._waiting)
         return self._flow
 
@@ -68,19 +74,19 @@ class Supply:
         """What is mine of the step before has come back: begin this one's."""
         if not self._model.works_a_step_ahead or self._ahead is not None or step >= self._stop_at:
             return
-        load = self._load(step, ())
+        load = self._load(step, (), place.roster)
         self._ahead = AheadFlow(place, self._courier, load, self._waiting, self._spawn)
         turns = [trainer_of(index, place.roster, {}) for index in range(len(load.batches))]
         self._ahead.begin_own([index for index, slot in enumerate(turns) if slot == place.slot])
 
-    def _load(self, step: int, owed: Sequence[Owed]) -> Load:
+    def _load(self, step: int, owed: Sequence[Owed], roster: Roster) -> Load:
         model = self._model
         made_up = [self._batches(one.step)[one.index : one.index + 1] for one in owed]
         return Load(
             task=model.task,
             batches=np.concatenate([self._batches(step), *made_up]),
             step=step,
-            in_flight_max=2 * model.n_stages,
+            in_flight_max=credit(roster, model.n_stages),
             n_stages=model.n_stages,
             schedule=model.manifest.pipeline.schedule,
         )
@@ -94,3 +100,10 @@ class Supply:
             n_microbatches=manifest.pipeline.microbatches,
             n_samples=manifest.data.batch_size,
         )
+
+
+def credit(roster: Roster, n_stages: int) -> int:
+    """Microbatches that one trainer has on their way at once: two for each stage, less where so many trainers share the
+    replicas that queues would only grow."""
+    n_trainers = sum(member.trains for member in roster.members) or len(roster)
+    return min(2 * n_stages, max(2, math.ceil(PER_REPLICA * len(roster) / n_trainers)))

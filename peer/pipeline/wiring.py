@@ -47,6 +47,8 @@ class WiringOptions:
     ban_s_max: float = 300.0
     retries_max: int = 8
     """Of one pass of one microbatch."""
+    crowded_max: int = 64
+    """So often one pass waits for room; a full queue is no failure, and what has come so far would be lost."""
     word_max: float = 4.0
     """A replica may be loaded by others so many times more than its fellows are, by its word; what is above that is
     not believed."""
@@ -71,6 +73,8 @@ class StageWiring:
         self._draw = draw
         self._replicas: dict[PeerId, Candidate] = {}
         self._outlook = Outlook(options.smoothing)
+        self.given_up: frozenset[PeerId] = frozenset()
+        """Replicas that get nothing, by the word of the round's leader."""
 
     # -- who is there ----------------------------------------------------------------------------
 
@@ -138,9 +142,10 @@ class StageWiring:
         Raises: NoReplica if nobody may be asked now, or the budget is spent.
         """
         failed = attempts.failed if attempts is not None else {}
-        if attempts is not None and attempts.n_retries > self._options.retries_max:
+        if attempts is not None and self._is_spent(attempts):
+            room = f" and found no room {attempts.n_crowded} times" if attempts.n_crowded else ""
             raise NoReplica(
-                f"a microbatch failed {attempts.n_retries} times at stage {self.stage}, last: "
+                f"a microbatch failed {attempts.n_retries} times at stage {self.stage}{room}, last: "
                 f"{list(failed.values())[-1]}"
             )
         free = self._free(now_s)
@@ -232,8 +237,13 @@ class StageWiring:
         if peer in self._replicas:
             self._replicas[peer].speed.lost(self.size(phase, n_samples), seconds)
 
-    def refused(self, peer: PeerId, reason: str, attempts: Attempts) -> None:
+    def crowded(self, peer: PeerId, reason: str, attempts: Attempts) -> None:
         """It answered that it has no room: ask another one, and think no worse of it."""
+        self._note_failed(peer, reason, attempts)
+        attempts.n_crowded += 1
+
+    def refused(self, peer: PeerId, reason: str, attempts: Attempts) -> None:
+        """It answered that it is not ready for this pass: ask another one, and think no worse of it."""
         self._fail(peer, reason, attempts)
 
     def failed(self, peer: PeerId, reason: str, now_s: float, attempts: Attempts) -> None:
@@ -262,7 +272,7 @@ class StageWiring:
                 # It was not charged meanwhile; at its old cost it would now get everything until it has caught up.
                 replica.cost = max(replica.cost, self._minimum)
                 replica.ban = None
-        return [peer for peer, replica in self._replicas.items() if replica.ban is None]
+        return [peer for peer, replica in self._replicas.items() if replica.ban is None and peer not in self.given_up]
 
     @property
     def _minimum(self) -> float:
@@ -307,10 +317,16 @@ class StageWiring:
         replica.tie = self._draw.random()
         replica.n_skips, replica.is_skipped = 0, False
 
+    def _is_spent(self, attempts: Attempts) -> bool:
+        return attempts.n_retries > self._options.retries_max or attempts.n_crowded > self._options.crowded_max
+
     def _fail(self, peer: PeerId, reason: str, attempts: Attempts) -> None:
+        self._note_failed(peer, reason, attempts)
+        attempts.n_retries += 1
+
+    def _note_failed(self, peer: PeerId, reason: str, attempts: Attempts) -> None:
         attempts.failed.pop(peer, None)
         attempts.failed[peer] = reason
-        attempts.n_retries += 1
 
     def _nobody(self) -> str:
         bans = [f"{peer}: {ban.reason}" for peer, ban in self.bans.items()]

@@ -118,6 +118,7 @@ class Leadership:
     def _settle(self) -> Decision | None:
         round_, quorum = self.round, self.round.place.roster.quorum
         reports, live = self.agreeing(), round_.live()
+        round_.transfer.oversee(reports)
         if len(reports) < quorum:
             return None
         early = self._has_enough(round_.transfer.ready(reports))

@@ -33,6 +33,7 @@ from .place import Place, Report, Rules
 from .reporting import RETRY_S, Reporting
 from .transfer import Proposal, Transfer
 from .voting import Voting
+from .watching import watch_leaders
 
 BALLOT_PATIENCE = 6.0
 DOUBLINGS_MAX = 16
@@ -194,6 +195,7 @@ class Round:
                     self.spawn(work)
                 if self.leadership is not None:
                     self.leadership.watch()
+                self.spawn(watch_leaders(self))
                 while not self.decided.done():
                     self._act()
                     await self._wait()

@@ -68,6 +68,10 @@ class Transfer(ABC):
         """Whether nothing can come of the round, however long it is waited for."""
         return False
 
+    def oversee(self, reports: Mapping[int, Report]) -> None:
+        """What a leader does whenever anything changes, whether or not a quorum has reported."""
+        return
+
     def lead(self, reports: Mapping[int, Report], awaited: Sequence[int], *, late: bool) -> None:
         """What the leader must do before there is anything to propose."""
         return

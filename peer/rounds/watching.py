@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ...protocol.errors import GossamerError, NetworkClosed, NewLife, PeerUnreachable
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 EVERY = 0.1
 """A leader looks for members that it has not heard of for this part of a deadline."""
-EVERY_S_MIN = 0.5
+EVERY_S_MIN, EVERY_S_MAX = 0.5, 3.0
+"""Its bounds: the longer rounds take, the more is waited for while nobody knows of a death."""
 
 
 async def look_for(round_: Round, slot: int) -> None:
@@ -33,8 +35,28 @@ async def look_for(round_: Round, slot: int) -> None:
 
 async def watch(round_: Round, slot: int, while_true: Callable[[], bool]) -> None:
     """Look for a member of whom nothing is heard, again and again."""
-    every_s = max(EVERY_S_MIN, EVERY * round_.patience_s)
+    every_s = interval_s(round_)
     while while_true():
         await asyncio.sleep(every_s)
         if slot not in round_.suspects and round_.unheard_s(slot) >= every_s:
             await look_for(round_, slot)
+
+
+async def watch_leaders(round_: Round) -> None:
+    """Look for the leader whenever it would be my turn after it. The others tell it only what is news to it, and may
+    have none for a long time."""
+    while True:
+        ballot, leader = round_.ballot, round_.leader
+        if leader != round_.place.slot == round_.place.leader_of(ballot + 1):
+            await watch(round_, leader, partial(_is_in_ballot, round_, ballot))
+        else:
+            await asyncio.sleep(interval_s(round_))
+
+
+def _is_in_ballot(round_: Round, ballot: int) -> bool:
+    return round_.ballot == ballot
+
+
+def interval_s(round_: Round) -> float:
+    """Between two looks."""
+    return max(EVERY_S_MIN, min(EVERY_S_MAX, EVERY * round_.patience_s))

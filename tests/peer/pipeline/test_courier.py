@@ -6,7 +6,10 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,11 +18,14 @@ from gossamer.peer.pipeline.activations import Compression
 from gossamer.peer.pipeline.backlog import Phase
 from gossamer.peer.pipeline.candidates import Announcement
 from gossamer.peer.pipeline.courier import Carried, Courier, CourierOptions
+from gossamer.peer.pipeline.flow import Flow, Load
 from gossamer.peer.pipeline.microbatches import MicrobatchId, boundaries
 from gossamer.peer.pipeline.passing import Request, StageClient
 from gossamer.peer.pipeline.server import ServerOptions, StageServer
 from gossamer.peer.pipeline.stage import StageReplica
 from gossamer.peer.pipeline.wiring import StageWiring, WiringOptions
+from gossamer.peer.rounds.roster import Member, Roster
+from gossamer.peer.rounds.round import Round
 from gossamer.protocol.errors import BadTensor, InvalidMessage, NoReplica, StaleStage
 from gossamer.protocol.identity import PeerId
 from gossamer.simulator.host import Host
@@ -38,13 +44,20 @@ class Placed:
     host: Host
     stage: int
     replica: StageReplica
+    server: StageServer
 
 
 class Swarm:
     """Two replicas of each of three stages, and a trainer."""
 
     def __init__(
-        self, seed: int, *, dropout: float = 0.5, per_stage: int = 2, options: ServerOptions = OPTIONS
+        self,
+        seed: int,
+        *,
+        dropout: float = 0.5,
+        per_stage: int = 2,
+        options: ServerOptions = OPTIONS,
+        busy_pause_s: float = 0.0,
     ) -> None:
         self.sim = Simulation(seed=seed, latency_s=0.01)
         self.task = Chain(options={"dropout": dropout})
@@ -61,7 +74,7 @@ class Swarm:
             )
         self.client = StageClient(self.trainer.network, Compression.NONE, n_samples_max=N_SAMPLES)
         self.courier = Courier(
-            self.client, self.wirings, self.kinds, CourierOptions(timeout_s_min=2.0, busy_pause_s=0.0)
+            self.client, self.wirings, self.kinds, CourierOptions(timeout_s_min=2.0, busy_pause_s=busy_pause_s)
         )
         self.every = batches(self.task, N, N_SAMPLES)
 
@@ -71,7 +84,7 @@ class Swarm:
         host.network.set_gate(lambda peer: True)
         server = StageServer(host.network, replica, Compression.NONE, options)
         host.spawn(server.run())
-        return Placed(host=host, stage=stage, replica=replica)
+        return Placed(host=host, stage=stage, replica=replica, server=server)
 
     async def carry(self, i: int) -> Carried:
         return await self.courier.carry(NAMES[i], 0, self.task.inputs(self.every[i]), self.task.targets(self.every[i]))
@@ -162,6 +175,77 @@ def test_a_full_queue_sends_trainers_elsewhere_and_memory_does_not_grow() -> Non
     assert failed
     assert "ask another replica" in str(failed[0])
     assert any(isinstance(r, Carried) for r in results)
+
+
+def test_a_full_queue_is_waited_for_and_no_microbatch_is_begun_anew() -> None:
+    options = ServerOptions(n_samples_max=N_SAMPLES, flops_per_sample=2e6, jobs_max=1)
+    swarm = Swarm(3, dropout=0.0, options=options, busy_pause_s=0.05)
+
+    carried = swarm.sim.run(swarm.carry_all())
+
+    assert sum(one.n_rerouted for one in carried) > 0
+    _assert_same(swarm.gradient(carried), _undisturbed(0.0))
+
+
+@pytest.mark.parametrize("splits", [True, False])
+def test_a_backward_pass_costs_the_same_in_one_piece_and_in_two(splits: bool) -> None:
+    options = ServerOptions(n_samples_max=N_SAMPLES, flops_per_sample=2e6, splits=splits)
+    swarm = Swarm(5, dropout=0.0, options=options)
+
+    async def step() -> None:
+        await swarm.carry_all()
+        await asyncio.gather(*(placed.server.finish_weights() for placed in swarm.placed))
+
+    swarm.sim.run(step())
+
+    # Ten microbatches: 1 + 3 forward passes of .16 s at the first two stages, 3 at the last.
+    busy_s = sum(placed.host.busy_s for placed in swarm.placed)
+    assert busy_s == pytest.approx(N * (4 + 4 + 3) * 0.16)
+
+
+def test_gradients_of_weights_that_are_put_off_stay_few_where_a_stage_is_never_idle() -> None:
+    swarm = Swarm(6, dropout=0.0)
+    most = 0
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, *(placed.replica.n_deferred for placed in swarm.placed))
+            await asyncio.sleep(0.02)
+
+    async def step() -> None:
+        watching = asyncio.create_task(watch())
+        await swarm.carry_all()
+        watching.cancel()
+
+    swarm.sim.run(step())
+
+    assert 0 < most <= OPTIONS.deferred_max
+
+
+def test_what_a_given_up_replica_answers_does_not_count() -> None:
+    swarm = Swarm(8, dropout=0.0)
+    away = swarm.placed[2].host.peer_id
+    roster = Roster.of(Member(placed.host.peer_id, 1, placed.stage) for placed in swarm.placed)
+    place = SimpleNamespace(index=0, slot=0, roster=roster)
+    load = Load(task=swarm.task, batches=np.stack(swarm.every), step=0, in_flight_max=N, n_stages=N_STAGES)
+
+    async def step() -> Flow:
+        async with asyncio.TaskGroup() as tasks:
+            round_ = cast(Round, SimpleNamespace(place=place, spawn=tasks.create_task))
+            flow = Flow(round_, swarm.courier, load, changed=lambda: None, waiting=lambda why: None)
+            flow.begin_own(range(N))
+            await asyncio.sleep(3.0)
+            flow.mend([away])
+        return flow
+
+    flow = swarm.sim.run(step())
+
+    # It lives and answers, and was asked; but only the others' gradients are named.
+    slot = roster.peers.index(away)
+    assert swarm.placed[2].replica.held
+    assert len(flow.routes()) == N
+    assert all(slot not in route.slots for route in flow.routes())
 
 
 def test_replicas_refuse_what_is_not_for_them() -> None:

@@ -250,6 +250,32 @@ def test_the_budget_of_retries_ends() -> None:
     assert wiring.choose(Phase.FORWARD, 1, 0.0, Attempts()) in (A, B)
 
 
+def test_waiting_for_room_uses_up_no_retries_and_ends_all_the_same() -> None:
+    wiring = _wiring({A: 1.0, B: 1.0}, WiringOptions(retries_max=3, crowded_max=20))
+    attempts = Attempts()
+
+    for _ in range(20):
+        wiring.crowded(wiring.choose(Phase.FORWARD, 1, 0.0, attempts), "32 passes wait here", attempts)
+    wiring.timed_out(wiring.choose(Phase.FORWARD, 1, 0.0, attempts), Phase.FORWARD, 1, 1.0, attempts)
+    wiring.crowded(wiring.choose(Phase.FORWARD, 1, 0.0, attempts), "32 passes wait here", attempts)
+
+    with pytest.raises(NoReplica, match=r"failed 1 times at stage 0 and found no room 21 times, last: 32 passes"):
+        wiring.choose(Phase.FORWARD, 1, 0.0, attempts)
+
+
+def test_whom_the_leader_gave_up_gets_nothing_until_it_is_believed_again() -> None:
+    wiring = _wiring({A: 1.0, B: 1.0})
+
+    wiring.given_up = frozenset({A})
+    assert {wiring.choose(Phase.FORWARD, 1, 0.0) for _ in range(10)} == {B}
+    wiring.given_up = frozenset({A, B})
+    with pytest.raises(NoReplica):
+        wiring.choose(Phase.FORWARD, 1, 0.0)
+    wiring.given_up = frozenset()
+
+    assert A in {wiring.choose(Phase.FORWARD, 1, 0.0) for _ in range(12)}
+
+
 def test_without_replicas_there_is_no_route_and_no_date_for_one() -> None:
     wiring = _wiring({})
 
