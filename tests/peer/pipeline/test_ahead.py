@@ -49,8 +49,8 @@ class Road:
     def expect(self, n_microbatches: int, n_samples: int, n_all: int) -> None:
         """As `Courier.expect`."""
 
-    def shun(self, peer: PeerId, reason: str) -> None:
-        """As `Courier.shun`."""
+    def give_up(self, peers: frozenset[PeerId]) -> None:
+        """As `Courier.give_up`."""
 
 
 def place(index: int) -> Place:
