@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from .exchange import StageExchange
 
 PARTIAL_PATIENCE = 3.0
-"""After so many deadlines a step counts what is whole, if that is enough of it and no more has become whole for one
-deadline: who has only just come does not know how long steps take, and what is under way is worth waiting for."""
+"""After so many deadlines a step counts what is whole, if that is enough of it."""
 
 
 class Planning:
@@ -30,9 +29,6 @@ class Planning:
         self._countable = countable
         self.n_stages = countable.n_stages
         self.quorum_fraction = 0.5
-        self._n_whole = 0
-        self._grew_s = 0.0
-        """When there were last more whole microbatches than ever before, after the round's start."""
 
     def next_plan(self, plan: StepPlan | None, reports: Mapping[int, Report]) -> StepPlan | None:
         """A plan if a new one is due.
@@ -47,8 +43,6 @@ class Planning:
         routes = self._whole(reports, dead)
         missing = [index for index in range(self._countable.n) if index not in routes]
         n_whole = sum(index < self._countable.n_microbatches for index in routes)
-        if n_whole > self._n_whole:
-            self._n_whole, self._grew_s = n_whole, self._round.elapsed_s
         if not missing or self._settles_for(n_whole, self._countable.n_microbatches):
             gathered = [slot for slot in self._exchange.holders if slot not in dead]
             counts = counts_of(list(routes.values()), self._countable, gathered)
@@ -104,8 +98,7 @@ class Planning:
 
     def _settles_for(self, n_whole: int, n: int) -> bool:
         enough = n_whole >= max(1, math.ceil(self.quorum_fraction * n))
-        patience_s, elapsed_s = self._round.patience_s, self._round.elapsed_s
-        return enough and elapsed_s >= PARTIAL_PATIENCE * patience_s and elapsed_s - self._grew_s >= patience_s
+        return enough and self._round.elapsed_s >= PARTIAL_PATIENCE * self._round.patience_s
 
     def _numbered(self, plan: StepPlan | None, made: StepPlan) -> StepPlan | None:
         first = self._round.ballot * PLANS_PER_BALLOT

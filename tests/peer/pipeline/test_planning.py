@@ -1,40 +1,41 @@
-"""When a leader counts less than a whole step."""
+"""Whom a leader gives up."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
+
 from gossamer.peer.pipeline.exchange import StageExchange
 from gossamer.peer.pipeline.planning import Planning
-from gossamer.peer.rounds.counts import Countable, Route
+from gossamer.peer.rounds.counts import Countable
 from gossamer.peer.rounds.place import Report
 from gossamer.peer.rounds.roster import Member, Roster
 from gossamer.peer.rounds.round import Round
 from gossamer.protocol.identity import Identity
 
-PEERS = sorted(Identity(bytes([number]) * 32).peer_id for number in range(2))
-ROSTER = Roster.of([Member(PEERS[0], 1, 0), Member(PEERS[1], 1, 1)])
-COUNTABLE = Countable(n_stages=2, n_microbatches=8)
+PEERS = sorted(Identity(bytes([number]) * 32).peer_id for number in range(5))
+ROSTER = Roster.of(Member(peer, 1, 0) for peer in PEERS)
 
 
-def test_a_step_is_not_cut_short_while_microbatches_still_come_back() -> None:
+@pytest.mark.parametrize(("n_reports", "expected"), [(2, (4,)), (3, (1, 4))])
+def test_the_dead_are_given_up_at_once_and_who_strays_when_a_quorum_has_said_from_what(
+    n_reports: int, expected: tuple[int, ...]
+) -> None:
+    place = SimpleNamespace(roster=ROSTER)
     round_ = SimpleNamespace(
-        place=SimpleNamespace(roster=ROSTER), suspects={}, live=lambda: [0, 1], ballot=0, patience_s=30.0, elapsed_s=0.0
+        place=place, suspects={4: "unreachable"}, live=lambda: [0, 1, 2, 3], ballot=0, patience_s=30.0, elapsed_s=1.0
     )
-    planning = Planning(cast(StageExchange, SimpleNamespace(holders=())), cast(Round, round_), COUNTABLE)
+    exchange = cast(StageExchange, SimpleNamespace(holders=()))
+    planning = Planning(exchange, cast(Round, round_), Countable(n_stages=1, n_microbatches=8))
+    states = (b"z", b"a", b"z")
 
-    def counts_after(elapsed_s: float, n_whole: int) -> bool:
-        round_.elapsed_s = elapsed_s
-        plan = planning.next_plan(None, {0: _report(n_whole)})
-        return plan is not None and bool(plan.counts)
+    plan = planning.next_plan(None, {slot: _report(states[slot]) for slot in range(n_reports)})
 
-    assert not counts_after(80.0, 5)
-    assert not counts_after(95.0, 6)  # past three deadlines, but one more has just come
-    assert not counts_after(120.0, 6)
-    assert counts_after(126.0, 6)
+    assert plan is not None
+    assert plan.dead == expected
 
 
-def _report(n_whole: int) -> Report:
-    routes = [Route(index=index, slots=(0, 1), takes=(0, 0)) for index in range(n_whole)]
-    return cast(Report, SimpleNamespace(state=b"state", lost=(), routes=routes))
+def _report(state: bytes) -> Report:
+    return cast(Report, SimpleNamespace(state=state, lost=(), routes=()))
