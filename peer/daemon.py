@@ -309,8 +309,8 @@ class Daemon:
         await group.take_snapshot()
         self.membership.eager = False
         self.membership.hurry()
-        if group.slot is None and self.replica.step >= self.stop_at:
-            return Ending.STOPPED  # the run was over when this peer found it
+        if self.replica.step >= self.stop_at:
+            return Ending.STOPPED  # the run was over when this peer found it, or had ended for it in an earlier life
         try:
             return await group.run()
         finally:
@@ -319,7 +319,7 @@ class Daemon:
     async def _end(self, ending: Ending) -> Result:
         group, replica = self.group, self.replica
         finished = replica.step >= self.stop_at
-        if group is not None and finished:
+        if group is not None and finished and group.stopped:
             await self._evaluate_last(group)
         if group is not None:
             await self.trainer.checkpoint(stopped=ending is Ending.STOPPED, last=True)

@@ -79,7 +79,7 @@ class Group:
         """peer -> the last round in which it was heard of."""
         self.wants_snapshot = False
         self.stopped = False
-        """Whether the run's stop is committed: no round will take a snapshot any more."""
+        """Whether the run's stop was applied here: no round will take a snapshot any more."""
         self.leaving = False
         self.round: Round | None = None
         self.catch_up = CatchUp(self)

@@ -82,6 +82,19 @@ def test_who_comes_back_when_the_run_is_over_gets_the_final_state_from_those_tha
     swarm.run(main())
 
 
+def test_who_starts_again_after_the_end_has_nothing_left_to_do(tmp_path: Path) -> None:
+    swarm = digits(tmp_path, sim=Simulation(seed=24), run={"steps": 20})
+
+    async def main() -> None:
+        swarm.start(4)
+        ended = await swarm.finish(range(4))
+        swarm.restart(3)
+        (again,) = await swarm.finish([3], timeout_s=10.0)
+        assert (again.outcome, again.digest) == ("finished", ended[3].digest)
+
+    swarm.run(main())
+
+
 @pytest.mark.parametrize("behind", [0, 3], ids=["the owner", "a member"])
 @pytest.mark.parametrize("method", ["demo", "allreduce"])
 def test_those_with_older_checkpoints_take_over_the_newest(tmp_path: Path, method: str, behind: int) -> None:
