@@ -69,6 +69,10 @@ class Membership:
         self._warn = warn
         self._admitted: dict[PeerId, float] = {}
         self._greeted: dict[PeerId, int] = {}
+        self._silent: dict[PeerId, int] = {}
+        """Whose silence was told, in which life of theirs: once is enough."""
+        self._ignored: dict[PeerId, bytes] = {}
+        """What was wrong at the last look: it is told when it is new."""
         self._read: dict[PeerId, tuple[bytes, Announcement]] = {}
         """What each record said at the last look: most say the same again."""
         self._said: tuple[list[PeerId], list[bytes]] | None = None
@@ -139,8 +143,8 @@ class Membership:
 
     def _read_all(self, records: Sequence[Record]) -> bool:
         """Make the view anew. Whether all announcements were good."""
-        view, read, admitted, own = {}, {}, self._admitted, self._network.peer_id
-        now_s, is_good = self._network.unix_time_s(), True
+        view, read, ignored = {}, {}, dict[PeerId, bytes]()
+        admitted, own, now_s = self._admitted, self._network.peer_id, self._network.unix_time_s()
         for record in records:
             signer = record.signer
             if signer == own:
@@ -155,11 +159,12 @@ class Membership:
                 view[signer] = read_announcement(status, signer)
                 read[signer] = (record.value, view[signer])
             except GossamerError as error:
-                self._warn(f"announcement of {signer} ignored: {error}")
-                is_good = False
-        self.view, self._read, self._all_greeted = view, read, False
+                ignored[signer] = record.value
+                if self._ignored.get(signer) != record.value:
+                    self._warn(f"announcement of {signer} ignored: {error}")
+        self.view, self._read, self._ignored, self._all_greeted = view, read, ignored, False
         self._good_until_s = min((admitted[signer] for signer in view), default=math.inf)
-        return is_good
+        return not ignored
 
     async def _greet(self, member: Member) -> None:
         """Show a peer our ticket, once in each of its lives."""
@@ -168,10 +173,13 @@ class Membership:
         except NetworkClosed:
             raise
         except GossamerError as error:
-            self._warn(f"{member.peer} did not answer our greeting: {error}")
             self._all_greeted = False
+            if self._silent.get(member.peer) != member.incarnation:
+                self._silent[member.peer] = member.incarnation
+                self._warn(f"{member.peer} did not answer our greeting: {error}")
         else:
             self._greeted[member.peer] = member.incarnation
+            self._silent.pop(member.peer, None)
 
     async def _hello(self, peer: PeerId, ticket: bytes) -> bytes:
         self.admit(peer, ticket)

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 
-from gossamer.peer.membership import TTL_S, Announcement, Membership
+from gossamer.peer.membership import PEERS_KEY, TTL_S, Announcement, Membership
 from gossamer.peer.rounds.roster import Member
 from gossamer.protocol import rounds_pb2 as pb
 from gossamer.protocol.admission import Admission, Ticket, issue_ticket
@@ -98,16 +98,33 @@ def test_whoever_forgot_our_ticket_is_greeted_anew() -> None:
     _play(story)
 
 
-def test_a_greeting_that_failed_is_repeated() -> None:
+def test_a_greeting_that_failed_is_repeated_and_told_once() -> None:
     async def story(a: Side, b: Side) -> None:
+        before = a.n_greeted_bytes
         b.host.kill(silent=True)
         a.membership.greet_anew(b.host.peer_id)
 
         await asyncio.sleep(40.0)
 
-        assert sum("did not answer our greeting" in warning for warning in a.warnings) > 1
+        assert a.n_greeted_bytes > 2 * before
+        assert sum("did not answer our greeting" in warning for warning in a.warnings) == 1
 
     _play(story)
+
+
+def test_an_announcement_that_stays_wrong_is_told_once() -> None:
+    sim = Simulation(seed=2)
+    a, b = Side(sim.host("a")), sim.host("b")
+
+    async def main() -> None:
+        a.host.spawn(a.membership.run())
+        await b.network.publish(PEERS_KEY, b"nonsense", ttl_s=600.0)
+        await asyncio.sleep(60.0)
+
+    sim.run(main())
+
+    assert len(a.views) > 3
+    assert sum("ignored" in warning for warning in a.warnings) == 1
 
 
 def test_who_is_silent_for_long_is_out_of_the_view() -> None:
