@@ -319,10 +319,11 @@ class Daemon:
     async def _end(self, ending: Ending) -> Result:
         group, replica = self.group, self.replica
         finished = replica.step >= self.stop_at
+        if group is not None:
+            # First of all: an evaluation takes long, and all who hold this state may die meanwhile.
+            await self.trainer.checkpoint(stopped=ending is Ending.STOPPED, last=True)
         if group is not None and finished and group.stopped:
             await self._evaluate_last(group)
-        if group is not None:
-            await self.trainer.checkpoint(stopped=ending is Ending.STOPPED, last=True)
         if self.gateway is not None and finished:
             await self.gateway.finish(self.whereabouts.round_index)
             self.trainer.tell_privacy()

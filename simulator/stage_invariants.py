@@ -27,17 +27,22 @@ SPARE = 2
 
 
 class Vacancies:
-    """How long stages were without a living replica while others had some to spare."""
+    """How long stages were without a living replica while others had some to spare, until somebody had finished the
+    run: then all that is left to do is to end."""
 
     def __init__(self, n_stages: int) -> None:
         self._n_stages = n_stages
         self._since_s: dict[int, float] = {}
-        self._has_begun = False
+        self._has_begun = self._is_over = False
         self.longest_s = 0.0
 
     def look(self, daemons: Iterable[Daemon], now_s: float) -> None:
         """Args: daemons: of processes that run now."""
-        models = [daemon.replica for daemon in daemons if daemon.group is not None]
+        placed = [daemon for daemon in daemons if daemon.group is not None]
+        self._is_over = self._is_over or any(daemon.replica.step >= daemon.stop_at for daemon in placed)
+        if self._is_over:
+            return
+        models = [daemon.replica for daemon in placed]
         served = Counter(model.stage for model in models if isinstance(model, StageModel))
         empty = [stage for stage in range(self._n_stages) if not served[stage]]
         self._has_begun = self._has_begun or not empty

@@ -64,6 +64,9 @@ def test_a_stage_is_left_empty_only_while_others_have_replicas_to_spare() -> Non
         vacancies.look([_serving(stage) for stage in stages], float(now_s))
 
     assert vacancies.longest_s == 2.0
+    vacancies.look([_serving(0), _serving(0, step=5)], 10.0)
+    vacancies.look([_serving(0), _serving(0)], 20.0)
+    assert vacancies.longest_s == 2.0  # one had finished the run
     (found,) = stage_violations([], vacancies, [], Expectation(empty_stage_s_max=1.0))
     assert found.startswith("empty stage: one had no replica for 2.0 s")
 
@@ -96,10 +99,10 @@ def _trained(stage: int) -> Daemon:
     return cast(Daemon, SimpleNamespace(replica=model, identity=Identity(bytes(32))))
 
 
-def _serving(stage: int) -> Daemon:
+def _serving(stage: int, step: int = 0) -> Daemon:
     model = StageModel.__new__(StageModel)
-    model.stage = stage
-    return cast(Daemon, SimpleNamespace(replica=model, group=object()))
+    model.stage, model._progress = stage, torch.tensor([step, 0])
+    return cast(Daemon, SimpleNamespace(replica=model, group=object(), stop_at=5))
 
 
 @pytest.mark.parametrize("n_steps", [1, 2])
