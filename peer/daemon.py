@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..protocol.admission import Admission
-from ..protocol.errors import GossamerError, UsageError
+from ..protocol.errors import GossamerError, StateError, UsageError
 from ..protocol.identity import Identity
 from ..protocol.manifest import SignedManifest
 from ..protocol.network import Network, Server
@@ -319,11 +319,17 @@ class Daemon:
     async def _end(self, ending: Ending) -> Result:
         group, replica = self.group, self.replica
         finished = replica.step >= self.stop_at
+        not_kept: StateError | None = None
         if group is not None:
             # First of all: an evaluation takes long, and all who hold this state may die meanwhile.
-            await self.trainer.checkpoint(stopped=ending is Ending.STOPPED, last=True)
+            try:
+                await self.trainer.checkpoint(stopped=ending is Ending.STOPPED, last=True)
+            except StateError as error:
+                not_kept = error
         if group is not None and finished and group.stopped:
             await self._evaluate_last(group)
+        if not_kept is not None:
+            raise not_kept
         if self.gateway is not None and finished:
             await self.gateway.finish(self.whereabouts.round_index)
             self.trainer.tell_privacy()
