@@ -67,6 +67,7 @@ def main() -> None:
     before, after, digest, sent = train(arguments.rank, arguments.ranks, arguments.steps)
     print(f"rank {arguments.rank}: loss {before:.3f} -> {after:.3f}, sent {sent} bytes, parameters {digest}")
     if arguments.ranks > 1:
+        dist.barrier()  # else one may close while another still reads
         dist.destroy_process_group()
 
 
