@@ -126,12 +126,12 @@ class StageServer:
         """Compute what waits, for ever; deferred gradients of weights when nothing does, or when they are many: else a
         stage that is never idle would keep all of them, and their activations, for the end of the step."""
         while True:
+            self._woken.clear()
             is_behind = self._replica.n_deferred >= self._options.deferred_max
             jobs = self._backlog.take() if not is_behind else []
             if jobs:
                 await self._compute(jobs)
-            elif not await self._finish_one():
-                self._woken.clear()
+            elif not await self._finish_one() and not is_behind:  # what was put off may be dropped before its turn
                 await self._woken.wait()
 
     async def finish_weights(self) -> None:

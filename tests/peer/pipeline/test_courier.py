@@ -28,6 +28,7 @@ from gossamer.peer.rounds.roster import Member, Roster
 from gossamer.peer.rounds.round import Round
 from gossamer.protocol.errors import BadTensor, InvalidMessage, NoReplica, StaleStage
 from gossamer.protocol.identity import PeerId
+from gossamer.protocol.network import Cost
 from gossamer.simulator.host import Host
 from gossamer.simulator.world import Simulation
 from gossamer.tasks import Cut, build_stage
@@ -221,6 +222,30 @@ def test_gradients_of_weights_that_are_put_off_stay_few_where_a_stage_is_never_i
     swarm.sim.run(step())
 
     assert 0 < most <= OPTIONS.deferred_max
+
+
+def test_a_pass_that_waits_is_served_when_what_was_put_off_is_dropped_before_its_turn() -> None:
+    options = ServerOptions(n_samples_max=N_SAMPLES, flops_per_sample=2e6, deferred_max=1)
+    swarm = Swarm(7, dropout=0.0, options=options)
+    placed = swarm.placed[2]
+    kinds, peer = swarm.kinds[1], placed.host.peer_id
+    x = torch.zeros(N_SAMPLES, *kinds.input.shape)
+    gradient = torch.zeros(N_SAMPLES, *kinds.output.shape)
+
+    async def main() -> None:
+        first = Request(phase=Phase.BACKWARD, microbatch=NAMES[0], version=0, stage=1, tensors=(x, gradient))
+        second = Request(phase=Phase.FORWARD, microbatch=NAMES[1], version=0, stage=1, tensors=(x,))
+        asked = asyncio.create_task(swarm.client.backward(peer, first, is_first=False, timeout_s=5.0))
+        await asyncio.sleep(0.1)  # it is being computed
+        dropped = asyncio.create_task(placed.host.network.compute(lambda: placed.replica.forget(_none), Cost()))
+        await swarm.client.forward(peer, second, kinds.output, timeout_s=5.0)
+        await asyncio.gather(asked, dropped)
+
+    swarm.sim.run(main())
+
+
+def _none(name: MicrobatchId) -> bool:
+    return False
 
 
 def test_what_a_given_up_replica_answers_does_not_count() -> None:
