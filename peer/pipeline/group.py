@@ -79,7 +79,6 @@ class StageGroup(Group):
         self.state = b""
         self.counters: tuple[PeerId, ...] = ()
         """Who counted something in the newest committed round."""
-        """Samples/s that replicas say they do."""
 
     async def run(self) -> Ending:
         self.state = await self.meter.compute(self.replica.digest, self.replica.apply_cost())
