@@ -188,6 +188,18 @@ class Fleet:
         self.peer_host.restart()
         self.start_gateway()
 
+    async def outlive_a_kill(self) -> None:
+        """The gateway is killed, comes back a second later, and the run goes on to its end."""
+        self.kill_gateway()
+        await asyncio.sleep(1.0)
+        self.restart_gateway()
+        await self.end()
+
+    async def end(self) -> None:
+        """Until the lives of the gateway and of all devices are over."""
+        await self.work
+        await asyncio.gather(*self.lives)
+
     @property
     def daemon(self) -> Daemon:
         return self.daemons[-1]

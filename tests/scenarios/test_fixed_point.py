@@ -60,8 +60,7 @@ def test_votes_of_onnxruntime_pass_the_audit_of_numpy(tmp_path: Path) -> None:
     async def main() -> None:
         fleet.start_gateway()
         fleet.start_devices(2)
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.end()
 
     fleet.run(main())
 
@@ -92,8 +91,7 @@ def test_samples_that_cannot_be_read_are_told_and_nobody_suffers(tmp_path: Path)
     async def main() -> None:
         fleet.start_gateway()
         fleet.start_devices(5)
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.end()
 
     fleet.run(main())
 
@@ -111,8 +109,7 @@ def test_a_round_takes_a_device_few_bytes_whatever_the_model(tmp_path: Path) -> 
     async def main() -> None:
         fleet.start_gateway()
         fleet.start_devices(4)
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.end()
 
     fleet.run(main())
 
@@ -130,11 +127,7 @@ def test_killed_gateway_goes_on_with_the_integers_it_had(tmp_path: Path) -> None
         fleet.start_gateway()
         fleet.start_devices(3)
         await fleet.reach(6)
-        fleet.kill_gateway()
-        await asyncio.sleep(1.0)
-        fleet.restart_gateway()
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.outlive_a_kill()
 
     fleet.run(main())
 
@@ -182,8 +175,7 @@ def test_devices_whose_samples_the_gateway_does_not_have_are_not_audited(tmp_pat
     async def main() -> None:
         fleet.start_gateway()
         fleet.start_devices(2)
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.end()
 
     fleet.run(main())
 
@@ -227,8 +219,7 @@ def test_enhanced_votes_of_any_engine_pass_the_audit(tmp_path: Path) -> None:
     async def main() -> None:
         fleet.start_gateway()
         fleet.start_devices(2)
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.end()
 
     fleet.run(main())
 

@@ -107,8 +107,7 @@ def test_devices_that_drop_out_in_any_phase_leave_a_sum_of_the_others(tmp_path: 
             fleet.hosts[number].kill()
             await asyncio.sleep(0.5)
             fleet.restart_device(number)
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.end()
 
     fleet.run(main())
 
@@ -131,8 +130,7 @@ def test_below_the_threshold_nothing_is_revealed_until_enough_are_back(tmp_path:
         await asyncio.sleep(20.0)
         assert fleet.daemon.replica.step == 2
         fleet.restart_device(0)
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.end()
 
     fleet.run(main())
 
@@ -149,11 +147,7 @@ def test_killed_gateway_uses_a_sum_that_was_unmasked_and_makes_the_others_anew(t
         fleet.start_devices(3)
         await fleet.reach(5)
         await asyncio.sleep(0.31)
-        fleet.kill_gateway()
-        await asyncio.sleep(1.0)
-        fleet.restart_gateway()
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.outlive_a_kill()
 
     fleet.run(main())
 
@@ -220,8 +214,7 @@ def test_noise_is_added_and_what_was_spent_is_told(tmp_path: Path, secure: bool)
     async def main() -> None:
         fleet.start_gateway()
         fleet.start_devices(4)
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.end()
 
     fleet.run(main())
 

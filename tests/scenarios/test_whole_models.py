@@ -56,8 +56,7 @@ def test_devices_end_with_the_gateways_weights_and_leave_no_files(tmp_path: Path
     async def main() -> None:
         fleet.start_gateway()
         fleet.start_devices(3)
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.end()
 
     fleet.run(main())
 
@@ -81,8 +80,7 @@ def test_answer_goes_on_where_a_kill_broke_it_off(tmp_path: Path) -> None:
         fleet.hosts[0].kill()
         await asyncio.sleep(0.5)
         fleet.restart_device(0)
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.end()
         assert received[LONG_ANSWER] < ANSWER_BYTES + 10_000  # nothing came twice
 
     fleet.run(main())
@@ -104,8 +102,7 @@ def test_snapshot_goes_on_where_a_lost_link_broke_it_off(tmp_path: Path) -> None
         fleet.sim.partition(["d0"], ["front"])
         await asyncio.sleep(100)
         fleet.sim.heal(["d0"], ["front"])
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.end()
         assert received[SNAPSHOT] < 2 * ANSWER_BYTES + 20_000  # the first state and the last
 
     fleet.run(main())
@@ -124,11 +121,7 @@ def test_killed_gateway_counts_nothing_twice_and_loses_nothing(tmp_path: Path, w
         while not kept(fleet):  # noqa: ASYNC110 - virtual time
             await asyncio.sleep(0.01)
         await asyncio.sleep(wait_s)
-        fleet.kill_gateway()
-        await asyncio.sleep(1.0)
-        fleet.restart_gateway()
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.outlive_a_kill()
 
     fleet.run(main())
 
@@ -148,11 +141,7 @@ def test_answer_that_was_counted_before_a_kill_outlasts_updates_that_are_done_ag
         await fleet.reach(1)
         while len(fleet.accepted()) < 3:  # noqa: ASYNC110 - virtual time
             await asyncio.sleep(0.05)
-        fleet.kill_gateway()
-        await asyncio.sleep(1.0)
-        fleet.restart_gateway()
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.outlive_a_kill()
 
     fleet.run(main())
 
@@ -177,8 +166,7 @@ def test_answer_that_a_full_disk_did_not_take_is_offered_again(tmp_path: Path) -
         mended_s = fleet.sim.now_s
         await fleet.reach(2)
         assert fleet.sim.now_s < mended_s + 30
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.end()
 
     fleet.run(main(), timeout_s=300)
 
@@ -201,8 +189,7 @@ def test_what_nobody_asked_for_or_is_not_what_was_announced_leaves_nothing(tmp_p
         short = Submission(round_index=1, slot=0, base=bytes(32), loss=0.0, scalars=b"few")
         with pytest.raises(InvalidMessage, match="not long"):
             await upload(fleet, rogue, short, [])
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.end()
 
     fleet.run(main())
 
@@ -237,8 +224,7 @@ def test_device_cannot_send_other_bytes_than_it_signed_or_more(tmp_path: Path) -
             assert await upload(fleet, host, infinite, [nonsense]) == Receipt.REFUSED
             assert kept(fleet) == []  # however many it sends, they take no room
         fleet.launch(0)  # as an honest device again
-        await fleet.work
-        await asyncio.gather(*fleet.lives)
+        await fleet.end()
 
     fleet.run(main())
 
