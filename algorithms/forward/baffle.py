@@ -34,8 +34,9 @@ class BaffleOptions:
 
     K: int = 100
     """Perturbations of one device in one round."""
-    sigma: float = 1e-3
-    """Length of a step; 1e-4 to 1e-2 agree in float32."""
+    sigma: float = 3e-4
+    """Length of a step. Slopes of a trained `digits` are off by 15 % at 3e-3, 3.5 % at 1e-3, 1 % at 3e-4 (curvature), and
+    by .2 % at 3e-5, still, in float32."""
     difference: str = "forward"
     """forward or central."""
     perturbations: str = "distinct"
@@ -50,7 +51,7 @@ class BaffleOptions:
     beta1: float = 0.9
     beta2: float = 0.99
     """Of the server's Adam."""
-    weight_decay: float = 1e-3
+    weight_decay: float = 3e-3
     """Added to the gradient, as in L2 regularisation."""
     ema: float = 0.995
     """Largest decay of the averaged weights that are evaluated; smaller at first. 0: the weights themselves."""

@@ -10,7 +10,7 @@ from gossamer.algorithms.forward import BaffleOptions
 from gossamer.algorithms.forward.residues import decode_mean, encode, encoding, from_bytes, privacy, threshold, to_bytes
 from gossamer.algorithms.options import BadOption
 
-SECURE = BaffleOptions(K=4, perturbations="shared", secure=True)
+SECURE = BaffleOptions(K=4, sigma=1e-3, perturbations="shared", secure=True)
 DIFFERENCES = np.array([1e-3, -2e-3, 0.0, 3.0], np.float32)
 
 
