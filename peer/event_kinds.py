@@ -133,7 +133,8 @@ class RoundEnded:
     round: int
     step: int
     """Updates applied to the model when the round had ended."""
-    outcome: Literal["committed", "failed", "unknown"]
+    outcome: Literal["committed", "failed", "goes on", "unknown"]
+    """Of a pipeline's step "goes on", if the round has only changed the roster."""
     contributors: tuple[str, ...]
     """In roster order; empty unless committed."""
     excluded: dict[str, str]

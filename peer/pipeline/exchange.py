@@ -14,6 +14,7 @@ from ...protocol.network import Cost
 from ..rounds.counts import Countable, check_counts
 from ..rounds.decision import Decision, Item
 from ..rounds.gather import Gather
+from ..rounds.leading import Leadership
 from ..rounds.place import Report
 from ..rounds.round import Round
 from ..rounds.transfer import Proposal
@@ -25,7 +26,12 @@ from .microbatches import MicrobatchId
 from .model import F32, StageModel
 from .planning import Planning
 from .proposing import proposable
-from .step_plan import StepPlan, trainer_of
+from .step_plan import StepPlan
+
+AMENDS_AFTER_S = 5.0
+"""A roster stays as it is so long, at least, unless its step is over."""
+TELLS_EVERY_S = 5.0
+"""The leader is told of microbatches that are whole so often, before all of a trainer's are."""
 
 
 class StageExchange(Gather):
@@ -35,6 +41,8 @@ class StageExchange(Gather):
         state: digest of this replica's state.
         tell_plan: brings a plan to a member; ends when it has arrived or is not wanted any more.
         finish: computes what is still missing of the gradients that are held.
+        amend: drafts a decision that changes the roster alone, if somebody waits for that.
+        turns: who passes each microbatch, if the step goes on from the round before.
     """
 
     def __init__(
@@ -47,6 +55,8 @@ class StageExchange(Gather):
         flow: Callable[[StageExchange], Flow],
         tell_plan: Callable[[Round, int, StepPlan], None],
         finish: Callable[[], Awaitable[None]],
+        amend: Callable[[Round, Leadership], Decision | None] = lambda round_, leadership: None,
+        turns: Sequence[int] = (),
     ) -> None:
         super().__init__(round_, model.check)
         self._model = model
@@ -70,7 +80,10 @@ class StageExchange(Gather):
         self.plan: StepPlan | None = None
         self.flow = flow(self)
         self.lending = Lending(round_, model)
-        self.planning = Planning(self, round_, self.countable)
+        self.planning = Planning(self, round_, self.countable, dict(enumerate(turns)))
+        self.goes_on = bool(turns)
+        self._amend = amend
+        self._opened_s = self._told_s = asyncio.get_running_loop().time()
         self._announced: dict[tuple[int, bytes], int] = {}
         """(slot, hash) of an offer -> the newest plan that it was sent for."""
         self._attempts: dict[int, int] = {}
@@ -80,8 +93,12 @@ class StageExchange(Gather):
     def begin(self) -> None:
         """Pass the microbatches that are mine by turns."""
         place = self._round.place
-        turns = [trainer_of(index, place.roster, {}) for index in range(self.countable.n)]
-        self.flow.begin_own([index for index, slot in enumerate(turns) if slot == place.slot])
+        mine = [index for index, slot in enumerate(self.planning.turns(None)) if slot == place.slot]
+        if not (self.goes_on and self.flow.is_begun):
+            self.flow.begin_own(mine)
+        else:
+            for index in mine:
+                self.flow.begin(index)
 
     def changed(self) -> None:
         """A microbatch is whole, or no longer."""
@@ -191,13 +208,18 @@ class StageExchange(Gather):
         if self.stuck(live):
             return True
         if self.plan is None or not self.plan.counts:
-            return self.flow.whole or self._unable
+            return self.flow.whole or self._unable or self._is_much_untold()
         wanted = self.plan.contributors(self._round.place.roster, self._stage)
         return len(self.held()) == len(wanted) or self._unable
 
+    def _is_much_untold(self) -> bool:
+        """Who dies before it has told of its routes has passed its microbatches in vain."""
+        return asyncio.get_running_loop().time() >= self._told_s + TELLS_EVERY_S
+
     def complete_hold(self, hold: pb.Hold) -> None:
+        self._told_s = asyncio.get_running_loop().time()
         hold.routes.extend(route.to_wire() for route in self.flow.routes())
-        hold.state = self._state
+        hold.state, hold.patience_s = self._state, self._round.patience_s
 
     # -- the leader ------------------------------------------------------------------------------
 
@@ -208,6 +230,24 @@ class StageExchange(Gather):
             self.follow(plan)
             for slot in self._round.place.others:
                 self._tell_plan(self._round, slot, plan)
+
+    def amendment(self, leadership: Leadership) -> Decision | None:
+        """While microbatches are missing, and if no stage is lost: what to do then is another question."""
+        is_counting = self.plan is not None and bool(self.plan.counts)
+        is_early = asyncio.get_running_loop().time() < self.amends_s
+        if is_counting or is_early or not self._model.steps_go_on or self.stuck(self._round.live()):
+            return None
+        return self._amend(self._round, leadership)
+
+    @property
+    def amends_s(self) -> float:
+        return self._opened_s + AMENDS_AFTER_S
+
+    def close(self) -> None:
+        decided = self._round.decided
+        goes_on = decided.done() and bool(decided.result().decision.turns)
+        if not goes_on:
+            self.flow.close()
 
     def ready(self, reports: Mapping[int, Report]) -> Sequence[int]:
         return ()
@@ -222,6 +262,8 @@ class StageExchange(Gather):
     def refuse(self, decision: Decision) -> None:
         if decision.contributors:
             check_counts(decision.counts, self._round.place.roster, self.countable)
+        if decision.turns and not (self._model.steps_go_on and len(decision.turns) == self.countable.n):
+            raise InvalidMessage(f"a decision by which {len(decision.turns)} microbatches go on: refused")
         named = [move.stage for move in decision.moves] + [one.stage for one in decision.restored]
         if any(stage >= self._model.n_stages for stage in named):
             raise InvalidMessage(f"a decision about stage {max(named)}, which is not in this run: refused")

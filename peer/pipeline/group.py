@@ -22,6 +22,7 @@ from ..rounds.group import Group
 from ..rounds.leading import Leadership
 from ..rounds.ledger import Committed
 from ..rounds.outcome import Ending
+from ..rounds.place import Place
 from ..rounds.roster import Member, Roster
 from ..rounds.round import Round
 from ..rounds.snapshots import Snapshot
@@ -33,12 +34,12 @@ from .changes import Brought, Situation, StageChanges, lost_stages
 from .courier import Courier
 from .decided import Decided
 from .exchange import StageExchange
-from .flow import is_begun_in, is_of_round
+from .flow import is_begun_in
 from .meter import Meter
 from .microbatches import MicrobatchId
 from .model import NOT_SERVED, StageModel
 from .server import StageServer
-from .step_plan import StepPlan
+from .step_plan import StepPlan, turns_after
 from .supply import Supply
 from .training import StageTrainer, StepReport
 
@@ -79,6 +80,10 @@ class StageGroup(Group):
         self.state = b""
         self.counters: tuple[PeerId, ...] = ()
         """Who counted something in the newest committed round."""
+        self._turns: tuple[int, ...] = ()
+        """Who passes each microbatch in this round, if its step goes on from the one before."""
+        self._begun: tuple[int, float] | None = None
+        """The first round of this step, and when it opened; None: before this peer came."""
 
     async def run(self) -> Ending:
         self.state = await self.meter.compute(self.replica.digest, self.replica.apply_cost())
@@ -100,16 +105,17 @@ class StageGroup(Group):
         return request
 
     def offered_snapshot(self) -> Snapshot | None:
-        """None also while a copy would not do: of a lost stage only the present standing is of use, and a stage whose
-        replicas are all newer than the copy has nobody who gives it."""
+        """None also while a copy would not do: of a lost stage only the present standing is of use, a stage whose
+        replicas are all newer than the copy has nobody who gives it, and a quorum of its time must vouch for it."""
         snapshot, members = super().offered_snapshot(), self.roster.members
         if snapshot is None or self.n_lost:
             return None
         if lost_stages(members, self.replica.n_stages):
             return snapshot if snapshot.standing.digest == self.digest else None
-        then = {(member.peer, member.stage) for member in snapshot.standing.roster.members}
-        still = [member for member in members if (member.peer, member.stage) in then]
-        return None if lost_stages(still, self.replica.n_stages) else snapshot
+        roster = snapshot.standing.roster
+        still = [member for member in members if member in roster.members]
+        is_vouched = len(still) >= roster.quorum and not lost_stages(still, self.replica.n_stages)
+        return snapshot if is_vouched else None
 
     def wanted(self, decision: Decision, roster: Roster) -> tuple[Item, ...]:
         return tuple(item for _, item in self._of_my_stage(decision, roster))
@@ -122,25 +128,40 @@ class StageGroup(Group):
     # -- a round ---------------------------------------------------------------------------------
 
     def _open_transfer(self, round_: Round) -> StageExchange:
-        index = round_.place.index
-        round_.spawn(self.meter.compute(lambda: self.replica.forget(lambda name: is_of_round(name, index)), Cost()))
+        if not self._turns:
+            self._begun = (round_.place.index, round_.started_s)
+        if self._begun is not None:
+            first, round_.started_s = self._begun
+            self._forget(round_, first)
         self.courier.give_up(frozenset())
         exchange = StageExchange(
             round_,
             self.replica,
             self.meter,
             self.state,
-            flow=lambda exchange: self.supply.open(round_, exchange),
+            flow=lambda exchange: self.supply.open(round_.place, exchange, goes_on=bool(self._turns)),
             tell_plan=self._tell_plan,
             finish=self.server.finish_weights,
+            amend=self._amendment,
+            turns=self._turns,
         )
         exchange.planning.quorum_fraction = self.replica.manifest.group.quorum_fraction
         return exchange
 
+    def _forget(self, round_: Round, first: int) -> None:
+        """Drop what was begun before this step's first round."""
+        last = round_.place.index
+
+        def may_count(name: MicrobatchId) -> bool:
+            return is_begun_in(name.take, first, last)
+
+        round_.spawn(self.meter.compute(lambda: self.replica.forget(may_count), Cost()))
+
     async def _contribute(self, round_: Round) -> None:
         exchange = round_.transfer
         assert isinstance(exchange, StageExchange)
-        self.delegate.opens(self.server.tally, self.meter, self.replica.passes)
+        if not exchange.goes_on:
+            self.delegate.opens(self.server.tally, self.meter, self.replica.passes)
         try:
             await self._serve_version()
             await self.delegate.begin(round_.place.index, round_.place.roster, round_.place.slot)
@@ -170,10 +191,26 @@ class StageGroup(Group):
             digests = exchange.planning.stage_digests(leadership.agreeing())
             out = tuple((slot, why) for slot, why in decision.excluded if slot in round_.suspects or why != LATE)
             decision = replace(decision, counts=exchange.plan.counts, stage_digests=digests, excluded=out)
-        leaving = {slot for slot, report in leadership.reports.items() if report.leaving}
-        gone = {*round_.suspects, *leaving}
-        situation = Situation(roster=round_.place.roster, gone=gone, step=self.replica.step, base=round_.place.base)
-        return self.changes.amend(decision, situation)
+        return self.changes.amend(decision, self._situation(round_, leadership))
+
+    def _situation(self, round_: Round, leadership: Leadership) -> Situation:
+        gone = {*round_.suspects, *_leaving(leadership)}
+        return Situation(roster=round_.place.roster, gone=gone, step=self.replica.step, base=round_.place.base)
+
+    def _amendment(self, round_: Round, leadership: Leadership) -> Decision | None:
+        """Let in who waits, and remove who is out of reach; the step goes on, and all keep what they hold for it."""
+        if not (self.joiners or self.wants_snapshot):
+            return None
+        roster, exchange = round_.place.roster, round_.transfer
+        assert isinstance(exchange, StageExchange)
+        decision = super().draft(round_, None, leadership)
+        removed = tuple(slot for slot in decision.removed if slot in round_.suspects)
+        decision = replace(decision, removed=removed, excluded=())
+        decision = self.changes.amend(decision, self._situation(round_, leadership), moves=False)
+        if decision.stop or decision.restored or not (decision.added or decision.snapshot):
+            return None
+        turns = turns_after(exchange.planning.turns(exchange.plan), roster, decision.next_roster(roster))
+        return replace(decision, turns=turns)
 
     def waited_s(self, round_: Round) -> float:
         """Nobody waits for the dead: others pass their microbatches as soon as they are missed, and that is work."""
@@ -236,7 +273,7 @@ class StageGroup(Group):
         """In the mean over my stage's microbatches; the same for all its replicas, whenever they apply the decision."""
         mine = {slot for slot, member in enumerate(self.roster.members) if member.stage == self.replica.stage}
         takes = [take for count in decision.counts if count.slot in mine for _, take in count.names]
-        late = [take for take in takes if not is_begun_in(take, self.index)]
+        late = [take for take in takes if not is_begun_in(take, self.index, self.index)]
         return len(late) / len(takes) if takes and self.replica.works_a_step_ahead else 0.0
 
     async def _ending(self, committed: Committed) -> Ending | None:
@@ -252,6 +289,7 @@ class StageGroup(Group):
     def _advance(self, decision: Decision) -> None:
         before, slot = self.roster, self.slot
         super()._advance(decision)
+        self._go_on(decision)
         self.changes.note(decision, before, self.roster)
         self.moved_to = next((move.stage for move in decision.moves if move.slot == slot), None)
         for one in decision.restored:
@@ -261,6 +299,19 @@ class StageGroup(Group):
                 # What was borrowed from it is not what it has now.
                 self.replica.passes.renew(NOT_SERVED)
         self._know_replicas()
+
+    def _go_on(self, decision: Decision) -> None:
+        self._turns = decision.turns
+        if not decision.turns:
+            return
+        # Nobody had to report in this round.
+        self.heard = {peer: index + 1 for peer, index in self.heard.items()}
+        slot = self.slot
+        if slot is None:
+            self.supply.close()
+        else:
+            place = Place(lineage=self.lineage, index=self.index, roster=self.roster, base=self.digest, slot=slot)
+            self.supply.go_on(place)
 
     def _know_replicas(self) -> None:
         """Whoever is on the roster serves its stage; what it says of its speed is where our own averages begin. Who
@@ -298,3 +349,7 @@ class StageGroup(Group):
     def speaker(self) -> PeerId | None:
         """Who evaluates the final model: somebody who was there in the last round."""
         return self.counters[0] if self.counters else None
+
+
+def _leaving(leadership: Leadership) -> set[int]:
+    return {slot for slot, report in leadership.reports.items() if report.leaving}

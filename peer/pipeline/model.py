@@ -41,6 +41,8 @@ class StageModel(Replica):
 
     task: Staged
     takes_per_microbatch = TAKES_PER_MICROBATCH
+    steps_go_on = True
+    """Whether a step may go on when the roster changes."""
     works_a_step_ahead = False
     """Whether the next step's microbatches are passed before the present one is decided."""
 

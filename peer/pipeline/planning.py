@@ -23,10 +23,14 @@ PARTIAL_PATIENCE = 3.0
 class Planning:
     """Makes the plans of one round, while this member leads it."""
 
-    def __init__(self, exchange: StageExchange, round_: Round, countable: Countable) -> None:
+    def __init__(
+        self, exchange: StageExchange, round_: Round, countable: Countable, turns: Mapping[int, int] | None = None
+    ) -> None:
         self._exchange = exchange
         self._round = round_
         self._countable = countable
+        self._turns = turns or {}
+        """Who passes each microbatch, where that was decided."""
         self.n_stages = countable.n_stages
         self.quorum_fraction = 0.5
 
@@ -49,13 +53,19 @@ class Planning:
             return self._numbered(plan, StepPlan(attempt=0, dead=dead, counts=counts))
         deals = dict(plan.deals) if plan is not None else {}
         roster = self._round.place.roster
-        orphans = [index for index in missing if trainer_of(index, roster, deals) in dead]
+        dealt = {**self._turns, **deals}
+        orphans = [index for index in missing if trainer_of(index, roster, dealt) in dead]
         living = [slot for slot in self._round.live() if slot not in dead]
         if orphans and living:
             deals = deal_out(orphans, roster, living, deals)
         made = StepPlan(attempt=0, dead=dead, deals=tuple(sorted(deals.items())))
         is_news = plan is not None and (bool(plan.counts) or (plan.dead, plan.deals) != (made.dead, made.deals))
         return self._numbered(plan, made) if is_news or (plan is None and (dead or deals)) else None
+
+    def turns(self, plan: StepPlan | None) -> tuple[int, ...]:
+        """Who passes each microbatch, by slot."""
+        dealt = {**self._turns, **dict(plan.deals if plan is not None else ())}
+        return tuple(trainer_of(index, self._round.place.roster, dealt) for index in range(self._countable.n))
 
     def stage_digests(self, reports: Mapping[int, Report]) -> tuple[bytes, ...]:
         """What most replicas of each stage start from; empty for a stage of which nothing was heard."""
@@ -96,9 +106,13 @@ class Planning:
             return False
         return all(slot < len(members) and members[slot].stage == stage for stage, slot in enumerate(route.slots))
 
+    def _patience_s(self) -> float:
+        leading = self._round.leadership
+        return leading.patience_s if leading is not None else self._round.patience_s
+
     def _settles_for(self, n_whole: int, n: int) -> bool:
         enough = n_whole >= max(1, math.ceil(self.quorum_fraction * n))
-        return enough and self._round.elapsed_s >= PARTIAL_PATIENCE * self._round.patience_s
+        return enough and self._round.elapsed_s >= PARTIAL_PATIENCE * self._patience_s()
 
     def _numbered(self, plan: StepPlan | None, made: StepPlan) -> StepPlan | None:
         first = self._round.ballot * PLANS_PER_BALLOT

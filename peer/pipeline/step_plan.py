@@ -82,5 +82,23 @@ def deal_out(indices: Sequence[int], roster: Roster, living: Sequence[int], deal
     return dealt
 
 
+def turns_after(turns: Sequence[int], before: Roster, after: Roster) -> tuple[int, ...]:
+    """Who passes each microbatch when the roster has changed: the same member, else by turns one who stays.
+
+    Args:
+        turns: who does so far, by slot.
+    """
+    slots = {member: slot for slot, member in enumerate(after.members)}
+    stay = [slots[member] for member in before.members if member in slots and member.trains]
+    stay = stay or list(slots.values())
+    found, n_dealt = [], 0
+    for slot in turns:
+        mine = slots.get(before.members[slot])
+        if mine is None:
+            mine, n_dealt = stay[n_dealt % len(stay)], n_dealt + 1
+        found.append(mine)
+    return tuple(found)
+
+
 def _trainers(roster: Roster) -> list[int]:
     return [slot for slot, member in enumerate(roster.members) if member.trains] or list(range(len(roster)))

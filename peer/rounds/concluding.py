@@ -44,6 +44,7 @@ def outcome_of(
         step=group.replica.step,
         steps=n_steps if applied is not None else 0,
         committed=applied is not None,
+        goes_on=bool(decision.turns),
         contributors=contributors if applied is not None else (),
         excluded={roster.members[slot].peer: reason for slot, reason in decision.excluded},
         dropped=tuple(contributors[index] for index in applied.dropped) if applied is not None else (),

@@ -77,6 +77,9 @@ class Decision:
     """Of a pipeline: who of those removed is to come back in another stage."""
     restored: tuple[Restoration, ...] = ()
     """Of a pipeline: stages that were lost and go on from an older state, brought by some of those added."""
+    turns: tuple[int, ...] = ()
+    """Of a pipeline, if only the roster changes and the step goes on: who passes each microbatch, by slot of the next
+    roster."""
 
     def next_roster(self, roster: Roster) -> Roster:
         """The roster of the next round. After a stop: everybody again, each in its next life."""
@@ -100,6 +103,7 @@ class Decision:
             stage_digests=self.stage_digests,
             moves=[move.to_wire() for move in self.moves],
             restored=[one.to_wire() for one in self.restored],
+            turns=self.turns,
         ).SerializeToString(deterministic=True)
 
     @classmethod
@@ -133,6 +137,7 @@ class Decision:
             stage_digests=tuple(message.stage_digests[:PARTS_MAX]),
             moves=tuple(Move.from_wire(move) for move in message.moves),
             restored=tuple(Restoration.from_wire(one) for one in message.restored),
+            turns=tuple(message.turns),
         )
 
     def _check(self, roster: Roster) -> None:
@@ -149,6 +154,12 @@ class Decision:
             raise InvalidMessage("a decision that does not name one item for each of its contributors")
         if len(self.removed) == len(roster) and not self.added:
             raise InvalidMessage("a decision that leaves nobody in the roster: it should have been a stop")
+        if self.turns and (self.contributors or self.moves or self.restored or self.stop):
+            raise InvalidMessage(
+                "a decision by which a step goes on, and that does more than change the roster: refused"
+            )
+        if any(slot >= len(self.next_roster(roster)) for slot in self.turns):
+            raise InvalidMessage("a decision that has microbatches passed by members there will not be: refused")
         check_changes(self.moves, self.restored, roster, self.removed, self.next_roster(roster))
 
 

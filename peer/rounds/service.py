@@ -226,7 +226,7 @@ class GroupService:
                 await group.take_snapshot()
         snapshot = group.offered_snapshot()
         if snapshot is None:
-            group.wants_snapshot = True
+            group.want_snapshot()
             raise StaleRound(f"{self._network.peer_id} has no snapshot yet; one is taken with the next round")
         return snapshot.info().SerializeToString()
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ...protocol import rounds_pb2 as pb
 from .decision import Decision, Item
 from .place import Report
+
+if TYPE_CHECKING:
+    from .leading import Leadership
 
 Proposal = tuple[tuple[int, ...], tuple[Item, ...]]
 """Contributors' slots in order, and the items that make up the result."""
@@ -67,6 +71,15 @@ class Transfer(ABC):
     def stuck(self, live: Sequence[int]) -> bool:
         """Whether nothing can come of the round, however long it is waited for."""
         return False
+
+    def amendment(self, leadership: Leadership) -> Decision | None:
+        """What the leader should propose to change the roster alone, while members go on with what they are doing."""
+        return None
+
+    @property
+    def amends_s(self) -> float:
+        """Loop time before which there is none."""
+        return 0.0
 
     def oversee(self, reports: Mapping[int, Report]) -> None:
         """What a leader does whenever anything changes, whether or not a quorum has reported."""

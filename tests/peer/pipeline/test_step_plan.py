@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gossamer.peer.pipeline.flow import is_of_round, take_of
-from gossamer.peer.pipeline.microbatches import MicrobatchId
+from gossamer.peer.pipeline.flow import is_begun_in, take_of
 from gossamer.peer.pipeline.seeking import assigned
-from gossamer.peer.pipeline.step_plan import StepPlan, deal_out, trainer_of
+from gossamer.peer.pipeline.step_plan import StepPlan, deal_out, trainer_of, turns_after
 from gossamer.peer.rounds.counts import Countable, Route, counts_of
 from gossamer.peer.rounds.roster import Member, Roster
 from gossamer.protocol import pipelines_pb2 as pb
@@ -52,8 +51,25 @@ def test_takes_of_trainers_and_rounds_never_meet() -> None:
 
     assert len(takes) == 8
     assert max(takes) < 1 << 32
-    assert is_of_round(MicrobatchId(step=3, index=0, take=take_of(7, 1023, 1)), 7)
-    assert not is_of_round(MicrobatchId(step=3, index=0, take=take_of(7, 1023, 1)), 8)
+
+
+@pytest.mark.parametrize(
+    ("begun", "first", "last", "expected"),
+    [(7, 7, 7, True), (7, 8, 8, False), (7, 5, 8, True), (4, 5, 8, False), (9, 5, 8, False), (4097, 4095, 4098, True)],
+)
+def test_takes_tell_in_which_rounds_they_were_begun(begun: int, first: int, last: int, expected: bool) -> None:
+    assert is_begun_in(take_of(begun, 1023, 1), first, last) is expected
+
+
+def test_members_keep_their_microbatches_when_the_roster_changes_and_only_the_lost_ones_are_dealt() -> None:
+    newcomer = Member(Identity(bytes([9]) * 32).peer_id, 1, 0)
+    after = ROSTER.changed([1], [newcomer, ROSTER.members[2].reborn()])
+
+    turns = turns_after((0, 1, 2, 0, 1, 3), ROSTER, after)
+
+    passing = [after.members[slot] for slot in turns]
+    first, _, _, last = ROSTER.members
+    assert passing == [first, first, first, first, first, last]  # who only serves keeps what was dealt to it
 
 
 def test_wishes_are_kept_and_the_rest_fill_the_neediest_stages() -> None:
