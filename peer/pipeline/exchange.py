@@ -14,7 +14,7 @@ from ...protocol.network import Cost
 from ..rounds.counts import Countable, check_counts
 from ..rounds.decision import Decision, Item
 from ..rounds.gather import Gather
-from ..rounds.leading import Leadership
+from ..rounds.leading import FAIL_PATIENCE, Leadership
 from ..rounds.place import Report
 from ..rounds.round import Round
 from ..rounds.transfer import Proposal
@@ -24,7 +24,7 @@ from .lending import Lending
 from .meter import Meter
 from .microbatches import MicrobatchId
 from .model import F32, StageModel
-from .planning import Planning
+from .planning import AFRESH, GoingOn, Planning
 from .proposing import proposable
 from .step_plan import StepPlan
 
@@ -42,7 +42,7 @@ class StageExchange(Gather):
         tell_plan: brings a plan to a member; ends when it has arrived or is not wanted any more.
         finish: computes what is still missing of the gradients that are held.
         amend: drafts a decision that changes the roster alone, if somebody waits for that.
-        turns: who passes each microbatch, if the step goes on from the round before.
+        going_on: how, if the step was begun in an earlier round.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class StageExchange(Gather):
         tell_plan: Callable[[Round, int, StepPlan], None],
         finish: Callable[[], Awaitable[None]],
         amend: Callable[[Round, Leadership], Decision | None] = lambda round_, leadership: None,
-        turns: Sequence[int] = (),
+        going_on: GoingOn = AFRESH,
     ) -> None:
         super().__init__(round_, model.check)
         self._model = model
@@ -80,8 +80,8 @@ class StageExchange(Gather):
         self.plan: StepPlan | None = None
         self.flow = flow(self)
         self.lending = Lending(round_, model)
-        self.planning = Planning(self, round_, self.countable, dict(enumerate(turns)))
-        self.goes_on = bool(turns)
+        self.planning = Planning(self, round_, self.countable, going_on)
+        self.goes_on = bool(going_on.turns)
         self._amend = amend
         self._opened_s = self._told_s = asyncio.get_running_loop().time()
         self._announced: dict[tuple[int, bytes], int] = {}
@@ -234,20 +234,24 @@ class StageExchange(Gather):
     def amendment(self, leadership: Leadership) -> Decision | None:
         """While microbatches are missing, and if no stage is lost: what to do then is another question."""
         is_counting = self.plan is not None and bool(self.plan.counts)
-        is_early = asyncio.get_running_loop().time() < self.amends_s
+        is_early = asyncio.get_running_loop().time() < self._opened_s + AMENDS_AFTER_S
         if is_counting or is_early or not self._model.steps_go_on or self.stuck(self._round.live()):
             return None
         return self._amend(self._round, leadership)
 
-    @property
-    def amends_s(self) -> float:
-        return self._opened_s + AMENDS_AFTER_S
+    def alarms_s(self, patience_s: float) -> Sequence[float]:
+        waiting = (self._round.rules.patience_floor_s, patience_s, FAIL_PATIENCE * patience_s)
+        stalled_s = self._round.started_s + self.planning.progressed_s
+        return [self._opened_s + AMENDS_AFTER_S, *(stalled_s + wait_s for wait_s in waiting)]
 
     def close(self) -> None:
         decided = self._round.decided
         goes_on = decided.done() and bool(decided.result().decision.turns)
         if not goes_on:
             self.flow.close()
+
+    def stalled_s(self, elapsed_s: float) -> float:
+        return elapsed_s - self.planning.progressed_s
 
     def ready(self, reports: Mapping[int, Report]) -> Sequence[int]:
         return ()

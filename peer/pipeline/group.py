@@ -38,8 +38,9 @@ from .flow import is_begun_in
 from .meter import Meter
 from .microbatches import MicrobatchId
 from .model import NOT_SERVED, StageModel
+from .planning import AFRESH, GoingOn
 from .server import StageServer
-from .step_plan import StepPlan, turns_after
+from .step_plan import StepPlan
 from .supply import Supply
 from .training import StageTrainer, StepReport
 
@@ -80,8 +81,8 @@ class StageGroup(Group):
         self.state = b""
         self.counters: tuple[PeerId, ...] = ()
         """Who counted something in the newest committed round."""
-        self._turns: tuple[int, ...] = ()
-        """Who passes each microbatch in this round, if its step goes on from the one before."""
+        self._going_on = AFRESH
+        """How this round goes on with the step of the one before."""
         self._begun: tuple[int, float] | None = None
         """The first round of this step, and when it opened; None: before this peer came."""
 
@@ -128,7 +129,7 @@ class StageGroup(Group):
     # -- a round ---------------------------------------------------------------------------------
 
     def _open_transfer(self, round_: Round) -> StageExchange:
-        if not self._turns:
+        if not self._going_on.turns:
             self._begun = (round_.place.index, round_.started_s)
         if self._begun is not None:
             first, round_.started_s = self._begun
@@ -139,11 +140,11 @@ class StageGroup(Group):
             self.replica,
             self.meter,
             self.state,
-            flow=lambda exchange: self.supply.open(round_.place, exchange, goes_on=bool(self._turns)),
+            flow=lambda exchange: self.supply.open(round_.place, exchange, goes_on=bool(self._going_on.turns)),
             tell_plan=self._tell_plan,
             finish=self.server.finish_weights,
             amend=self._amendment,
-            turns=self._turns,
+            going_on=self._going_on,
         )
         exchange.planning.quorum_fraction = self.replica.manifest.group.quorum_fraction
         return exchange
@@ -209,8 +210,8 @@ class StageGroup(Group):
         decision = self.changes.amend(decision, self._situation(round_, leadership), moves=False)
         if decision.stop or decision.restored or not (decision.added or decision.snapshot):
             return None
-        turns = turns_after(exchange.planning.turns(exchange.plan), roster, decision.next_roster(roster))
-        return replace(decision, turns=turns)
+        goes_on = exchange.planning.going_on(exchange.plan, leadership.agreeing(), decision.next_roster(roster))
+        return replace(decision, turns=goes_on.turns, routes=goes_on.routes)
 
     def waited_s(self, round_: Round) -> float:
         """Nobody waits for the dead: others pass their microbatches as soon as they are missed, and that is work."""
@@ -301,7 +302,7 @@ class StageGroup(Group):
         self._know_replicas()
 
     def _go_on(self, decision: Decision) -> None:
-        self._turns = decision.turns
+        self._going_on = GoingOn(turns=decision.turns, routes=decision.routes)
         if not decision.turns:
             return
         # Nobody had to report in this round.

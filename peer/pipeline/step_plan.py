@@ -5,6 +5,7 @@ A hint with a number, as the plans of reduce rounds: it decides nothing, and ano
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -73,31 +74,20 @@ def trainer_of(index: int, roster: Roster, deals: Mapping[int, int]) -> int:
     return trainers[index % len(trainers)]
 
 
-def deal_out(indices: Sequence[int], roster: Roster, living: Sequence[int], deals: Mapping[int, int]) -> dict[int, int]:
-    """All deals, with these microbatches' given to living trainers by turns."""
-    trainers = [slot for slot in _trainers(roster) if slot in living] or list(living)
-    dealt = dict(deals)
-    for turn, index in enumerate(indices):
-        dealt[index] = trainers[turn % len(trainers)]
-    return dealt
-
-
-def turns_after(turns: Sequence[int], before: Roster, after: Roster) -> tuple[int, ...]:
-    """Who passes each microbatch when the roster has changed: the same member, else by turns one who stays.
+def deal_out(indices: Sequence[int], roster: Roster, living: Sequence[int], load: Counter[int]) -> dict[int, int]:
+    """Microbatches given to living trainers, each to one with the least to do.
 
     Args:
-        turns: who does so far, by slot.
+        load: by slot, microbatches that are still to come from there.
     """
-    slots = {member: slot for slot, member in enumerate(after.members)}
-    stay = [slots[member] for member in before.members if member in slots and member.trains]
-    stay = stay or list(slots.values())
-    found, n_dealt = [], 0
-    for slot in turns:
-        mine = slots.get(before.members[slot])
-        if mine is None:
-            mine, n_dealt = stay[n_dealt % len(stay)], n_dealt + 1
-        found.append(mine)
-    return tuple(found)
+    trainers = [slot for slot in _trainers(roster) if slot in living] or list(living)
+    load, n = Counter(load), len(trainers)
+    dealt: dict[int, int] = {}
+    for index in indices:
+        turn = min(range(n), key=lambda turn: (load[trainers[turn]], (turn - index) % n))
+        dealt[index] = trainers[turn]
+        load[trainers[turn]] += 1
+    return dealt
 
 
 def _trainers(roster: Roster) -> list[int]:

@@ -14,6 +14,8 @@ from .roster import STAGES_MAX, Roster
 
 MICROBATCHES_MAX = 4096
 """Of one step."""
+NOBODY = -1
+"""In place of the slot of a microbatch's trainer."""
 
 
 @dataclass(frozen=True, kw_only=True)

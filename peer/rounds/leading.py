@@ -137,7 +137,7 @@ class Leadership:
         hopeless = proposal is not None and not late
         if hopeless and proposal is not None and len(proposal[0]) >= least:
             round_.warn(f"round {round_.place.index}: the method can do nothing with {len(proposal[0])} contributions")
-        if hopeless or round_.elapsed_s >= self._fail_after_s():
+        if hopeless or round_.transfer.stalled_s(round_.elapsed_s) >= self._fail_after_s():
             return round_.draft(round_, None, self)
         return None
 

@@ -230,7 +230,8 @@ class Round:
         alarms = [begun + patience, begun + 3 * leading_s, begun + 4 * leading_s]
         alarms.append(self._ballot_started_s + BALLOT_PATIENCE * patience)
         alarms += [begun + self.quota.not_before_s, begun + self.rules.patience_floor_s]
-        return [*alarms, self.transfer.amends_s, self.reporting.due_s, self._ballot_started_s + self._backoff_s()]
+        alarms += self.transfer.alarms_s(leading_s)
+        return [*alarms, self.reporting.due_s, self._ballot_started_s + self._backoff_s()]
 
     # -- ballots ---------------------------------------------------------------------------------
 

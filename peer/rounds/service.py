@@ -219,8 +219,10 @@ class GroupService:
 
     async def snapshot(self, peer: PeerId, request: bytes) -> bytes:
         group = self._group()
-        self._parse(pb.SnapshotRequest, request)
+        message = self._parse(pb.SnapshotRequest, request)
         self.farewell.asked(peer)
+        if message.renew and not group.stopped:
+            group.want_snapshot()
         async with self._copying:
             if group.stopped and group.offered_snapshot() is None:
                 await group.take_snapshot()

@@ -76,10 +76,21 @@ class Transfer(ABC):
         """What the leader should propose to change the roster alone, while members go on with what they are doing."""
         return None
 
-    @property
-    def amends_s(self) -> float:
-        """Loop time before which there is none."""
-        return 0.0
+    def alarms_s(self, patience_s: float) -> Sequence[float]:
+        """Loop times at which a leader has to look again even if nothing happens.
+
+        Args:
+            patience_s: the deadline by which it goes.
+        """
+        return ()
+
+    def stalled_s(self, elapsed_s: float) -> float:
+        """For how long a leader has seen nothing come of the round.
+
+        Args:
+            elapsed_s: since it began.
+        """
+        return elapsed_s
 
     def oversee(self, reports: Mapping[int, Report]) -> None:
         """What a leader does whenever anything changes, whether or not a quorum has reported."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from gossamer.peer.pipeline.flow import is_begun_in, take_of
 from gossamer.peer.pipeline.seeking import assigned
-from gossamer.peer.pipeline.step_plan import StepPlan, deal_out, trainer_of, turns_after
+from gossamer.peer.pipeline.step_plan import StepPlan, deal_out, trainer_of
 from gossamer.peer.rounds.counts import Countable, Route, counts_of
 from gossamer.peer.rounds.roster import Member, Roster
 from gossamer.protocol import pipelines_pb2 as pb
@@ -20,12 +22,13 @@ ONE = Countable(n_stages=2, n_microbatches=1)
 
 def test_microbatches_of_a_dead_trainer_go_to_living_ones_and_to_no_mere_replica() -> None:
     before = [trainer_of(index, ROSTER, {}) for index in range(6)]
-    deals = deal_out([1, 4], ROSTER, [0, 2, 3], {})
+    deals = deal_out([1, 4], ROSTER, [0, 2, 3], Counter([0, 2]))
 
     after = [trainer_of(index, ROSTER, deals) for index in range(6)]
 
     assert before == [0, 1, 2, 0, 1, 2]
-    assert after == [0, 0, 2, 0, 2, 2]
+    assert after == [0, 2, 2, 0, 0, 2]
+    assert deal_out([1, 4], ROSTER, [0, 2, 3], Counter([2, 2])) == {1: 0, 4: 0}  # who has more to do gets none
 
 
 def test_a_plan_survives_the_wire_and_a_malformed_one_does_not() -> None:
@@ -59,17 +62,6 @@ def test_takes_of_trainers_and_rounds_never_meet() -> None:
 )
 def test_takes_tell_in_which_rounds_they_were_begun(begun: int, first: int, last: int, expected: bool) -> None:
     assert is_begun_in(take_of(begun, 1023, 1), first, last) is expected
-
-
-def test_members_keep_their_microbatches_when_the_roster_changes_and_only_the_lost_ones_are_dealt() -> None:
-    newcomer = Member(Identity(bytes([9]) * 32).peer_id, 1, 0)
-    after = ROSTER.changed([1], [newcomer, ROSTER.members[2].reborn()])
-
-    turns = turns_after((0, 1, 2, 0, 1, 3), ROSTER, after)
-
-    passing = [after.members[slot] for slot in turns]
-    first, _, _, last = ROSTER.members
-    assert passing == [first, first, first, first, first, last]  # who only serves keeps what was dealt to it
 
 
 def test_wishes_are_kept_and_the_rest_fill_the_neediest_stages() -> None:
