@@ -24,12 +24,10 @@ from .lending import Lending
 from .meter import Meter
 from .microbatches import MicrobatchId
 from .model import F32, StageModel
-from .planning import AFRESH, GoingOn, Planning
+from .planning import AFRESH, AMENDS_AFTER_S, PARTS_EVERY_S, GoingOn, Planning
 from .proposing import proposable
 from .step_plan import StepPlan
 
-AMENDS_AFTER_S = 5.0
-"""A roster stays as it is so long, at least, unless its step is over."""
 TELLS_EVERY_S = 5.0
 """The leader is told of microbatches that are whole so often, before all of a trainer's are."""
 
@@ -43,6 +41,7 @@ class StageExchange(Gather):
         finish: computes what is still missing of the gradients that are held.
         amend: drafts a decision that changes the roster alone, if somebody waits for that.
         going_on: how, if the step was begun in an earlier round.
+        counted: microbatches that earlier rounds have counted.
     """
 
     def __init__(
@@ -57,6 +56,7 @@ class StageExchange(Gather):
         finish: Callable[[], Awaitable[None]],
         amend: Callable[[Round, Leadership], Decision | None] = lambda round_, leadership: None,
         going_on: GoingOn = AFRESH,
+        counted: frozenset[int] = frozenset(),
     ) -> None:
         super().__init__(round_, model.check)
         self._model = model
@@ -75,12 +75,14 @@ class StageExchange(Gather):
             n_stages=model.n_stages,
             n_microbatches=model.manifest.pipeline.microbatches,
             owed=tuple(one.stage for one in self.owed),
+            counted=counted,
             gathers=model.gathers,
         )
         self.plan: StepPlan | None = None
         self.flow = flow(self)
         self.lending = Lending(round_, model)
         self.planning = Planning(self, round_, self.countable, going_on)
+        self.planning.counts_in_parts = model.counts_in_parts
         self.goes_on = bool(going_on.turns)
         self._amend = amend
         self._opened_s = self._told_s = asyncio.get_running_loop().time()
@@ -242,7 +244,11 @@ class StageExchange(Gather):
     def alarms_s(self, patience_s: float) -> Sequence[float]:
         waiting = (self._round.rules.patience_floor_s, patience_s, FAIL_PATIENCE * patience_s)
         stalled_s = self._round.started_s + self.planning.progressed_s
-        return [self._opened_s + AMENDS_AFTER_S, *(stalled_s + wait_s for wait_s in waiting)]
+        return [
+            self._opened_s + AMENDS_AFTER_S,
+            self._opened_s + PARTS_EVERY_S,
+            *(stalled_s + wait_s for wait_s in waiting),
+        ]
 
     def close(self) -> None:
         decided = self._round.decided
@@ -266,7 +272,8 @@ class StageExchange(Gather):
     def refuse(self, decision: Decision) -> None:
         if decision.contributors:
             check_counts(decision.counts, self._round.place.roster, self.countable)
-        if decision.turns and not (self._model.steps_go_on and len(decision.turns) == self.countable.n):
+        may_go_on = self._model.counts_in_parts if decision.contributors else self._model.steps_go_on
+        if decision.turns and not (may_go_on and len(decision.turns) == self.countable.n):
             raise InvalidMessage(f"a decision by which {len(decision.turns)} microbatches go on: refused")
         named = [move.stage for move in decision.moves] + [one.stage for one in decision.restored]
         if any(stage >= self._model.n_stages for stage in named):

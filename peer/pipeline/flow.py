@@ -92,6 +92,7 @@ class Flow:
         self._begun: dict[int, Carried | None] = {}
         """By microbatch; None: on its way."""
         self._mending: dict[int, None] = {}
+        self._settled: set[int] = set()
         self._given_up: frozenset[PeerId] = frozenset()
         """By the plan that is followed. Whatever they answer, it would not count."""
         self._told = False
@@ -109,6 +110,10 @@ class Flow:
         self._place, self._here = place, _lives(place)
         self._changed = changed or self._changed
         self.mend(())
+
+    def settle(self, indices: Collection[int]) -> None:
+        """These microbatches are counted: nothing of them is needed any more."""
+        self._settled.update(indices)
 
     def close(self) -> None:
         """The step is over."""
@@ -135,7 +140,7 @@ class Flow:
 
     def begin(self, index: int) -> None:
         """Pass a microbatch, unless that is done already."""
-        if index not in self._begun:
+        if index not in self._begun and index not in self._settled:
             self._begun[index] = None
             self._run(self._pass(index))
 
@@ -157,7 +162,8 @@ class Flow:
     @property
     def whole(self) -> bool:
         """Whether all that was begun here has come back."""
-        return not self._mending and all(carried is not None for carried in self._begun.values())
+        underway = (index for index, carried in self._begun.items() if carried is None or index in self._mending)
+        return all(index in self._settled for index in underway)
 
     def routes(self) -> tuple[Route, ...]:
         """Of the microbatches that are whole, by index."""
@@ -165,7 +171,7 @@ class Flow:
         found = []
         for index in sorted(self._begun):
             carried = self._begun[index]
-            if carried is None or index in self._mending or self._gaps(carried):
+            if carried is None or index in self._settled or index in self._mending or self._gaps(carried):
                 continue
             slots = tuple(slot_of[peer] for peer in carried.route if peer is not None)
             found.append(Route(index=index, slots=slots, takes=(carried.microbatch.take,) * len(slots)))
@@ -242,6 +248,8 @@ class Flow:
 
     def _gaps(self, carried: Carried) -> list[int]:
         """Stages whose gradient nobody holds who is there, the last first."""
+        if carried.microbatch.index in self._settled:
+            return []
         holders = list(zip(carried.route, carried.lives, strict=True))
         return [stage for stage in reversed(range(len(holders))) if self._is_gone(*holders[stage])]
 

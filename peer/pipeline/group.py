@@ -38,6 +38,7 @@ from .flow import is_begun_in
 from .meter import Meter
 from .microbatches import MicrobatchId
 from .model import NOT_SERVED, StageModel
+from .parts import Parts
 from .planning import AFRESH, GoingOn
 from .server import StageServer
 from .step_plan import StepPlan
@@ -83,6 +84,7 @@ class StageGroup(Group):
         """Who counted something in the newest committed round."""
         self._going_on = AFRESH
         """How this round goes on with the step of the one before."""
+        self._parts = Parts()
         self._begun: tuple[int, float] | None = None
         """The first round of this step, and when it opened; None: before this peer came."""
 
@@ -145,7 +147,9 @@ class StageGroup(Group):
             finish=self.server.finish_weights,
             amend=self._amendment,
             going_on=self._going_on,
+            counted=frozenset(self._parts.counted),
         )
+        exchange.planning.is_awaited = lambda: bool(self.joiners) or self.wants_snapshot
         exchange.planning.quorum_fraction = self.replica.manifest.group.quorum_fraction
         return exchange
 
@@ -185,33 +189,49 @@ class StageGroup(Group):
             n_tries += 1
 
     def draft(self, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
-        decision = super().draft(round_, proposal, leadership)
         exchange = round_.transfer
         assert isinstance(exchange, StageExchange)
-        if proposal is not None and exchange.plan is not None:
-            digests = exchange.planning.stage_digests(leadership.agreeing())
-            out = tuple((slot, why) for slot, why in decision.excluded if slot in round_.suspects or why != LATE)
-            decision = replace(decision, counts=exchange.plan.counts, stage_digests=digests, excluded=out)
+        plan = exchange.plan if proposal is not None else None
+        if plan is not None and plan.part:
+            return self._going_on_with(self._counting(round_, plan, proposal, leadership), round_, leadership)
+        decision = self._counting(round_, plan, proposal, leadership)
         return self.changes.amend(decision, self._situation(round_, leadership))
+
+    def _counting(
+        self, round_: Round, plan: StepPlan | None, proposal: Proposal | None, leadership: Leadership
+    ) -> Decision:
+        decision = super().draft(round_, proposal, leadership)
+        if plan is None:
+            return decision
+        exchange = round_.transfer
+        assert isinstance(exchange, StageExchange)
+        digests = exchange.planning.stage_digests(leadership.agreeing())
+        out = tuple((slot, why) for slot, why in decision.excluded if slot in round_.suspects or why != LATE)
+        return replace(decision, counts=plan.counts, stage_digests=digests, excluded=out)
 
     def _situation(self, round_: Round, leadership: Leadership) -> Situation:
         gone = {*round_.suspects, *_leaving(leadership)}
         return Situation(roster=round_.place.roster, gone=gone, step=self.replica.step, base=round_.place.base)
 
     def _amendment(self, round_: Round, leadership: Leadership) -> Decision | None:
-        """Let in who waits, and remove who is out of reach; the step goes on, and all keep what they hold for it."""
+        """Let in who waits, without counting anything; None if nobody does."""
         if not (self.joiners or self.wants_snapshot):
             return None
-        roster, exchange = round_.place.roster, round_.transfer
+        decision = self._going_on_with(super().draft(round_, None, leadership), round_, leadership)
+        return decision if decision.added or decision.snapshot else None
+
+    def _going_on_with(self, decision: Decision, round_: Round, leadership: Leadership) -> Decision:
+        """A decision after which the step goes on: who is out of reach is removed, all others keep what they hold."""
+        exchange = round_.transfer
         assert isinstance(exchange, StageExchange)
-        decision = super().draft(round_, None, leadership)
         removed = tuple(slot for slot in decision.removed if slot in round_.suspects)
-        decision = replace(decision, removed=removed, excluded=())
+        excluded = decision.excluded if decision.contributors else ()
+        snapshot = self.wants_snapshot
+        decision = replace(decision, removed=removed, excluded=excluded, stop=False, snapshot=snapshot)
         decision = self.changes.amend(decision, self._situation(round_, leadership), moves=False)
-        if decision.stop or decision.restored or not (decision.added or decision.snapshot):
-            return None
-        goes_on = exchange.planning.going_on(exchange.plan, leadership.agreeing(), decision.next_roster(roster))
-        return replace(decision, turns=goes_on.turns, routes=goes_on.routes)
+        after = decision.next_roster(round_.place.roster)
+        goes_on = exchange.planning.going_on(exchange.plan, leadership.agreeing(), after)
+        return replace(decision, turns=goes_on.turns, routes=goes_on.routes, restored=())
 
     def waited_s(self, round_: Round) -> float:
         """Nobody waits for the dead: others pass their microbatches as soon as they are missed, and that is work."""
@@ -231,26 +251,32 @@ class StageGroup(Group):
                 f"stage {model.stage} goes from {base.hex()[:12]} in round {self.index}, but this peer's is "
                 f"{self.state.hex()[:12]}: resynchronising"
             )
+        digest = hashlib.sha256(self.digest + decision.encode()).digest()
+        if decision.turns:
+            await self._keep_part(decision, items)
+            self.digest = digest
+            return None
         members = [place for place, member in enumerate(roster.members) if member.stage == model.stage]
         slots = [place for place, _ in self._of_my_stage(decision, roster)]
         mine = slots.index(slot) if slot in slots else None
         names = next((count.names for count in decision.counts if count.slot == slot), ())
         counted = tuple(MicrobatchId(step=model.step, index=index, take=take) for index, take in names)
-        indices = {index for count in decision.counts for index, _ in count.names}
+        indices = {index for count in decision.counts for index, _ in count.names} | self._parts.counted
         n_counted = sum(index < model.manifest.pipeline.microbatches for index in indices)
+        before = self._parts.payloads
+        places = Slots(contributors=tuple(members.index(s) for s in slots), n_members=len(members))
         decided = Decided(
-            payloads=items,
-            mine=mine,
+            payloads=[*before, *items],
+            mine=mine + len(before) if mine is not None else None,
             counted=counted,
-            slots=Slots(contributors=tuple(members.index(s) for s in slots), n_members=len(members)),
+            slots=Slots.everybody(len(before) + len(items)) if before else places,
             n_samples=n_counted * model.manifest.data.batch_size,
             counts=decision.counts,
             roster=roster,
             delay=self._delay(decision),
         )
         stepped = await self.meter.compute(lambda: model.update(decided), model.apply_cost())
-        self.state = stepped.digest
-        self.digest = hashlib.sha256(self.digest + decision.encode()).digest()
+        self.state, self.digest = stepped.digest, digest
         self.counters = tuple(roster.members[place].peer for place in decision.contributors)
         self.server.moved()
         flow = self.round.transfer.flow if self.round and isinstance(self.round.transfer, StageExchange) else None
@@ -269,6 +295,14 @@ class StageGroup(Group):
             model.passes,
         )
         return Applied(digest=self.digest, dropped=())
+
+    async def _keep_part(self, decision: Decision, items: Sequence[Data]) -> None:
+        indices = {index for count in decision.counts for index, _ in count.names}
+        parts = self._parts
+        parts.standing = parts.standing or self.standing
+        parts.counted |= indices
+        parts.payloads += items
+        await self.meter.compute(lambda: self.replica.settle_part(indices), Cost())
 
     def _delay(self, decision: Decision) -> float:
         """In the mean over my stage's microbatches; the same for all its replicas, whenever they apply the decision."""
@@ -304,6 +338,7 @@ class StageGroup(Group):
     def _go_on(self, decision: Decision) -> None:
         self._going_on = GoingOn(turns=decision.turns, routes=decision.routes)
         if not decision.turns:
+            self._parts = Parts()
             return
         # Nobody had to report in this round.
         self.heard = {peer: index + 1 for peer, index in self.heard.items()}
@@ -312,7 +347,7 @@ class StageGroup(Group):
             self.supply.close()
         else:
             place = Place(lineage=self.lineage, index=self.index, roster=self.roster, base=self.digest, slot=slot)
-            self.supply.go_on(place)
+            self.supply.go_on(place, self._parts.counted)
 
     def _know_replicas(self) -> None:
         """Whoever is on the roster serves its stage; what it says of its speed is where our own averages begin. Who
@@ -336,7 +371,13 @@ class StageGroup(Group):
         data = await self.meter.compute(self.replica.snapshot, self.replica.apply_cost())
         progress = (self.replica.step, self.replica.samples)
         unsettled = self.replica.unsettled_bytes()
-        self.shelf.add(self.standing, data, stage=self.replica.stage, progress=progress, unsettled=unsettled)
+        self.shelf.add(
+            self._parts.standing or self.standing,
+            data,
+            stage=self.replica.stage,
+            progress=progress,
+            unsettled=unsettled,
+        )
 
     async def await_evaluation(self, timeout_s: float) -> None:
         """Stay until the final model is evaluated: that goes through our stage, too."""

@@ -5,7 +5,7 @@ What `Replica` is for a whole model. It is *settled* once the peer knows its sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -126,6 +126,16 @@ class StageModel(Replica):
     def forget(self, unless: Callable[[MicrobatchId], bool]) -> None:
         """A round begins: drop what was made of microbatches that can no longer count."""
         self.passes.forget(unless)
+
+    @property
+    def counts_in_parts(self) -> bool:
+        """Whether several rounds may count parts of one step."""
+        return self.steps_go_on and self.method.adds
+
+    def settle_part(self, indices: Collection[int]) -> None:
+        """These microbatches of the step are counted: what is held of them has been sent."""
+        self._take_back()
+        self.passes.forget(lambda name: name.step != self.step or name.index not in indices)
 
     def sums(self, names: Sequence[MicrobatchId]) -> Summed:
         """Raises MissingMicrobatch, DuplicateMicrobatch."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 PARTIAL_PATIENCE = 3.0
 """After so many deadlines a step counts what is whole, if that is enough of it and nothing came in the last one."""
+AMENDS_AFTER_S = 5.0
+"""A roster stays as it is so long, at least, unless its step is over."""
+PARTS_EVERY_S = 10.0
+"""A step that takes longer is counted in parts, if its method allows that."""
+PARTS_MAX = 16
+"""Of one step: a part is not less of it than that."""
 ROUTES_MAX = 512
 """Of microbatches that a decision can tell of, since it has a longest length."""
 
@@ -51,8 +57,11 @@ class Planning:
         self._inherited = going_on.routes
         self.n_stages = countable.n_stages
         self.quorum_fraction = 0.5
+        self.counts_in_parts = False
+        self.is_awaited: Callable[[], bool] = lambda: False
+        """Whether somebody waits for the roster to change."""
         self._n_whole = 0
-        self.progressed_s = round_.elapsed_s
+        self._opened_s = self.progressed_s = round_.elapsed_s
         """When one more microbatch was whole, after the step began."""
 
     def next_plan(self, plan: StepPlan | None, reports: Mapping[int, Report]) -> StepPlan | None:
@@ -66,10 +75,10 @@ class Planning:
         if plan is not None and plan.counts and not any(count.slot in dead for count in plan.counts):
             return None
         routes = self._whole(reports, dead)
-        missing = [index for index in range(self._countable.n) if index not in routes]
-        n_whole = sum(index < self._countable.n_microbatches for index in routes)
+        missing = self._missing(routes)
+        n_whole = len(self._countable.counted) + sum(index < self._countable.n_microbatches for index in routes)
         self._note_progress(n_whole)
-        if not missing or self._settles_for(n_whole, self._countable.n_microbatches):
+        if routes and (not missing or self._settles_for(n_whole, self._countable.n_microbatches)):
             gathered = [slot for slot in self._exchange.holders if slot not in dead]
             counts = counts_of(list(routes.values()), self._countable, gathered)
             return self._numbered(plan, StepPlan(attempt=0, dead=dead, counts=counts))
@@ -79,9 +88,11 @@ class Planning:
         if orphans and living:
             load = Counter(turns[index] for index in missing)
             deals.update(deal_out(orphans, self._round.place.roster, living, load))
-        made = StepPlan(attempt=0, dead=dead, deals=tuple(sorted(deals.items())))
+        is_part = len(reports) >= self._round.place.roster.quorum and self._is_part_due(len(routes))
+        counts = counts_of(list(routes.values()), self._countable) if is_part else ()
+        made = StepPlan(attempt=0, dead=dead, deals=tuple(sorted(deals.items())), counts=counts, part=is_part)
         is_news = plan is not None and (bool(plan.counts) or (plan.dead, plan.deals) != (made.dead, made.deals))
-        return self._numbered(plan, made) if is_news or (plan is None and (dead or deals)) else None
+        return self._numbered(plan, made) if is_part or is_news or (plan is None and (dead or deals)) else None
 
     def turns(self, plan: StepPlan | None) -> tuple[int, ...]:
         """Who passes each microbatch, by slot."""
@@ -89,21 +100,21 @@ class Planning:
         return tuple(trainer_of(index, self._round.place.roster, dealt) for index in range(self._countable.n))
 
     def going_on(self, plan: StepPlan | None, reports: Mapping[int, Report], after: Roster) -> GoingOn:
-        """What a decision says that only changes the roster."""
+        """What a decision says by which the step goes on."""
         before = self._round.place.roster
         slots = {member: slot for slot, member in enumerate(after.members)}
         stay = {slot: slots[member] for slot, member in enumerate(before.members) if member in slots}
-        turns = [stay.get(slot) for slot in self.turns(plan)]
+        turns = [stay.get(slot, NOBODY) for slot in self.turns(plan)]
+        counted = {index for count in (plan.counts if plan is not None else ()) for index, _ in count.names}
         whole = self._whole(reports, self._dead(reports))
-        left = [index for index, slot in enumerate(turns) if slot is None]
-        kept = [whole[index] for index in left if index in whole and all(slot in stay for slot in whole[index].slots)]
-        routes = {
-            route.index: replace(route, slots=tuple(stay[slot] for slot in route.slots)) for route in kept[:ROUTES_MAX]
-        }
-        load = Counter(slot for index, slot in enumerate(turns) if slot is not None and index not in whole)
-        orphans = [index for index in left if index not in routes]
-        dealt = deal_out(orphans, after, list(stay.values()), load)
-        passing = [dealt.get(index, NOBODY) if slot is None else slot for index, slot in enumerate(turns)]
+        missing = [index for index in self._missing(whole) if index not in counted]
+        left = [index for index, slot in enumerate(turns) if slot == NOBODY]
+        kept = [whole[index] for index in left if index in whole and index not in counted]
+        kept = [route for route in kept if all(slot in stay for slot in route.slots)][:ROUTES_MAX]
+        routes = {route.index: replace(route, slots=tuple(stay[slot] for slot in route.slots)) for route in kept}
+        load = Counter(turns[index] for index in missing)
+        dealt = deal_out([index for index in left if index not in routes], after, list(stay.values()), load)
+        passing = [dealt.get(index, slot) for index, slot in enumerate(turns)]
         return GoingOn(turns=tuple(passing), routes=tuple(routes.values()))
 
     def stage_digests(self, reports: Mapping[int, Report]) -> tuple[bytes, ...]:
@@ -134,9 +145,21 @@ class Planning:
         """A route that can count for each microbatch that has one."""
         found: dict[int, Route] = {}
         for route in chain(*(reports[slot].routes for slot in sorted(reports)), self._inherited):
-            if route.index not in found and self._is_usable(route) and not set(route.slots) & set(dead):
+            is_open = route.index not in found and route.index not in self._countable.counted
+            if is_open and self._is_usable(route) and not set(route.slots) & set(dead):
                 found[route.index] = route
         return found
+
+    def _missing(self, routes: Container[int]) -> list[int]:
+        open_ = (index for index in range(self._countable.n) if index not in self._countable.counted)
+        return [index for index in open_ if index not in routes]
+
+    def _is_part_due(self, n_whole: int) -> bool:
+        """Whether a part of the step is to be counted now: what is counted is safe from the deaths that follow."""
+        since_s = self._round.elapsed_s - self._opened_s
+        is_worth_it = n_whole >= max(1, self._countable.n_microbatches // PARTS_MAX)
+        every_s = AMENDS_AFTER_S if self.is_awaited() else PARTS_EVERY_S
+        return self.counts_in_parts and is_worth_it and since_s >= every_s
 
     def _is_usable(self, route: Route) -> bool:
         members = self._round.place.roster.members
@@ -163,4 +186,4 @@ class Planning:
         attempt = max(first, plan.attempt + 1) if plan is not None else first + 1
         if attempt >= first + PLANS_PER_BALLOT:
             return None
-        return StepPlan(attempt=attempt, dead=made.dead, deals=made.deals, counts=made.counts)
+        return replace(made, attempt=attempt)

@@ -24,7 +24,9 @@ class StepPlan:
     deals: tuple[tuple[int, int], ...] = ()
     """(microbatch, slot of the trainer that passes it in a dead one's place)."""
     counts: tuple[Count, ...] = ()
-    """Empty while microbatches are missing."""
+    """Empty while microbatches are missing, unless a part of the step is to be counted."""
+    part: bool = False
+    """Whether the step goes on after these."""
 
     @property
     def ballot(self) -> int:
@@ -50,6 +52,7 @@ class StepPlan:
             dead=self.dead,
             deals=[pb.Deal(index=index, slot=slot) for index, slot in self.deals],
             counts=[count.to_wire() for count in self.counts],
+            part=self.part,
         )
 
     @classmethod
@@ -63,7 +66,7 @@ class StepPlan:
         counts = tuple(Count.from_wire(count) for count in message.counts[: len(roster) + 1])
         if counts:
             check_counts(counts, roster, countable)
-        return cls(attempt=message.attempt, dead=dead, deals=deals, counts=counts)
+        return cls(attempt=message.attempt, dead=dead, deals=deals, counts=counts, part=message.part)
 
 
 def trainer_of(index: int, roster: Roster, deals: Mapping[int, int]) -> int:

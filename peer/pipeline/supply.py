@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,9 +42,14 @@ class Supply:
         self._flow: Flow | None = None
         self._ahead: AheadFlow | None = None
 
-    def go_on(self, place: Place) -> None:
-        """The present step goes on in another round, if it was begun here."""
+    def go_on(self, place: Place, counted: Collection[int]) -> None:
+        """The present step goes on in another round, if it was begun here.
+
+        Args:
+            counted: its microbatches that need not be passed any more.
+        """
         if self._flow is not None and not self._flow.closed:
+            self._flow.settle(counted)
             self._flow.join(place)
 
     def close(self) -> None:
@@ -85,6 +90,7 @@ class Supply:
                 ahead.close()
             load = self._load(self._model.step, exchange.owed, place.roster)
             self._flow = Flow(place, self._courier, load, changed, self._waiting, self._spawn)
+            self._flow.settle(exchange.countable.counted)
         return self._flow
 
     def _go_ahead(self, place: Place, step: int) -> None:

@@ -78,7 +78,7 @@ class Decision:
     restored: tuple[Restoration, ...] = ()
     """Of a pipeline: stages that were lost and go on from an older state, brought by some of those added."""
     turns: tuple[int, ...] = ()
-    """Of a pipeline, if only the roster changes and the step goes on: who passes each microbatch, by slot of the next
+    """Of a pipeline, if the step goes on, and no update is made yet: who passes each microbatch, by slot of the next
     roster; NOBODY if that one is gone, and its route is among the following."""
     routes: tuple[Route, ...] = ()
     """Of whole microbatches, by slots of the next roster."""
@@ -164,7 +164,7 @@ class Decision:
             self._check_going_on(after)
 
     def _check_going_on(self, after: Roster) -> None:
-        if self.contributors or self.moves or self.restored or self.stop:
+        if self.moves or self.restored or self.stop:
             raise InvalidMessage("a decision by which a step goes on, and that does more than that: refused")
         slots = [*self.turns, *(slot for route in self.routes for slot in route.slots)]
         untaken = [index for index, slot in enumerate(self.turns) if slot == NOBODY]

@@ -29,7 +29,7 @@ def slow(root: Path, *, seed: int, n_peers: int) -> SimulatedSwarm:
         seed=seed,
         run={"steps": N_STEPS},
         group={"start_peers": n_peers},
-        pipeline={"microbatches": N_MICROBATCHES},
+        pipeline={"microbatches": N_MICROBATCHES, "rebalance_every_s": 0.0},
     )
 
 
