@@ -6,7 +6,8 @@ Payloads go to the replicas of the same stage only; reports, plans and the decis
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage, RoundError
@@ -38,10 +39,11 @@ class StageExchange(Gather):
     Args:
         state: digest of this replica's state.
         tell_plan: brings a plan to a member; ends when it has arrived or is not wanted any more.
-        finish: computes what is still missing of the gradients that are held.
+        finish: computes what is still missing of the gradients that are held, of some microbatches.
         amend: drafts a decision that changes the roster alone, if somebody waits for that.
         going_on: how, if the step was begun in an earlier round.
         counted: microbatches that earlier rounds have counted.
+        part_took_s: to count a part of a step, the last time.
     """
 
     def __init__(
@@ -53,10 +55,11 @@ class StageExchange(Gather):
         *,
         flow: Callable[[StageExchange], Flow],
         tell_plan: Callable[[Round, int, StepPlan], None],
-        finish: Callable[[], Awaitable[None]],
+        finish: Callable[[Collection[MicrobatchId]], Awaitable[None]],
         amend: Callable[[Round, Leadership], Decision | None] = lambda round_, leadership: None,
         going_on: GoingOn = AFRESH,
         counted: frozenset[int] = frozenset(),
+        part_took_s: float = 0.0,
     ) -> None:
         super().__init__(round_, model.check)
         self._model = model
@@ -79,10 +82,12 @@ class StageExchange(Gather):
             gathers=model.gathers,
         )
         self.plan: StepPlan | None = None
+        self.counting_since_s = math.inf
+        """When the plan came, if it says what counts."""
         self.flow = flow(self)
         self.lending = Lending(round_, model)
         self.planning = Planning(self, round_, self.countable, going_on)
-        self.planning.counts_in_parts = model.counts_in_parts
+        self.planning.counts_in_parts, self.planning.part_took_s = model.counts_in_parts, part_took_s
         self.goes_on = bool(going_on.turns)
         self._amend = amend
         self._opened_s = self._told_s = asyncio.get_running_loop().time()
@@ -113,6 +118,7 @@ class StageExchange(Gather):
         if self.plan is not None and plan.attempt <= self.plan.attempt:
             return
         self.plan = plan
+        self.counting_since_s = asyncio.get_running_loop().time() if plan.counts else math.inf
         place = self._round.place
         self.flow.mend([place.roster.members[slot].peer for slot in plan.dead])
         for index, slot in plan.deals:
@@ -128,7 +134,7 @@ class StageExchange(Gather):
             for index, take in plan.names_of(self._round.place.slot)
         )
         try:
-            await self._finish()
+            await self._finish(names)
             cost = Cost(flops=2.0 * len(names) * self._model.n_params)
             summed = await self._meter.compute(lambda: self._model.sums(names), cost)
             self.lending.lend(plan, summed)

@@ -85,6 +85,7 @@ class StageGroup(Group):
         self._going_on = AFRESH
         """How this round goes on with the step of the one before."""
         self._parts = Parts()
+        self._part_took_s = 0.0
         self._begun: tuple[int, float] | None = None
         """The first round of this step, and when it opened; None: before this peer came."""
 
@@ -148,6 +149,7 @@ class StageGroup(Group):
             amend=self._amendment,
             going_on=self._going_on,
             counted=frozenset(self._parts.counted),
+            part_took_s=self._part_took_s,
         )
         exchange.planning.is_awaited = lambda: bool(self.joiners) or self.wants_snapshot
         exchange.planning.quorum_fraction = self.replica.manifest.group.quorum_fraction
@@ -298,6 +300,9 @@ class StageGroup(Group):
 
     async def _keep_part(self, decision: Decision, items: Sequence[Data]) -> None:
         indices = {index for count in decision.counts for index, _ in count.names}
+        if self.round is not None and isinstance(self.round.transfer, StageExchange):
+            now_s = asyncio.get_running_loop().time()
+            self._part_took_s = max(0.0, now_s - self.round.transfer.counting_since_s)
         parts = self._parts
         parts.standing = parts.standing or self.standing
         parts.counted |= indices

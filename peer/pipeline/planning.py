@@ -25,6 +25,8 @@ AMENDS_AFTER_S = 5.0
 """A roster stays as it is so long, at least, unless its step is over."""
 PARTS_EVERY_S = 10.0
 """A step that takes longer is counted in parts, if its method allows that."""
+PARTS_SHARE = 0.2
+"""Of the time may be spent on counting parts, where gradients travel slowly."""
 PARTS_MAX = 16
 """Of one step: a part is not less of it than that."""
 ROUTES_MAX = 512
@@ -58,6 +60,8 @@ class Planning:
         self.n_stages = countable.n_stages
         self.quorum_fraction = 0.5
         self.counts_in_parts = False
+        self.part_took_s = 0.0
+        """From a plan to the decision, the last time."""
         self.is_awaited: Callable[[], bool] = lambda: False
         """Whether somebody waits for the roster to change."""
         self._n_whole = 0
@@ -158,7 +162,7 @@ class Planning:
         """Whether a part of the step is to be counted now: what is counted is safe from the deaths that follow."""
         since_s = self._round.elapsed_s - self._opened_s
         is_worth_it = n_whole >= max(1, self._countable.n_microbatches // PARTS_MAX)
-        every_s = AMENDS_AFTER_S if self.is_awaited() else PARTS_EVERY_S
+        every_s = max(AMENDS_AFTER_S if self.is_awaited() else PARTS_EVERY_S, self.part_took_s / PARTS_SHARE)
         return self.counts_in_parts and is_worth_it and since_s >= every_s
 
     def _is_usable(self, route: Route) -> bool:
