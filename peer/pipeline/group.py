@@ -8,7 +8,6 @@ import hashlib
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from ...algorithms import Slots
@@ -17,7 +16,7 @@ from ...protocol.errors import Diverged, GossamerError, NetworkError
 from ...protocol.identity import PeerId
 from ...protocol.network import Cost
 from ..replica import Applied
-from ..rounds.decision import LATE, Decision, Item
+from ..rounds.decision import Decision, Item
 from ..rounds.group import Group
 from ..rounds.leading import Leadership
 from ..rounds.ledger import Committed
@@ -25,14 +24,15 @@ from ..rounds.outcome import Ending
 from ..rounds.place import Place
 from ..rounds.roster import Member, Roster
 from ..rounds.round import Round
-from ..rounds.snapshots import Snapshot
+from ..rounds.snapshots import Snapshot, Standing
 from ..rounds.spreading import FAREWELL_S
 from ..rounds.transfer import Data, Proposal
 from .borrowing import Borrowing
 from .candidates import Announcement
-from .changes import Brought, Situation, StageChanges, lost_stages
+from .changes import Brought, StageChanges, lost_stages
 from .courier import Courier
 from .decided import Decided
+from .drafting import draft_amendment, draft_step
 from .exchange import StageExchange
 from .flow import is_begun_in
 from .meter import Meter
@@ -84,7 +84,8 @@ class StageGroup(Group):
         """Who counted something in the newest committed round."""
         self._going_on = AFRESH
         """How this round goes on with the step of the one before."""
-        self._parts = Parts()
+        self.parts = Parts()
+        """What was counted of the present step so far."""
         self._part_took_s = 0.0
         self._begun: tuple[int, float] | None = None
         """The first round of this step, and when it opened; None: before this peer came."""
@@ -121,6 +122,11 @@ class StageGroup(Group):
         is_vouched = len(still) >= roster.quorum and not lost_stages(still, self.replica.n_stages)
         return snapshot if is_vouched else None
 
+    @property
+    def resumable(self) -> Standing:
+        """Before a step's first part, of which a copy of the weights has nothing."""
+        return self.parts.standing or self.standing
+
     def wanted(self, decision: Decision, roster: Roster) -> tuple[Item, ...]:
         return tuple(item for _, item in self._of_my_stage(decision, roster))
 
@@ -146,9 +152,9 @@ class StageGroup(Group):
             flow=lambda exchange: self.supply.open(round_.place, exchange, goes_on=bool(self._going_on.turns)),
             tell_plan=self._tell_plan,
             finish=self.server.finish_weights,
-            amend=self._amendment,
+            amend=lambda round_, leadership: draft_amendment(self, round_, leadership),
             going_on=self._going_on,
-            counted=frozenset(self._parts.counted),
+            counted=frozenset(self.parts.counted),
             part_took_s=self._part_took_s,
         )
         exchange.planning.is_awaited = lambda: bool(self.joiners) or self.wants_snapshot
@@ -191,49 +197,7 @@ class StageGroup(Group):
             n_tries += 1
 
     def draft(self, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
-        exchange = round_.transfer
-        assert isinstance(exchange, StageExchange)
-        plan = exchange.plan if proposal is not None else None
-        if plan is not None and plan.part:
-            return self._going_on_with(self._counting(round_, plan, proposal, leadership), round_, leadership)
-        decision = self._counting(round_, plan, proposal, leadership)
-        return self.changes.amend(decision, self._situation(round_, leadership))
-
-    def _counting(
-        self, round_: Round, plan: StepPlan | None, proposal: Proposal | None, leadership: Leadership
-    ) -> Decision:
-        decision = super().draft(round_, proposal, leadership)
-        if plan is None:
-            return decision
-        exchange = round_.transfer
-        assert isinstance(exchange, StageExchange)
-        digests = exchange.planning.stage_digests(leadership.agreeing())
-        out = tuple((slot, why) for slot, why in decision.excluded if slot in round_.suspects or why != LATE)
-        return replace(decision, counts=plan.counts, stage_digests=digests, excluded=out)
-
-    def _situation(self, round_: Round, leadership: Leadership) -> Situation:
-        gone = {*round_.suspects, *_leaving(leadership)}
-        return Situation(roster=round_.place.roster, gone=gone, step=self.replica.step, base=round_.place.base)
-
-    def _amendment(self, round_: Round, leadership: Leadership) -> Decision | None:
-        """Let in who waits, without counting anything; None if nobody does."""
-        if not (self.joiners or self.wants_snapshot):
-            return None
-        decision = self._going_on_with(super().draft(round_, None, leadership), round_, leadership)
-        return decision if decision.added or decision.snapshot else None
-
-    def _going_on_with(self, decision: Decision, round_: Round, leadership: Leadership) -> Decision:
-        """A decision after which the step goes on: who is out of reach is removed, all others keep what they hold."""
-        exchange = round_.transfer
-        assert isinstance(exchange, StageExchange)
-        removed = tuple(slot for slot in decision.removed if slot in round_.suspects)
-        excluded = decision.excluded if decision.contributors else ()
-        snapshot = self.wants_snapshot
-        decision = replace(decision, removed=removed, excluded=excluded, stop=False, snapshot=snapshot)
-        decision = self.changes.amend(decision, self._situation(round_, leadership), moves=False)
-        after = decision.next_roster(round_.place.roster)
-        goes_on = exchange.planning.going_on(exchange.plan, leadership.agreeing(), after)
-        return replace(decision, turns=goes_on.turns, routes=goes_on.routes, restored=())
+        return draft_step(self, round_, proposal, leadership)
 
     def waited_s(self, round_: Round) -> float:
         """Nobody waits for the dead: others pass their microbatches as soon as they are missed, and that is work."""
@@ -263,9 +227,9 @@ class StageGroup(Group):
         mine = slots.index(slot) if slot in slots else None
         names = next((count.names for count in decision.counts if count.slot == slot), ())
         counted = tuple(MicrobatchId(step=model.step, index=index, take=take) for index, take in names)
-        indices = {index for count in decision.counts for index, _ in count.names} | self._parts.counted
+        indices = {index for count in decision.counts for index, _ in count.names} | self.parts.counted
         n_counted = sum(index < model.manifest.pipeline.microbatches for index in indices)
-        before = self._parts.payloads
+        before = self.parts.payloads
         places = Slots(contributors=tuple(members.index(s) for s in slots), n_members=len(members))
         decided = Decided(
             payloads=[*before, *items],
@@ -303,11 +267,13 @@ class StageGroup(Group):
         if self.round is not None and isinstance(self.round.transfer, StageExchange):
             now_s = asyncio.get_running_loop().time()
             self._part_took_s = max(0.0, now_s - self.round.transfer.counting_since_s)
-        parts = self._parts
+        parts = self.parts
         parts.standing = parts.standing or self.standing
         parts.counted |= indices
-        parts.payloads += items
-        await self.meter.compute(lambda: self.replica.settle_part(indices), Cost())
+        together = [*parts.payloads, *items]
+        parts.payloads = await self.meter.compute(
+            lambda: self.replica.settle_part(indices, together), self.replica.apply_cost()
+        )
 
     def _delay(self, decision: Decision) -> float:
         """In the mean over my stage's microbatches; the same for all its replicas, whenever they apply the decision."""
@@ -343,7 +309,7 @@ class StageGroup(Group):
     def _go_on(self, decision: Decision) -> None:
         self._going_on = GoingOn(turns=decision.turns, routes=decision.routes)
         if not decision.turns:
-            self._parts = Parts()
+            self.parts = Parts()
             return
         # Nobody had to report in this round.
         self.heard = {peer: index + 1 for peer, index in self.heard.items()}
@@ -352,7 +318,7 @@ class StageGroup(Group):
             self.supply.close()
         else:
             place = Place(lineage=self.lineage, index=self.index, roster=self.roster, base=self.digest, slot=slot)
-            self.supply.go_on(place, self._parts.counted)
+            self.supply.go_on(place, self.parts.counted)
 
     def _know_replicas(self) -> None:
         """Whoever is on the roster serves its stage; what it says of its speed is where our own averages begin. Who
@@ -377,7 +343,7 @@ class StageGroup(Group):
         progress = (self.replica.step, self.replica.samples)
         unsettled = self.replica.unsettled_bytes()
         self.shelf.add(
-            self._parts.standing or self.standing,
+            self.resumable,
             data,
             stage=self.replica.stage,
             progress=progress,
@@ -396,7 +362,3 @@ class StageGroup(Group):
     def speaker(self) -> PeerId | None:
         """Who evaluates the final model: somebody who was there in the last round."""
         return self.counters[0] if self.counters else None
-
-
-def _leaving(leadership: Leadership) -> set[int]:
-    return {slot for slot, report in leadership.reports.items() if report.leaving}

@@ -45,7 +45,7 @@ def outcome_of(
         steps=n_steps if applied is not None else 0,
         committed=applied is not None,
         goes_on=bool(decision.turns),
-        contributors=contributors if applied is not None else (),
+        contributors=contributors if applied is not None or decision.turns else (),
         excluded={roster.members[slot].peer: reason for slot, reason in decision.excluded},
         dropped=tuple(contributors[index] for index in applied.dropped) if applied is not None else (),
         payload_bytes=offered.length if offered is not None else 0,

@@ -93,6 +93,11 @@ class Group:
         return Standing(lineage=self.lineage, index=self.index, roster=self.roster, digest=self.digest)
 
     @property
+    def resumable(self) -> Standing:
+        """Where who has this peer's state, and nothing else, can go on from."""
+        return self.standing
+
+    @property
     def slot(self) -> int | None:
         """My slot in the current roster, if I am in it in this life."""
         return self.roster.members.index(self.member) if self.member in self.roster.members else None

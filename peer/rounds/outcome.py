@@ -21,7 +21,7 @@ class Outcome:
     committed: bool
     """False: the round failed, nothing was applied, and everybody keeps its work."""
     goes_on: bool = False
-    """The round has not failed, but only changed the roster: its step goes on in the next one."""
+    """The round has not failed, but counted a part of a step or changed the roster: the step goes on in the next."""
     contributors: tuple[PeerId, ...]
     excluded: dict[PeerId, str]
     """Who was left out, and why."""
