@@ -100,7 +100,9 @@ def test_what_comes_back_when_its_round_is_over_begins_no_further_step() -> None
             supply = Supply(model, cast(Courier, road), print, stop_at=10, spawn=spawn_in(tasks))
 
             def opened(index: int) -> Flow:
-                exchange = cast(StageExchange, SimpleNamespace(owed=(), changed=lambda: None))
+                countable = SimpleNamespace(counted=frozenset())
+                told = SimpleNamespace(owed=(), countable=countable, changed=lambda: None)
+                exchange = cast(StageExchange, told)
                 exchange.flow = supply.open(place(index), exchange)
                 return exchange.flow
 
