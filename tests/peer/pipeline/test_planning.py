@@ -10,6 +10,7 @@ import pytest
 from gossamer.peer.pipeline.exchange import StageExchange
 from gossamer.peer.pipeline.planning import Planning
 from gossamer.peer.rounds.counts import NOBODY, Countable, Route
+from gossamer.peer.rounds.leading import Leadership
 from gossamer.peer.rounds.place import Report
 from gossamer.peer.rounds.roster import Member, Roster
 from gossamer.peer.rounds.round import Round
@@ -30,6 +31,21 @@ def test_the_dead_are_given_up_at_once_and_who_strays_when_a_quorum_has_said_fro
 
     assert plan is not None
     assert plan.dead == expected
+
+
+@pytest.mark.parametrize(("progressed_s", "settles"), [(20.0, True), (80.0, False)])
+def test_a_step_settles_for_less_only_when_nothing_comes_any_more(progressed_s: float, settles: bool) -> None:
+    planning = _planning(suspects={}, elapsed_s=100.0)
+    planning.progressed_s = progressed_s
+
+    assert planning._settles_for(7, 8) is settles
+
+
+def test_a_newcomer_that_leads_goes_by_the_deadline_of_most() -> None:
+    told = {slot: SimpleNamespace(patience_s=seconds) for slot, seconds in enumerate((30.0, 90.0, 100.0, 0.0))}
+    leading = SimpleNamespace(reports=told, round=SimpleNamespace(patience_s=30.0))
+
+    assert Leadership.patience_s.fget(leading) == 90.0  # type: ignore[attr-defined]
 
 
 def test_members_keep_their_microbatches_when_the_roster_changes_and_what_the_lost_ones_had_done_is_told() -> None:
@@ -64,7 +80,7 @@ def test_members_keep_their_microbatches_when_the_roster_changes_and_what_the_lo
     ]
 
 
-def _planning(suspects: dict[int, str]) -> Planning:
+def _planning(suspects: dict[int, str], elapsed_s: float = 1.0) -> Planning:
     live = [slot for slot in range(len(ROSTER)) if slot not in suspects]
     round_ = SimpleNamespace(
         place=SimpleNamespace(roster=ROSTER),
@@ -72,7 +88,7 @@ def _planning(suspects: dict[int, str]) -> Planning:
         live=lambda: live,
         ballot=0,
         patience_s=30.0,
-        elapsed_s=1.0,
+        elapsed_s=elapsed_s,
         leadership=None,
     )
     exchange = cast(StageExchange, SimpleNamespace(holders=()))
