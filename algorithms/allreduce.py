@@ -107,6 +107,7 @@ class AllReduce(Method):
         self.exchange = Exchange.REDUCE if reduced else Exchange.GATHER
         self._format = dense_format(options.codec, self._layout.dim, counted=self._rule is None)
         self.unit_bytes = self._format.unit_bytes
+        self.adds = self._rule is None and self._format.exact
         # Sum of sample gradients, and behind it the number of samples: without a rule what the payload holds.
         self._pending = torch.zeros(self._layout.dim + 1)
         keeps_reference = self._rule is not None and self._rule.keeps_reference

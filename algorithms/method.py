@@ -76,6 +76,8 @@ class Method(ABC):
     name: ClassVar[str]
     exchange: Exchange
     """Alike for all methods of one class, or chosen by the options when it is built."""
+    adds: bool = False
+    """Whether payloads that a peer makes one after the other, of different samples, may be combined together."""
     overlaps: bool = False
     """Whether the next round's local steps are done while this round's contributions travel."""
     for_devices: ClassVar[bool] = False

@@ -133,9 +133,10 @@ class RoundEnded:
     round: int
     step: int
     """Updates applied to the model when the round had ended."""
-    outcome: Literal["committed", "failed", "unknown"]
+    outcome: Literal["committed", "failed", "goes on", "unknown"]
+    """Of a pipeline's step "goes on", if the round has counted a part of it, or has only changed the roster."""
     contributors: tuple[str, ...]
-    """In roster order; empty unless committed."""
+    """In roster order; empty if the round failed."""
     excluded: dict[str, str]
     """Peer -> why its contribution does not count."""
     dropped: tuple[str, ...] = ()

@@ -130,15 +130,13 @@ class Trainer(Delegate):
         self.emit(Joined(round=round_index, roster=names, lineage=lineage, stages=stages))
 
     def _tell_outcome(self, outcome: Outcome) -> None:
-        if outcome.committed:
-            self.tally.rounds_ok += 1
-        else:
-            self.tally.rounds_failed += 1
+        self.tally.rounds_ok += outcome.committed
+        self.tally.rounds_failed += not (outcome.committed or outcome.goes_on)
         self.emit(
             RoundEnded(
                 round=outcome.round_index,
                 step=outcome.step,
-                outcome="committed" if outcome.committed else "failed",
+                outcome="committed" if outcome.committed else "goes on" if outcome.goes_on else "failed",
                 contributors=tuple(short_id(peer) for peer in outcome.contributors),
                 excluded={short_id(peer): reason for peer, reason in outcome.excluded.items()},
                 dropped=tuple(short_id(peer) for peer in outcome.dropped),

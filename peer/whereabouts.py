@@ -50,7 +50,7 @@ class Whereabouts:
         group = self.group()
         if group is None:
             raise RuntimeError("no standing before the first round")
-        return group.standing
+        return group.resumable
 
     def say(self) -> pb.Status:
         """What everybody hears of this peer."""

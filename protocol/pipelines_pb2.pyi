@@ -53,20 +53,22 @@ class PassAnswer(_message.Message):
     def __init__(self, counted: _Optional[bool] = ..., loss: _Optional[float] = ..., tensors: _Optional[_Iterable[_Union[_tensors_pb2.TensorHeader, _Mapping]]] = ..., accuracy: _Optional[float] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class StepPlan(_message.Message):
-    __slots__ = ("lineage", "round", "attempt", "dead", "deals", "counts")
+    __slots__ = ("lineage", "round", "attempt", "dead", "deals", "counts", "part")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     DEAD_FIELD_NUMBER: _ClassVar[int]
     DEALS_FIELD_NUMBER: _ClassVar[int]
     COUNTS_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     attempt: int
     dead: _containers.RepeatedScalarFieldContainer[int]
     deals: _containers.RepeatedCompositeFieldContainer[Deal]
     counts: _containers.RepeatedCompositeFieldContainer[_rounds_pb2.Count]
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., dead: _Optional[_Iterable[int]] = ..., deals: _Optional[_Iterable[_Union[Deal, _Mapping]]] = ..., counts: _Optional[_Iterable[_Union[_rounds_pb2.Count, _Mapping]]] = ...) -> None: ...
+    part: bool
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., dead: _Optional[_Iterable[int]] = ..., deals: _Optional[_Iterable[_Union[Deal, _Mapping]]] = ..., counts: _Optional[_Iterable[_Union[_rounds_pb2.Count, _Mapping]]] = ..., part: _Optional[bool] = ...) -> None: ...
 
 class Deal(_message.Message):
     __slots__ = ("index", "slot")

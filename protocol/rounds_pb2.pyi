@@ -41,7 +41,7 @@ class Exclusion(_message.Message):
     def __init__(self, slot: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("lineage", "round", "base", "contributors", "items", "excluded", "removed", "added", "stop", "snapshot", "counts", "stage_digests", "moves", "restored")
+    __slots__ = ("lineage", "round", "base", "contributors", "items", "excluded", "removed", "added", "stop", "snapshot", "counts", "stage_digests", "moves", "restored", "turns", "routes")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,8 @@ class Decision(_message.Message):
     STAGE_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     MOVES_FIELD_NUMBER: _ClassVar[int]
     RESTORED_FIELD_NUMBER: _ClassVar[int]
+    TURNS_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     base: bytes
@@ -70,7 +72,9 @@ class Decision(_message.Message):
     stage_digests: _containers.RepeatedScalarFieldContainer[bytes]
     moves: _containers.RepeatedCompositeFieldContainer[Move]
     restored: _containers.RepeatedCompositeFieldContainer[Restoration]
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ..., contributors: _Optional[_Iterable[int]] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., excluded: _Optional[_Iterable[_Union[Exclusion, _Mapping]]] = ..., removed: _Optional[_Iterable[int]] = ..., added: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., stop: _Optional[bool] = ..., snapshot: _Optional[bool] = ..., counts: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., stage_digests: _Optional[_Iterable[bytes]] = ..., moves: _Optional[_Iterable[_Union[Move, _Mapping]]] = ..., restored: _Optional[_Iterable[_Union[Restoration, _Mapping]]] = ...) -> None: ...
+    turns: _containers.RepeatedScalarFieldContainer[int]
+    routes: _containers.RepeatedCompositeFieldContainer[Route]
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., base: _Optional[bytes] = ..., contributors: _Optional[_Iterable[int]] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., excluded: _Optional[_Iterable[_Union[Exclusion, _Mapping]]] = ..., removed: _Optional[_Iterable[int]] = ..., added: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., stop: _Optional[bool] = ..., snapshot: _Optional[bool] = ..., counts: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., stage_digests: _Optional[_Iterable[bytes]] = ..., moves: _Optional[_Iterable[_Union[Move, _Mapping]]] = ..., restored: _Optional[_Iterable[_Union[Restoration, _Mapping]]] = ..., turns: _Optional[_Iterable[int]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ...) -> None: ...
 
 class Move(_message.Message):
     __slots__ = ("slot", "stage")
@@ -181,7 +185,7 @@ class Offer(_message.Message):
     def __init__(self, header: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Hold(_message.Message):
-    __slots__ = ("lineage", "round", "ballot", "base", "items", "ready", "attempt", "leaving", "refused", "lost", "bytes_per_s", "routes", "state")
+    __slots__ = ("lineage", "round", "ballot", "base", "items", "ready", "attempt", "leaving", "refused", "lost", "bytes_per_s", "routes", "state", "patience_s")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BALLOT_FIELD_NUMBER: _ClassVar[int]
@@ -195,6 +199,7 @@ class Hold(_message.Message):
     BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    PATIENCE_S_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     ballot: int
@@ -208,7 +213,8 @@ class Hold(_message.Message):
     bytes_per_s: float
     routes: _containers.RepeatedCompositeFieldContainer[Route]
     state: bytes
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., ballot: _Optional[int] = ..., base: _Optional[bytes] = ..., items: _Optional[_Iterable[_Union[HeldItem, _Mapping]]] = ..., ready: _Optional[bool] = ..., attempt: _Optional[int] = ..., leaving: _Optional[bool] = ..., refused: _Optional[_Iterable[int]] = ..., lost: _Optional[_Iterable[int]] = ..., bytes_per_s: _Optional[float] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., state: _Optional[bytes] = ...) -> None: ...
+    patience_s: float
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., ballot: _Optional[int] = ..., base: _Optional[bytes] = ..., items: _Optional[_Iterable[_Union[HeldItem, _Mapping]]] = ..., ready: _Optional[bool] = ..., attempt: _Optional[int] = ..., leaving: _Optional[bool] = ..., refused: _Optional[_Iterable[int]] = ..., lost: _Optional[_Iterable[int]] = ..., bytes_per_s: _Optional[float] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., state: _Optional[bytes] = ..., patience_s: _Optional[float] = ...) -> None: ...
 
 class HeldItem(_message.Message):
     __slots__ = ("key", "item")
@@ -417,12 +423,14 @@ class SnapshotInfo(_message.Message):
     def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., digest: _Optional[bytes] = ..., length: _Optional[int] = ..., chunks: _Optional[_Iterable[bytes]] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., hash: _Optional[bytes] = ..., rounded: _Optional[bool] = ..., stage: _Optional[int] = ..., step: _Optional[int] = ..., samples: _Optional[int] = ..., unsettled: _Optional[bytes] = ...) -> None: ...
 
 class SnapshotRequest(_message.Message):
-    __slots__ = ("lineage", "digest")
+    __slots__ = ("lineage", "digest", "renew")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RENEW_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     digest: bytes
-    def __init__(self, lineage: _Optional[bytes] = ..., digest: _Optional[bytes] = ...) -> None: ...
+    renew: bool
+    def __init__(self, lineage: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., renew: _Optional[bool] = ...) -> None: ...
 
 class ChunkRequest(_message.Message):
     __slots__ = ("hash", "index")

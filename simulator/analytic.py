@@ -123,6 +123,7 @@ class Gather(Method):
 
     name = "analytic-gather"
     exchange = Exchange.GATHER
+    adds = True
     default_lr = 1.0
     options_type = SizedExchange
 

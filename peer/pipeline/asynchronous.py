@@ -26,6 +26,7 @@ class AsynchronousModel(StageModel):
 
     takes_per_microbatch = 2 * TAKES_PER_MICROBATCH
     works_a_step_ahead = True
+    steps_go_on = False
 
     def _build_passes(self, module: Stage) -> StageReplica:
         seed, kinds = self.manifest.run.seed, self.kinds[module.index]

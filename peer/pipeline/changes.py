@@ -100,12 +100,16 @@ class StageChanges:
 
     # -- what a leader proposes ------------------------------------------------------------------
 
-    def amend(self, decision: Decision, situation: Situation) -> Decision:
-        """Complete a draft."""
+    def amend(self, decision: Decision, situation: Situation, *, moves: bool = True) -> Decision:
+        """Complete a draft.
+
+        Args:
+            moves: False while a step goes on: who leaves its stage takes along what it holds.
+        """
         if decision.stop:
             return decision
         decision = self._with_restorations(decision, situation)
-        proposed = self._move(decision, situation)
+        proposed = self._move(decision, situation) if moves else None
         if proposed is None:
             return decision
         slot = situation.roster.peers.index(PeerId(proposed.name))

@@ -32,6 +32,7 @@ from .microbatches import Boundaries, MicrobatchId
 from .pacing import Turns, any_time
 from .passing import Answer, Request, StageClient
 from .spreading import position_of
+from .stage import Passed
 from .wiring import StageWiring
 
 T = TypeVar("T")
@@ -64,6 +65,8 @@ class Carried:
     """What each stage's backward pass is given: the gradient of its output, or the targets; None: not known yet."""
     route: list[PeerId | None]
     """Who holds the gradient of each stage; None: nobody yet."""
+    lives: list[int]
+    """In which of its lives it was asked for that, or an earlier one."""
     loss: float | None = None
     n_rerouted: int = 0
     """Passes that had to be asked for again."""
@@ -112,6 +115,7 @@ class Courier:
             inputs=[inputs],
             arrived=[*unknown, targets],
             route=[None] * n_stages,
+            lives=[0] * n_stages,
         )
         for stage in range(n_stages - 1):
             async with turns(stage, Phase.FORWARD):
@@ -128,10 +132,15 @@ class Courier:
         x, arrived = carried.inputs[stage], carried.arrived[stage]
         assert arrived is not None
         request = self._request(carried, stage, Phase.BACKWARD, (x, arrived))
-        peer, passed = await self._insist(
-            carried, request, lambda peer, s: self._client.backward(peer, request, is_first=stage == 0, timeout_s=s)
-        )
-        carried.route[stage] = peer
+        wiring = self._wirings[stage]
+        lives: dict[PeerId, int] = {}
+
+        async def ask(peer: PeerId, timeout_s: float) -> Answer[Passed]:
+            lives[peer] = wiring.life(peer)
+            return await self._client.backward(peer, request, is_first=stage == 0, timeout_s=timeout_s)
+
+        peer, passed = await self._insist(carried, request, ask)
+        carried.route[stage], carried.lives[stage] = peer, lives[peer]
         carried.loss = passed.loss if passed.loss is not None else carried.loss
         if stage > 0 and carried.arrived[stage - 1] is None:
             carried.arrived[stage - 1] = passed.input_gradient
@@ -156,7 +165,7 @@ class Courier:
 
     async def evaluate(self, microbatch: MicrobatchId, version: int, inputs: Tensor, targets: Tensor) -> Evaluation:
         """How good the model is on these samples. Raises: as `carry`."""
-        carried = Carried(microbatch=microbatch, version=version, inputs=[inputs], arrived=[], route=[])
+        carried = Carried(microbatch=microbatch, version=version, inputs=[inputs], arrived=[], route=[], lives=[])
         last = len(self._wirings) - 1
         for stage in range(last + 1):
             tensors = (carried.inputs[-1], targets) if stage == last else (carried.inputs[-1],)

@@ -37,6 +37,7 @@ METHODS = ("local", "diloco")
 class DriftingModel(StageModel):
     """A stage's agreed weights, this replica's drift from them, and who holds what is not settled yet."""
 
+    steps_go_on = False
     method: Local
 
     def __init__(self, task: Staged, manifest: Manifest, run_id: bytes) -> None:

@@ -6,7 +6,8 @@ Payloads go to the replicas of the same stage only; reports, plans and the decis
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage, RoundError
@@ -14,6 +15,7 @@ from ...protocol.network import Cost
 from ..rounds.counts import Countable, check_counts
 from ..rounds.decision import Decision, Item
 from ..rounds.gather import Gather
+from ..rounds.leading import FAIL_PATIENCE, Leadership
 from ..rounds.place import Report
 from ..rounds.round import Round
 from ..rounds.transfer import Proposal
@@ -23,9 +25,12 @@ from .lending import Lending
 from .meter import Meter
 from .microbatches import MicrobatchId
 from .model import F32, StageModel
-from .planning import Planning
+from .planning import AFRESH, AMENDS_AFTER_S, PARTS_EVERY_S, GoingOn, Planning
 from .proposing import proposable
-from .step_plan import StepPlan, trainer_of
+from .step_plan import StepPlan
+
+TELLS_EVERY_S = 5.0
+"""The leader is told of microbatches that are whole so often, before all of a trainer's are."""
 
 
 class StageExchange(Gather):
@@ -34,7 +39,11 @@ class StageExchange(Gather):
     Args:
         state: digest of this replica's state.
         tell_plan: brings a plan to a member; ends when it has arrived or is not wanted any more.
-        finish: computes what is still missing of the gradients that are held.
+        finish: computes what is still missing of the gradients that are held, of some microbatches.
+        amend: drafts a decision that changes the roster alone, if somebody waits for that.
+        going_on: how, if the step was begun in an earlier round.
+        counted: microbatches that earlier rounds have counted.
+        part_took_s: to count a part of a step, the last time.
     """
 
     def __init__(
@@ -46,7 +55,11 @@ class StageExchange(Gather):
         *,
         flow: Callable[[StageExchange], Flow],
         tell_plan: Callable[[Round, int, StepPlan], None],
-        finish: Callable[[], Awaitable[None]],
+        finish: Callable[[Collection[MicrobatchId]], Awaitable[None]],
+        amend: Callable[[Round, Leadership], Decision | None] = lambda round_, leadership: None,
+        going_on: GoingOn = AFRESH,
+        counted: frozenset[int] = frozenset(),
+        part_took_s: float = 0.0,
     ) -> None:
         super().__init__(round_, model.check)
         self._model = model
@@ -65,12 +78,19 @@ class StageExchange(Gather):
             n_stages=model.n_stages,
             n_microbatches=model.manifest.pipeline.microbatches,
             owed=tuple(one.stage for one in self.owed),
+            counted=counted,
             gathers=model.gathers,
         )
         self.plan: StepPlan | None = None
+        self.counting_since_s = math.inf
+        """When the plan came, if it says what counts."""
         self.flow = flow(self)
         self.lending = Lending(round_, model)
-        self.planning = Planning(self, round_, self.countable)
+        self.planning = Planning(self, round_, self.countable, going_on)
+        self.planning.counts_in_parts, self.planning.part_took_s = model.counts_in_parts, part_took_s
+        self.goes_on = bool(going_on.turns)
+        self._amend = amend
+        self._opened_s = self._told_s = asyncio.get_running_loop().time()
         self._announced: dict[tuple[int, bytes], int] = {}
         """(slot, hash) of an offer -> the newest plan that it was sent for."""
         self._attempts: dict[int, int] = {}
@@ -80,8 +100,12 @@ class StageExchange(Gather):
     def begin(self) -> None:
         """Pass the microbatches that are mine by turns."""
         place = self._round.place
-        turns = [trainer_of(index, place.roster, {}) for index in range(self.countable.n)]
-        self.flow.begin_own([index for index, slot in enumerate(turns) if slot == place.slot])
+        mine = [index for index, slot in enumerate(self.planning.turns(None)) if slot == place.slot]
+        if not (self.goes_on and self.flow.is_begun):
+            self.flow.begin_own(mine)
+        else:
+            for index in mine:
+                self.flow.begin(index)
 
     def changed(self) -> None:
         """A microbatch is whole, or no longer."""
@@ -94,6 +118,7 @@ class StageExchange(Gather):
         if self.plan is not None and plan.attempt <= self.plan.attempt:
             return
         self.plan = plan
+        self.counting_since_s = asyncio.get_running_loop().time() if plan.counts else math.inf
         place = self._round.place
         self.flow.mend([place.roster.members[slot].peer for slot in plan.dead])
         for index, slot in plan.deals:
@@ -109,7 +134,7 @@ class StageExchange(Gather):
             for index, take in plan.names_of(self._round.place.slot)
         )
         try:
-            await self._finish()
+            await self._finish(names)
             cost = Cost(flops=2.0 * len(names) * self._model.n_params)
             summed = await self._meter.compute(lambda: self._model.sums(names), cost)
             self.lending.lend(plan, summed)
@@ -191,13 +216,18 @@ class StageExchange(Gather):
         if self.stuck(live):
             return True
         if self.plan is None or not self.plan.counts:
-            return self.flow.whole or self._unable
+            return self.flow.whole or self._unable or self._is_much_untold()
         wanted = self.plan.contributors(self._round.place.roster, self._stage)
         return len(self.held()) == len(wanted) or self._unable
 
+    def _is_much_untold(self) -> bool:
+        """Who dies before it has told of its routes has passed its microbatches in vain."""
+        return asyncio.get_running_loop().time() >= self._told_s + TELLS_EVERY_S
+
     def complete_hold(self, hold: pb.Hold) -> None:
+        self._told_s = asyncio.get_running_loop().time()
         hold.routes.extend(route.to_wire() for route in self.flow.routes())
-        hold.state = self._state
+        hold.state, hold.patience_s = self._state, self._round.patience_s
 
     # -- the leader ------------------------------------------------------------------------------
 
@@ -208,6 +238,32 @@ class StageExchange(Gather):
             self.follow(plan)
             for slot in self._round.place.others:
                 self._tell_plan(self._round, slot, plan)
+
+    def amendment(self, leadership: Leadership) -> Decision | None:
+        """While microbatches are missing, and if no stage is lost: what to do then is another question."""
+        is_counting = self.plan is not None and bool(self.plan.counts)
+        is_early = asyncio.get_running_loop().time() < self._opened_s + AMENDS_AFTER_S
+        if is_counting or is_early or not self._model.steps_go_on or self.stuck(self._round.live()):
+            return None
+        return self._amend(self._round, leadership)
+
+    def alarms_s(self, patience_s: float) -> Sequence[float]:
+        waiting = (self._round.rules.patience_floor_s, patience_s, FAIL_PATIENCE * patience_s)
+        stalled_s = self._round.started_s + self.planning.progressed_s
+        return [
+            self._opened_s + AMENDS_AFTER_S,
+            self._opened_s + PARTS_EVERY_S,
+            *(stalled_s + wait_s for wait_s in waiting),
+        ]
+
+    def close(self) -> None:
+        decided = self._round.decided
+        goes_on = decided.done() and bool(decided.result().decision.turns)
+        if not goes_on:
+            self.flow.close()
+
+    def stalled_s(self, elapsed_s: float) -> float:
+        return elapsed_s - self.planning.progressed_s
 
     def ready(self, reports: Mapping[int, Report]) -> Sequence[int]:
         return ()
@@ -222,6 +278,9 @@ class StageExchange(Gather):
     def refuse(self, decision: Decision) -> None:
         if decision.contributors:
             check_counts(decision.counts, self._round.place.roster, self.countable)
+        may_go_on = self._model.counts_in_parts if decision.contributors else self._model.steps_go_on
+        if decision.turns and not (may_go_on and len(decision.turns) == self.countable.n):
+            raise InvalidMessage(f"a decision by which {len(decision.turns)} microbatches go on: refused")
         named = [move.stage for move in decision.moves] + [one.stage for one in decision.restored]
         if any(stage >= self._model.n_stages for stage in named):
             raise InvalidMessage(f"a decision about stage {max(named)}, which is not in this run: refused")

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ...protocol.errors import NoReplica
 from ...protocol.identity import PeerId
 from ...tasks import Indices, Staged, global_batch
 from ..rounds.counts import Route
-from ..rounds.round import Round
+from ..rounds.place import Place
 from .courier import Carried, Courier
 from .microbatches import MicrobatchId
 from .pacing import CREDIT, Pacing
 
-if TYPE_CHECKING:
-    from .ahead import Between
-
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None] | None]
+"""Runs what outlives a round; None: there is nobody left to run it."""
+Lives = frozenset[tuple[PeerId, int]]
 RETRY_S = 0.2
 RETRY_S_MAX = 5.0
 TAKE_BITS = 10
@@ -34,14 +34,10 @@ def take_of(round_index: int, slot: int, attempt: int) -> int:
     return ((round_index % (1 << ROUND_BITS)) << (SLOT_BITS + TAKE_BITS)) | low
 
 
-def is_of_round(name: MicrobatchId, round_index: int) -> bool:
-    """Whether a microbatch was begun in a round."""
-    return is_begun_in(name.take, round_index)
-
-
-def is_begun_in(take: int, round_index: int) -> bool:
-    """Whether a take was begun in a round."""
-    return take >> (SLOT_BITS + TAKE_BITS) == round_index % (1 << ROUND_BITS)
+def is_begun_in(take: int, first_round: int, last_round: int) -> bool:
+    """Whether a take was begun in one of these rounds."""
+    since_first = (take >> (SLOT_BITS + TAKE_BITS)) - first_round
+    return since_first % (1 << ROUND_BITS) <= last_round - first_round
 
 
 def step_batches(task: Staged, *, seed: int, step: int, n_microbatches: int, n_samples: int) -> Indices:
@@ -65,22 +61,29 @@ class Load:
 
 
 class Flow:
-    """The microbatches that one trainer passes in one round.
+    """The microbatches that one trainer passes in one step, which may take several rounds.
 
     Args:
+        place: in the step's first round.
         changed: called whenever a microbatch has become whole, or is no longer.
-        waiting: told, once a round, why a microbatch cannot go on.
+        waiting: told, once, why a microbatch cannot go on.
     """
 
     def __init__(
         self,
-        round_: Round | Between,
+        place: Place,
         courier: Courier,
         load: Load,
         changed: Callable[[], None],
         waiting: Callable[[str], None],
+        spawn: Spawn,
     ) -> None:
-        self._round = round_
+        self.step = load.step
+        self._place = place
+        self._here: Lives | None = _lives(place)
+        """Who is on the roster, in which life; None: that of the step's round is not known yet."""
+        self._spawn = spawn
+        self._tasks: set[asyncio.Task[None]] = set()
         self._courier = courier
         self._load = load
         self._changed = changed
@@ -89,15 +92,39 @@ class Flow:
         self._begun: dict[int, Carried | None] = {}
         """By microbatch; None: on its way."""
         self._mending: dict[int, None] = {}
-        self._gone: set[PeerId] = set()
-        """Whose gradients were lost before this flow's round; who of them answers anew holds what it is given."""
+        self._settled: set[int] = set()
         self._given_up: frozenset[PeerId] = frozenset()
         """By the plan that is followed. Whatever they answer, it would not count."""
         self._told = False
         self.closed = False
-        """Set when its step is over: what fails from then on is not tried again."""
+        """Set when its step is over, and what is still on its way is given up."""
         self.n_rerouted = 0
         self.n_mended = 0
+
+    def join(self, place: Place, changed: Callable[[], None] | None = None) -> None:
+        """Go on in a further round: who is not on its roster, in the life that was asked, holds nothing.
+
+        Args:
+            changed: in place of the one before.
+        """
+        self._place, self._here = place, _lives(place)
+        self._changed = changed or self._changed
+        self.mend(())
+
+    def settle(self, indices: Collection[int]) -> None:
+        """These microbatches are counted: nothing of them is needed any more."""
+        self._settled.update(indices)
+
+    def close(self) -> None:
+        """The step is over."""
+        self.closed = True
+        for task in list(self._tasks):
+            task.cancel()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything was passed so far."""
+        return bool(self._begun)
 
     def begin_own(self, indices: Sequence[int]) -> None:
         """Pass the microbatches that are this trainer's, in the order of the schedule."""
@@ -113,9 +140,9 @@ class Flow:
 
     def begin(self, index: int) -> None:
         """Pass a microbatch, unless that is done already."""
-        if index not in self._begun:
+        if index not in self._begun and index not in self._settled:
             self._begun[index] = None
-            self._round.spawn(self._pass(index))
+            self._run(self._pass(index))
 
     def mend(self, dead: Collection[PeerId]) -> None:
         """Have others pass what these held; who was given up before and is not now, is believed again."""
@@ -123,21 +150,28 @@ class Flow:
         self._courier.give_up(self._given_up)
         for index, carried in self._begun.items():
             if carried is not None and index not in self._mending and self._gaps(carried):
-                self._round.spawn(self._mend(index, carried))
+                self._mending[index] = None  # at once: there may be other news before the work begins
+                self._run(self._mend(index, carried))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._spawn(work)
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     @property
     def whole(self) -> bool:
         """Whether all that was begun here has come back."""
-        return not self._mending and all(carried is not None for carried in self._begun.values())
+        underway = (index for index, carried in self._begun.items() if carried is None or index in self._mending)
+        return all(index in self._settled for index in underway)
 
     def routes(self) -> tuple[Route, ...]:
         """Of the microbatches that are whole, by index."""
-        roster = self._round.place.roster
-        slot_of: Mapping[PeerId, int] = {peer: slot for slot, peer in enumerate(roster.peers)}
+        slot_of: Mapping[PeerId, int] = {peer: slot for slot, peer in enumerate(self._place.roster.peers)}
         found = []
         for index in sorted(self._begun):
             carried = self._begun[index]
-            if carried is None or index in self._mending or self._gaps(carried):
+            if carried is None or index in self._settled or index in self._mending or self._gaps(carried):
                 continue
             slots = tuple(slot_of[peer] for peer in carried.route if peer is not None)
             found.append(Route(index=index, slots=slots, takes=(carried.microbatch.take,) * len(slots)))
@@ -180,7 +214,7 @@ class Flow:
 
     def _name(self, index: int, attempt: int) -> tuple[MicrobatchId, int]:
         """What a microbatch is called when it is begun now, and the version that it is passed at."""
-        place, step = self._round.place, self._load.step
+        place, step = self._place, self._load.step
         return MicrobatchId(step=step, index=index, take=take_of(place.index, place.slot, attempt)), step
 
     def _paced(self, indices: Sequence[int]) -> Pacing:
@@ -201,9 +235,6 @@ class Flow:
                 attempt += 1
                 continue
             self.n_mended += 1
-            holder = carried.route[gaps[0]]
-            if holder is not None:
-                self._gone.discard(holder)
         self.n_rerouted += carried.n_rerouted - before
         self._mending.pop(index)
         if self._gaps(carried) and not self.closed:
@@ -217,15 +248,22 @@ class Flow:
 
     def _gaps(self, carried: Carried) -> list[int]:
         """Stages whose gradient nobody holds who is there, the last first."""
-        return [stage for stage in reversed(range(len(carried.route))) if self._is_gone(carried.route[stage])]
+        if carried.microbatch.index in self._settled:
+            return []
+        holders = list(zip(carried.route, carried.lives, strict=True))
+        return [stage for stage in reversed(range(len(holders))) if self._is_gone(*holders[stage])]
 
-    def _is_gone(self, holder: PeerId | None) -> bool:
-        return holder in self._gone or holder in self._given_up
+    def _is_gone(self, holder: PeerId | None, life: int) -> bool:
+        return holder in self._given_up or (self._here is not None and (holder, life) not in self._here)
 
     def _tell(self, error: NoReplica) -> None:
         if not self._told:
             self._told = True
             self._waiting(f"step {self._load.step}: {error}")
+
+
+def _lives(place: Place) -> Lives:
+    return frozenset((member.peer, member.incarnation) for member in place.roster.members)
 
 
 async def _pause(attempt: int) -> None:

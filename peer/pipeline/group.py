@@ -8,7 +8,6 @@ import hashlib
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from ...algorithms import Slots
@@ -17,26 +16,30 @@ from ...protocol.errors import Diverged, GossamerError, NetworkError
 from ...protocol.identity import PeerId
 from ...protocol.network import Cost
 from ..replica import Applied
-from ..rounds.decision import LATE, Decision, Item
+from ..rounds.decision import Decision, Item
 from ..rounds.group import Group
 from ..rounds.leading import Leadership
 from ..rounds.ledger import Committed
 from ..rounds.outcome import Ending
+from ..rounds.place import Place
 from ..rounds.roster import Member, Roster
 from ..rounds.round import Round
-from ..rounds.snapshots import Snapshot
+from ..rounds.snapshots import Snapshot, Standing
 from ..rounds.spreading import FAREWELL_S
 from ..rounds.transfer import Data, Proposal
 from .borrowing import Borrowing
 from .candidates import Announcement
-from .changes import Brought, Situation, StageChanges, lost_stages
+from .changes import Brought, StageChanges, lost_stages
 from .courier import Courier
 from .decided import Decided
+from .drafting import draft_amendment, draft_step
 from .exchange import StageExchange
-from .flow import is_begun_in, is_of_round
+from .flow import is_begun_in
 from .meter import Meter
 from .microbatches import MicrobatchId
 from .model import NOT_SERVED, StageModel
+from .parts import Parts
+from .planning import AFRESH, GoingOn
 from .server import StageServer
 from .step_plan import StepPlan
 from .supply import Supply
@@ -79,6 +82,13 @@ class StageGroup(Group):
         self.state = b""
         self.counters: tuple[PeerId, ...] = ()
         """Who counted something in the newest committed round."""
+        self._going_on = AFRESH
+        """How this round goes on with the step of the one before."""
+        self.parts = Parts()
+        """What was counted of the present step so far."""
+        self._part_took_s = 0.0
+        self._begun: tuple[int, float] | None = None
+        """The first round of this step, and when it opened; None: before this peer came."""
 
     async def run(self) -> Ending:
         self.state = await self.meter.compute(self.replica.digest, self.replica.apply_cost())
@@ -100,16 +110,22 @@ class StageGroup(Group):
         return request
 
     def offered_snapshot(self) -> Snapshot | None:
-        """None also while a copy would not do: of a lost stage only the present standing is of use, and a stage whose
-        replicas are all newer than the copy has nobody who gives it."""
+        """None also while a copy would not do: of a lost stage only the present standing is of use, a stage whose
+        replicas are all newer than the copy has nobody who gives it, and a quorum of its time must vouch for it."""
         snapshot, members = super().offered_snapshot(), self.roster.members
         if snapshot is None or self.n_lost:
             return None
         if lost_stages(members, self.replica.n_stages):
             return snapshot if snapshot.standing.digest == self.digest else None
-        then = {(member.peer, member.stage) for member in snapshot.standing.roster.members}
-        still = [member for member in members if (member.peer, member.stage) in then]
-        return None if lost_stages(still, self.replica.n_stages) else snapshot
+        roster = snapshot.standing.roster
+        still = [member for member in members if member in roster.members]
+        is_vouched = len(still) >= roster.quorum and not lost_stages(still, self.replica.n_stages)
+        return snapshot if is_vouched else None
+
+    @property
+    def resumable(self) -> Standing:
+        """Before a step's first part, of which a copy of the weights has nothing."""
+        return self.parts.standing or self.standing
 
     def wanted(self, decision: Decision, roster: Roster) -> tuple[Item, ...]:
         return tuple(item for _, item in self._of_my_stage(decision, roster))
@@ -122,25 +138,43 @@ class StageGroup(Group):
     # -- a round ---------------------------------------------------------------------------------
 
     def _open_transfer(self, round_: Round) -> StageExchange:
-        index = round_.place.index
-        round_.spawn(self.meter.compute(lambda: self.replica.forget(lambda name: is_of_round(name, index)), Cost()))
+        if not self._going_on.turns:
+            self._begun = (round_.place.index, round_.started_s)
+        if self._begun is not None:
+            first, round_.started_s = self._begun
+            self._forget(round_, first)
         self.courier.give_up(frozenset())
         exchange = StageExchange(
             round_,
             self.replica,
             self.meter,
             self.state,
-            flow=lambda exchange: self.supply.open(round_, exchange),
+            flow=lambda exchange: self.supply.open(round_.place, exchange, goes_on=bool(self._going_on.turns)),
             tell_plan=self._tell_plan,
             finish=self.server.finish_weights,
+            amend=lambda round_, leadership: draft_amendment(self, round_, leadership),
+            going_on=self._going_on,
+            counted=frozenset(self.parts.counted),
+            part_took_s=self._part_took_s,
         )
+        exchange.planning.is_awaited = lambda: bool(self.joiners) or self.wants_snapshot
         exchange.planning.quorum_fraction = self.replica.manifest.group.quorum_fraction
         return exchange
+
+    def _forget(self, round_: Round, first: int) -> None:
+        """Drop what was begun before this step's first round."""
+        last = round_.place.index
+
+        def may_count(name: MicrobatchId) -> bool:
+            return is_begun_in(name.take, first, last)
+
+        round_.spawn(self.meter.compute(lambda: self.replica.forget(may_count), Cost()))
 
     async def _contribute(self, round_: Round) -> None:
         exchange = round_.transfer
         assert isinstance(exchange, StageExchange)
-        self.delegate.opens(self.server.tally, self.meter, self.replica.passes)
+        if not exchange.goes_on:
+            self.delegate.opens(self.server.tally, self.meter, self.replica.passes)
         try:
             await self._serve_version()
             await self.delegate.begin(round_.place.index, round_.place.roster, round_.place.slot)
@@ -163,17 +197,7 @@ class StageGroup(Group):
             n_tries += 1
 
     def draft(self, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
-        decision = super().draft(round_, proposal, leadership)
-        exchange = round_.transfer
-        assert isinstance(exchange, StageExchange)
-        if proposal is not None and exchange.plan is not None:
-            digests = exchange.planning.stage_digests(leadership.agreeing())
-            out = tuple((slot, why) for slot, why in decision.excluded if slot in round_.suspects or why != LATE)
-            decision = replace(decision, counts=exchange.plan.counts, stage_digests=digests, excluded=out)
-        leaving = {slot for slot, report in leadership.reports.items() if report.leaving}
-        gone = {*round_.suspects, *leaving}
-        situation = Situation(roster=round_.place.roster, gone=gone, step=self.replica.step, base=round_.place.base)
-        return self.changes.amend(decision, situation)
+        return draft_step(self, round_, proposal, leadership)
 
     def waited_s(self, round_: Round) -> float:
         """Nobody waits for the dead: others pass their microbatches as soon as they are missed, and that is work."""
@@ -193,26 +217,32 @@ class StageGroup(Group):
                 f"stage {model.stage} goes from {base.hex()[:12]} in round {self.index}, but this peer's is "
                 f"{self.state.hex()[:12]}: resynchronising"
             )
+        digest = hashlib.sha256(self.digest + decision.encode()).digest()
+        if decision.turns:
+            await self._keep_part(decision, items)
+            self.digest = digest
+            return None
         members = [place for place, member in enumerate(roster.members) if member.stage == model.stage]
         slots = [place for place, _ in self._of_my_stage(decision, roster)]
         mine = slots.index(slot) if slot in slots else None
         names = next((count.names for count in decision.counts if count.slot == slot), ())
         counted = tuple(MicrobatchId(step=model.step, index=index, take=take) for index, take in names)
-        indices = {index for count in decision.counts for index, _ in count.names}
+        indices = {index for count in decision.counts for index, _ in count.names} | self.parts.counted
         n_counted = sum(index < model.manifest.pipeline.microbatches for index in indices)
+        before = self.parts.payloads
+        places = Slots(contributors=tuple(members.index(s) for s in slots), n_members=len(members))
         decided = Decided(
-            payloads=items,
-            mine=mine,
+            payloads=[*before, *items],
+            mine=mine + len(before) if mine is not None else None,
             counted=counted,
-            slots=Slots(contributors=tuple(members.index(s) for s in slots), n_members=len(members)),
+            slots=Slots.everybody(len(before) + len(items)) if before else places,
             n_samples=n_counted * model.manifest.data.batch_size,
             counts=decision.counts,
             roster=roster,
             delay=self._delay(decision),
         )
         stepped = await self.meter.compute(lambda: model.update(decided), model.apply_cost())
-        self.state = stepped.digest
-        self.digest = hashlib.sha256(self.digest + decision.encode()).digest()
+        self.state, self.digest = stepped.digest, digest
         self.counters = tuple(roster.members[place].peer for place in decision.contributors)
         self.server.moved()
         flow = self.round.transfer.flow if self.round and isinstance(self.round.transfer, StageExchange) else None
@@ -232,11 +262,24 @@ class StageGroup(Group):
         )
         return Applied(digest=self.digest, dropped=())
 
+    async def _keep_part(self, decision: Decision, items: Sequence[Data]) -> None:
+        indices = {index for count in decision.counts for index, _ in count.names}
+        if self.round is not None and isinstance(self.round.transfer, StageExchange):
+            now_s = asyncio.get_running_loop().time()
+            self._part_took_s = max(0.0, now_s - self.round.transfer.counting_since_s)
+        parts = self.parts
+        parts.standing = parts.standing or self.standing
+        parts.counted |= indices
+        together = [*parts.payloads, *items]
+        parts.payloads = await self.meter.compute(
+            lambda: self.replica.settle_part(indices, together), self.replica.apply_cost()
+        )
+
     def _delay(self, decision: Decision) -> float:
         """In the mean over my stage's microbatches; the same for all its replicas, whenever they apply the decision."""
         mine = {slot for slot, member in enumerate(self.roster.members) if member.stage == self.replica.stage}
         takes = [take for count in decision.counts if count.slot in mine for _, take in count.names]
-        late = [take for take in takes if not is_begun_in(take, self.index)]
+        late = [take for take in takes if not is_begun_in(take, self.index, self.index)]
         return len(late) / len(takes) if takes and self.replica.works_a_step_ahead else 0.0
 
     async def _ending(self, committed: Committed) -> Ending | None:
@@ -252,6 +295,7 @@ class StageGroup(Group):
     def _advance(self, decision: Decision) -> None:
         before, slot = self.roster, self.slot
         super()._advance(decision)
+        self._go_on(decision)
         self.changes.note(decision, before, self.roster)
         self.moved_to = next((move.stage for move in decision.moves if move.slot == slot), None)
         for one in decision.restored:
@@ -261,6 +305,20 @@ class StageGroup(Group):
                 # What was borrowed from it is not what it has now.
                 self.replica.passes.renew(NOT_SERVED)
         self._know_replicas()
+
+    def _go_on(self, decision: Decision) -> None:
+        self._going_on = GoingOn(turns=decision.turns, routes=decision.routes)
+        if not decision.turns:
+            self.parts = Parts()
+            return
+        # Nobody had to report in this round.
+        self.heard = {peer: index + 1 for peer, index in self.heard.items()}
+        slot = self.slot
+        if slot is None:
+            self.supply.close()
+        else:
+            place = Place(lineage=self.lineage, index=self.index, roster=self.roster, base=self.digest, slot=slot)
+            self.supply.go_on(place, self.parts.counted)
 
     def _know_replicas(self) -> None:
         """Whoever is on the roster serves its stage; what it says of its speed is where our own averages begin. Who
@@ -284,7 +342,13 @@ class StageGroup(Group):
         data = await self.meter.compute(self.replica.snapshot, self.replica.apply_cost())
         progress = (self.replica.step, self.replica.samples)
         unsettled = self.replica.unsettled_bytes()
-        self.shelf.add(self.standing, data, stage=self.replica.stage, progress=progress, unsettled=unsettled)
+        self.shelf.add(
+            self.resumable,
+            data,
+            stage=self.replica.stage,
+            progress=progress,
+            unsettled=unsettled,
+        )
 
     async def await_evaluation(self, timeout_s: float) -> None:
         """Stay until the final model is evaluated: that goes through our stage, too."""

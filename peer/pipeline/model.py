@@ -5,7 +5,7 @@ What `Replica` is for a whole model. It is *settled* once the peer knows its sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,8 @@ class StageModel(Replica):
 
     task: Staged
     takes_per_microbatch = TAKES_PER_MICROBATCH
+    steps_go_on = True
+    """Whether a step may go on when the roster changes."""
     works_a_step_ahead = False
     """Whether the next step's microbatches are passed before the present one is decided."""
 
@@ -125,6 +127,22 @@ class StageModel(Replica):
         """A round begins: drop what was made of microbatches that can no longer count."""
         self.passes.forget(unless)
 
+    @property
+    def counts_in_parts(self) -> bool:
+        """Whether several rounds may count parts of one step."""
+        return self.steps_go_on and self.method.adds
+
+    def settle_part(self, indices: Collection[int], payloads: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
+        """These microbatches of the step are counted: what is held of them has been sent.
+
+        Args:
+            payloads: of all the step's parts so far.
+        Returns: what is to be kept of them for the update.
+        """
+        self._take_back()
+        self.passes.forget(lambda name: name.step != self.step or name.index not in indices)
+        return self._reduced(payloads) if self.exchange is Exchange.REDUCE else list(payloads)
+
     def sums(self, names: Sequence[MicrobatchId]) -> Summed:
         """Raises MissingMicrobatch, DuplicateMicrobatch."""
         if names:
@@ -198,11 +216,12 @@ class StageModel(Replica):
         self._combine(decided, mine, self.step)
 
     def _combine(self, decided: Decided, mine: int | None, step: int) -> None:
-        bodies = [bytes(payload) for payload in decided.payloads]
-        if self.exchange is Exchange.REDUCE:
-            parts = [np.frombuffer(body, np.uint8) for body in bodies]
-            bodies = [self.method.reduce(parts, 0).tobytes()]
+        is_reduced = self.exchange is Exchange.REDUCE
+        bodies = [bytes(body) for body in (self._reduced(decided.payloads) if is_reduced else decided.payloads)]
         self.method.combine(bodies, mine=mine, step=step, slots=decided.slots)
+
+    def _reduced(self, payloads: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
+        return [self.method.reduce([np.frombuffer(body, np.uint8) for body in payloads], 0).tobytes()]
 
     def _show(self) -> None:
         """Pass microbatches with the weights as they are now."""

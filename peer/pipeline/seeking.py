@@ -74,6 +74,8 @@ class StageSeeker(Seeker):
     """The stage that a decision sent it to."""
     n_lost = 0
     """Updates of the run that the state which was found has not seen; more than 0 only for a stage that was lost."""
+    _found_none = False
+    """Whether copies were offered, but none that a quorum vouches for."""
     look: Callable[[], Awaitable[Mapping[PeerId, StageRecord]]]
     """What replicas say of their speed and queues."""
 
@@ -103,7 +105,7 @@ class StageSeeker(Seeker):
         self.checkpoint = standing_of(checkpoint)
 
     async def seek(self, member: Member) -> Standing | None:
-        self.n_lost, self._every_s = 0, SEEK_EVERY_S
+        self.n_lost, self._every_s, self._found_none = 0, SEEK_EVERY_S, False
         standing = await super().seek(member)
         if standing is not None:
             moved = self.moved_to is not None and self.moved_to == self._replica.stage
@@ -152,11 +154,12 @@ class StageSeeker(Seeker):
         # Everybody is asked each time: less often, the longer a group takes to give what is missing.
         self._every_s = min(SEEK_EVERY_S_MAX, SEEK_SLOWER * self._every_s)
         stage = await self._choose(present, lineage or b"")
-        told = await ask_donors(self._network, active, lineage or b"")
+        told = await ask_donors(self._network, active, lineage or b"", renew=self._found_none)
         if stage in present.lost:
             return await self._bring(stage, told, lineage or b"")
         self._replica.settle(stage)
         offers = donors_of(told, stage, self._replica.snapshot_bytes())
+        self._found_none = bool(told) and not offers
         return await self._download(stage, offers) if offers else None
 
     async def _choose(self, present: Present, lineage: bytes) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -19,6 +19,7 @@ from ...tasks import Evaluation
 from .activations import Compression
 from .backlog import Backlog, Job, Phase
 from .meter import Meter
+from .microbatches import MicrobatchId
 from .passing import METHOD, Request, answer_of, framed, read_request
 from .stage import Passed, StageReplica
 
@@ -134,9 +135,9 @@ class StageServer:
             elif not await self._finish_one() and not is_behind:  # what was put off may be dropped before its turn
                 await self._woken.wait()
 
-    async def finish_weights(self) -> None:
+    async def finish_weights(self, of: Collection[MicrobatchId] | None = None) -> None:
         """Compute the weights' gradients that were deferred, one after the other: they are to be summed."""
-        while await self._finish_one():
+        while await self._finish_one(of):
             pass
 
     # -- asked from outside ----------------------------------------------------------------------
@@ -261,12 +262,12 @@ class StageServer:
         with torch.no_grad():
             return self._judge(out, request.tensors[1])
 
-    async def _finish_one(self) -> bool:
-        if not self._replica.n_deferred:
+    async def _finish_one(self, of: Collection[MicrobatchId] | None = None) -> bool:
+        if not self._replica.is_deferred(of):
             return False
         # How many samples it is for no longer matters to anybody who waits.
         cost = Cost(flops=DEFERRED_PASSES * self._options.flops_per_sample * self._options.n_samples_max)
-        return await self._meter.compute(self._replica.finish_weights, cost)
+        return await self._meter.compute(lambda: self._replica.finish_weights(of), cost)
 
 
 def _is_random(replica: StageReplica) -> bool:

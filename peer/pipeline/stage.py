@@ -14,7 +14,7 @@ Pure computation, no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -74,7 +74,8 @@ class Meant(NamedTuple):
 class StageReplica:
     """A stage at one version of its weights.
 
-    `stage`, `version` and `n_deferred` may be read while another thread computes a pass; all else is done in turns.
+    `stage`, `version`, `n_deferred` and `is_deferred` may be read while another thread computes a pass; all else is
+    done in turns.
 
     Args:
         run_seed: random layers follow from it.
@@ -172,16 +173,23 @@ class StageReplica:
     @property
     def n_deferred(self) -> int:
         """Parts that `finish_weights` has still to do; each keeps its microbatch's activations."""
-        # Asked between passes, while other work may add to what is held: hence the list.
-        return sum(held.finish is not None for held in list(self._held.values()))
+        return len(self._deferred(None))
 
-    def finish_weights(self) -> bool:
-        """Do one deferred part of a backward pass; False if there is none."""
-        waiting = next((held for held in self._held.values() if held.finish is not None), None)
-        if waiting is None or waiting.finish is None:
-            return False
-        waiting.gradients, waiting.finish = waiting.finish(), None
-        return True
+    def finish_weights(self, of: Collection[MicrobatchId] | None = None) -> bool:
+        """Do one deferred part of a backward pass, of these microbatches (None: of any); False if there is none."""
+        for held in self._deferred(of):
+            if held.finish is not None:
+                held.gradients, held.finish = held.finish(), None
+                return True
+        return False
+
+    def is_deferred(self, of: Collection[MicrobatchId] | None = None) -> bool:
+        """Whether `finish_weights` has anything to do."""
+        return bool(self._deferred(of))
+
+    def _deferred(self, of: Collection[MicrobatchId] | None) -> list[_Held]:
+        # Asked between passes, while other work may add to what is held: hence the copy.
+        return [held for name, held in list(self._held.items()) if held.finish and (of is None or name in of)]
 
     def collect(self, microbatches: Iterable[MicrobatchId]) -> Summed:
         """The mean gradient over exactly these microbatches, summed in ascending order. Changes nothing.
@@ -201,7 +209,7 @@ class StageReplica:
                 f"{len(missing)} of {len(names)} gradients are not held here, the first of microbatch "
                 f"{missing[0].index} of step {missing[0].step}: another replica must pass them"
             )
-        while self.finish_weights():
+        while self.finish_weights(names):
             pass
         counting = [self._held[name] for name in names]
         n_samples = sum(held.n_samples for held in counting)

@@ -5,6 +5,7 @@ A hint with a number, as the plans of reduce rounds: it decides nothing, and ano
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,9 @@ class StepPlan:
     deals: tuple[tuple[int, int], ...] = ()
     """(microbatch, slot of the trainer that passes it in a dead one's place)."""
     counts: tuple[Count, ...] = ()
-    """Empty while microbatches are missing."""
+    """Empty while microbatches are missing, unless a part of the step is to be counted."""
+    part: bool = False
+    """Whether the step goes on after these."""
 
     @property
     def ballot(self) -> int:
@@ -49,6 +52,7 @@ class StepPlan:
             dead=self.dead,
             deals=[pb.Deal(index=index, slot=slot) for index, slot in self.deals],
             counts=[count.to_wire() for count in self.counts],
+            part=self.part,
         )
 
     @classmethod
@@ -62,7 +66,7 @@ class StepPlan:
         counts = tuple(Count.from_wire(count) for count in message.counts[: len(roster) + 1])
         if counts:
             check_counts(counts, roster, countable)
-        return cls(attempt=message.attempt, dead=dead, deals=deals, counts=counts)
+        return cls(attempt=message.attempt, dead=dead, deals=deals, counts=counts, part=message.part)
 
 
 def trainer_of(index: int, roster: Roster, deals: Mapping[int, int]) -> int:
@@ -73,12 +77,19 @@ def trainer_of(index: int, roster: Roster, deals: Mapping[int, int]) -> int:
     return trainers[index % len(trainers)]
 
 
-def deal_out(indices: Sequence[int], roster: Roster, living: Sequence[int], deals: Mapping[int, int]) -> dict[int, int]:
-    """All deals, with these microbatches' given to living trainers by turns."""
+def deal_out(indices: Sequence[int], roster: Roster, living: Sequence[int], load: Counter[int]) -> dict[int, int]:
+    """Microbatches given to living trainers, each to one with the least to do.
+
+    Args:
+        load: by slot, microbatches that are still to come from there.
+    """
     trainers = [slot for slot in _trainers(roster) if slot in living] or list(living)
-    dealt = dict(deals)
-    for turn, index in enumerate(indices):
-        dealt[index] = trainers[turn % len(trainers)]
+    load, n = Counter(load), len(trainers)
+    dealt: dict[int, int] = {}
+    for index in indices:
+        turn = min(range(n), key=lambda turn: (load[trainers[turn]], (turn - index) % n))
+        dealt[index] = trainers[turn]
+        load[trainers[turn]] += 1
     return dealt
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +11,9 @@ import numpy as np
 from ...tasks import Indices
 from ..rounds.place import Place
 from ..rounds.roster import Roster
-from ..rounds.round import Round
-from .ahead import AheadFlow, Spawn
+from .ahead import AheadFlow
 from .courier import Courier
-from .flow import Flow, Load, step_batches
+from .flow import Flow, Load, Spawn, step_batches
 from .model import StageModel
 from .step_plan import trainer_of
 from .unsettled import Owed
@@ -43,11 +42,28 @@ class Supply:
         self._flow: Flow | None = None
         self._ahead: AheadFlow | None = None
 
-    def open(self, round_: Round, exchange: StageExchange) -> Flow:
-        """The flow of a round that begins; the one before is over."""
-        if self._flow is not None:
-            self._flow.closed = True
+    def go_on(self, place: Place, counted: Collection[int]) -> None:
+        """The present step goes on in another round, if it was begun here.
 
+        Args:
+            counted: its microbatches that need not be passed any more.
+        """
+        if self._flow is not None and not self._flow.closed:
+            self._flow.settle(counted)
+            self._flow.join(place)
+
+    def close(self) -> None:
+        """Nothing that is on its way here will count."""
+        for flow in (self._flow, self._ahead):
+            if flow is not None:
+                flow.close()
+
+    def open(self, place: Place, exchange: StageExchange, *, goes_on: bool = False) -> Flow:
+        """The flow of a round that begins.
+
+        Args:
+            goes_on: with the step of the one before; else that is over.
+        """
         step = self._model.step
 
         def changed() -> None:
@@ -55,19 +71,26 @@ class Supply:
             # What was begun ahead of its round may come back when that is over.
             is_open = self._flow is exchange.flow and self._model.step == step
             if is_open and exchange.flow.whole:
-                self._go_ahead(round_.place, step + 1)
+                self._go_ahead(place, step + 1)
 
+        before = self._flow
+        if goes_on and before is not None and not before.closed and before.step == step:
+            before.join(place, changed)
+            return before
+        if before is not None:
+            before.close()
         ahead = self._ahead
         if ahead is not None and ahead.step <= self._model.step:
             self._ahead = None
         if ahead is not None and ahead.step == self._model.step:
-            ahead.join(round_, changed)
+            ahead.join(place, changed)
             self._flow = ahead
         else:
             if ahead is not None and ahead.step < self._model.step:
-                ahead.closed = True
-            load = self._load(self._model.step, exchange.owed, round_.place.roster)
-            self._flow = Flow(round_, self._courier, load, changed, self._waiting)
+                ahead.close()
+            load = self._load(self._model.step, exchange.owed, place.roster)
+            self._flow = Flow(place, self._courier, load, changed, self._waiting, self._spawn)
+            self._flow.settle(exchange.countable.counted)
         return self._flow
 
     def _go_ahead(self, place: Place, step: int) -> None:

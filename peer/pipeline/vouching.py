@@ -34,9 +34,15 @@ class Vouched:
     """What single replicas held then."""
 
 
-async def ask_donors(network: Network, donors: Sequence[PeerId], lineage: bytes) -> list[Vouched]:
-    """What each of them says it has; who does not answer says nothing."""
-    request = pb.SnapshotRequest(lineage=lineage).SerializeToString()
+async def ask_donors(
+    network: Network, donors: Sequence[PeerId], lineage: bytes, *, renew: bool = False
+) -> list[Vouched]:
+    """What each of them says it has; who does not answer says nothing.
+
+    Args:
+        renew: have them take another copy, since what they offered before was no use.
+    """
+    request = pb.SnapshotRequest(lineage=lineage, renew=renew).SerializeToString()
 
     async def ask(donor: PeerId) -> Vouched | None:
         try:

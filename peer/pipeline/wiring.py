@@ -97,6 +97,11 @@ class StageWiring:
         """That are announced."""
         return len(self._replicas)
 
+    def life(self, peer: PeerId) -> int:
+        """In which of its lives a replica is announced; 0: in none."""
+        replica = self._replicas.get(peer)
+        return replica.announced.sequence if replica is not None else 0
+
     @property
     def bans(self) -> Mapping[PeerId, Ban]:
         """Who gets nothing, and why; bans end when somebody is chosen."""

@@ -66,10 +66,12 @@ class RoundView:
 
 
 def rounds_of(run: Run) -> list[RoundView]:
-    """All rounds that any peer knows of, in order."""
+    """All rounds that any peer knows of, in order; without those that only changed the roster."""
     told: dict[int, dict[str, RoundEnded]] = {}
     ends: dict[int, float] = {}
     for at_s, log, event in run.told(RoundEnded):
+        if event.outcome == "goes on":
+            continue
         told.setdefault(event.round, {})[log.peer] = event
         ends.setdefault(event.round, at_s)
     return [RoundView(round=number, end_s=ends[number], told=told[number]) for number in sorted(told)]

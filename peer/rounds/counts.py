@@ -14,6 +14,8 @@ from .roster import STAGES_MAX, Roster
 
 MICROBATCHES_MAX = 4096
 """Of one step."""
+NOBODY = -1
+"""In place of the slot of a microbatch's trainer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,8 @@ class Countable:
     owed: tuple[int, ...] = ()
     """Stages of the microbatches of earlier steps that are made up for: indices from `n_microbatches` on, each counted
     once, at that stage alone."""
+    counted: frozenset[int] = frozenset()
+    """Of the step, those that earlier rounds have counted."""
     gathers: bool = False
     """Whether replicas that count nothing in this step may contribute what they did before."""
 
@@ -74,7 +78,9 @@ class Countable:
 
     def counts_at(self, index: int, stage: int) -> bool:
         """Whether a stage counts a microbatch."""
-        return index < self.n_microbatches or (index < self.n and self.owed[index - self.n_microbatches] == stage)
+        if index < self.n_microbatches:
+            return index not in self.counted
+        return index < self.n and self.owed[index - self.n_microbatches] == stage
 
 
 def counts_of(routes: Sequence[Route], countable: Countable, gathered: Sequence[int] = ()) -> tuple[Count, ...]:

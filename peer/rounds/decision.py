@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import BadSignature, InvalidMessage
 from ...protocol.identity import Identity, verify
-from .counts import Count
+from .counts import NOBODY, Count, Route
 from .roster import Member, Roster
 from .stage_changes import Move, Restoration, check_changes
 
@@ -77,6 +77,11 @@ class Decision:
     """Of a pipeline: who of those removed is to come back in another stage."""
     restored: tuple[Restoration, ...] = ()
     """Of a pipeline: stages that were lost and go on from an older state, brought by some of those added."""
+    turns: tuple[int, ...] = ()
+    """Of a pipeline, if the step goes on, and no update is made yet: who passes each microbatch, by slot of the next
+    roster; NOBODY if that one is gone, and its route is among the following."""
+    routes: tuple[Route, ...] = ()
+    """Of whole microbatches, by slots of the next roster."""
 
     def next_roster(self, roster: Roster) -> Roster:
         """The roster of the next round. After a stop: everybody again, each in its next life."""
@@ -100,6 +105,8 @@ class Decision:
             stage_digests=self.stage_digests,
             moves=[move.to_wire() for move in self.moves],
             restored=[one.to_wire() for one in self.restored],
+            turns=[slot + 1 for slot in self.turns],
+            routes=[route.to_wire() for route in self.routes],
         ).SerializeToString(deterministic=True)
 
     @classmethod
@@ -133,6 +140,8 @@ class Decision:
             stage_digests=tuple(message.stage_digests[:PARTS_MAX]),
             moves=tuple(Move.from_wire(move) for move in message.moves),
             restored=tuple(Restoration.from_wire(one) for one in message.restored),
+            turns=tuple(slot - 1 for slot in message.turns),
+            routes=tuple(Route.from_wire(route) for route in message.routes),
         )
 
     def _check(self, roster: Roster) -> None:
@@ -149,7 +158,18 @@ class Decision:
             raise InvalidMessage("a decision that does not name one item for each of its contributors")
         if len(self.removed) == len(roster) and not self.added:
             raise InvalidMessage("a decision that leaves nobody in the roster: it should have been a stop")
-        check_changes(self.moves, self.restored, roster, self.removed, self.next_roster(roster))
+        after = self.next_roster(roster)
+        check_changes(self.moves, self.restored, roster, self.removed, after)
+        if self.turns or self.routes:
+            self._check_going_on(after)
+
+    def _check_going_on(self, after: Roster) -> None:
+        if self.moves or self.restored or self.stop:
+            raise InvalidMessage("a decision by which a step goes on, and that does more than that: refused")
+        slots = [*self.turns, *(slot for route in self.routes for slot in route.slots)]
+        untaken = [index for index, slot in enumerate(self.turns) if slot == NOBODY]
+        if any(slot >= len(after) for slot in slots) or untaken != [route.index for route in self.routes]:
+            raise InvalidMessage("a decision that leaves microbatches to members that there will not be: refused")
 
 
 def decision_hash(encoded: bytes) -> bytes:

@@ -93,6 +93,11 @@ class Group:
         return Standing(lineage=self.lineage, index=self.index, roster=self.roster, digest=self.digest)
 
     @property
+    def resumable(self) -> Standing:
+        """Where who has this peer's state, and nothing else, can go on from."""
+        return self.standing
+
+    @property
     def slot(self) -> int | None:
         """My slot in the current roster, if I am in it in this life."""
         return self.roster.members.index(self.member) if self.member in self.roster.members else None
@@ -113,12 +118,12 @@ class Group:
         """Whether what is spawned now will be run."""
         return self._background is not None
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something that ends with the group at the latest."""
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """Run something that ends with the group at the latest; None if that is over."""
         if self._background is None:
             work.close()
-        else:
-            self._background.create_task(work)
+            return None
+        return self._background.create_task(work)
 
     # -- the rounds ------------------------------------------------------------------------------
 
@@ -245,6 +250,14 @@ class Group:
     def note_joiner(self, member: Member, request: pb.JoinRequest) -> None:
         """A newcomer asks for a place, and has said nothing wrong."""
         self.joiners[member.peer] = member
+        if self.round is not None:
+            self.round.wake()
+
+    def want_snapshot(self) -> None:
+        """A newcomer asks for a copy of the state, and there is none."""
+        self.wants_snapshot = True
+        if self.round is not None:
+            self.round.wake()
 
     def join_request(self) -> pb.JoinRequest:
         """What this peer asks with, while it is not on the roster."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -119,6 +120,8 @@ class Leadership:
         round_, quorum = self.round, self.round.place.roster.quorum
         reports, live = self.agreeing(), round_.live()
         round_.transfer.oversee(reports)
+        if (amendment := round_.transfer.amendment(self)) is not None:
+            return amendment
         if len(reports) < quorum:
             return None
         early = self._has_enough(round_.transfer.ready(reports))
@@ -134,7 +137,7 @@ class Leadership:
         hopeless = proposal is not None and not late
         if hopeless and proposal is not None and len(proposal[0]) >= least:
             round_.warn(f"round {round_.place.index}: the method can do nothing with {len(proposal[0])} contributions")
-        if hopeless or round_.elapsed_s >= self._fail_after_s():
+        if hopeless or round_.transfer.stalled_s(round_.elapsed_s) >= self._fail_after_s():
             return round_.draft(round_, None, self)
         return None
 
@@ -156,10 +159,16 @@ class Leadership:
             and not (slot in self.reports and self.reports[slot].leaving and not self.reports[slot].ready)
         ]
 
+    @property
+    def patience_s(self) -> float:
+        """The median of the deadlines that were told: a newcomer who leads has not seen how long steps take."""
+        told = [report.patience_s for report in self.reports.values() if report.patience_s]
+        return statistics.median(told) if told else self.round.patience_s
+
     def _fail_after_s(self) -> float:
         if self.round.transfer.stuck(self.round.live()):
             return self.round.rules.patience_floor_s
-        patience_s = FAIL_PATIENCE * self.round.patience_s
+        patience_s = FAIL_PATIENCE * self.patience_s
         return max(patience_s, STRICT_FAIL_S) if self.round.rules.strict else patience_s
 
     # -- second phase ----------------------------------------------------------------------------

@@ -20,6 +20,8 @@ class Outcome:
     """How many of them this round brought; 0 unless committed."""
     committed: bool
     """False: the round failed, nothing was applied, and everybody keeps its work."""
+    goes_on: bool = False
+    """The round has not failed, but counted a part of a step or changed the roster: the step goes on in the next."""
     contributors: tuple[PeerId, ...]
     excluded: dict[PeerId, str]
     """Who was left out, and why."""

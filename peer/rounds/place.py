@@ -15,6 +15,7 @@ from .roster import PEERS_MAX, Roster
 
 RATE_MAX = 1e12
 """Bytes per second; also keeps infinity and NaN out."""
+PATIENCE_S_MAX = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,8 @@ class Report:
     """Its microbatches that are whole (pipelines)."""
     state: bytes = b""
     """Digest of its stage's state before the round (pipelines)."""
+    patience_s: float = 0.0
+    """Its deadline for the step (pipelines); 0: not told."""
 
     @classmethod
     def from_wire(cls, message: pb.Hold) -> Report:
@@ -107,4 +110,5 @@ class Report:
             bytes_per_s=message.bytes_per_s if 1.0 <= message.bytes_per_s <= RATE_MAX else None,
             routes=tuple(Route.from_wire(route) for route in message.routes),
             state=message.state,
+            patience_s=message.patience_s if 0.0 < message.patience_s <= PATIENCE_S_MAX else 0.0,
         )

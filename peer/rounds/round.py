@@ -226,8 +226,11 @@ class Round:
 
     def _alarms_s(self) -> list[float]:
         begun, patience = self.started_s, self.patience_s
-        alarms = [begun + patience, begun + 4 * patience, self._ballot_started_s + BALLOT_PATIENCE * patience]
+        leading_s = self.leadership.patience_s if self.leadership is not None else patience
+        alarms = [begun + patience, begun + 3 * leading_s, begun + 4 * leading_s]
+        alarms.append(self._ballot_started_s + BALLOT_PATIENCE * patience)
         alarms += [begun + self.quota.not_before_s, begun + self.rules.patience_floor_s]
+        alarms += self.transfer.alarms_s(leading_s)
         return [*alarms, self.reporting.due_s, self._ballot_started_s + self._backoff_s()]
 
     # -- ballots ---------------------------------------------------------------------------------

@@ -219,14 +219,16 @@ class GroupService:
 
     async def snapshot(self, peer: PeerId, request: bytes) -> bytes:
         group = self._group()
-        self._parse(pb.SnapshotRequest, request)
+        message = self._parse(pb.SnapshotRequest, request)
         self.farewell.asked(peer)
+        if message.renew and not group.stopped:
+            group.want_snapshot()
         async with self._copying:
             if group.stopped and group.offered_snapshot() is None:
                 await group.take_snapshot()
         snapshot = group.offered_snapshot()
         if snapshot is None:
-            group.wants_snapshot = True
+            group.want_snapshot()
             raise StaleRound(f"{self._network.peer_id} has no snapshot yet; one is taken with the next round")
         return snapshot.info().SerializeToString()
 

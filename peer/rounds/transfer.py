@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ...protocol import rounds_pb2 as pb
 from .decision import Decision, Item
 from .place import Report
+
+if TYPE_CHECKING:
+    from .leading import Leadership
 
 Proposal = tuple[tuple[int, ...], tuple[Item, ...]]
 """Contributors' slots in order, and the items that make up the result."""
@@ -67,6 +71,26 @@ class Transfer(ABC):
     def stuck(self, live: Sequence[int]) -> bool:
         """Whether nothing can come of the round, however long it is waited for."""
         return False
+
+    def amendment(self, leadership: Leadership) -> Decision | None:
+        """What the leader should propose to change the roster alone, while members go on with what they are doing."""
+        return None
+
+    def alarms_s(self, patience_s: float) -> Sequence[float]:
+        """Loop times at which a leader has to look again even if nothing happens.
+
+        Args:
+            patience_s: the deadline by which it goes.
+        """
+        return ()
+
+    def stalled_s(self, elapsed_s: float) -> float:
+        """For how long a leader has seen nothing come of the round.
+
+        Args:
+            elapsed_s: since it began.
+        """
+        return elapsed_s
 
     def oversee(self, reports: Mapping[int, Report]) -> None:
         """What a leader does whenever anything changes, whether or not a quorum has reported."""

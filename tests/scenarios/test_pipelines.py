@@ -94,7 +94,7 @@ def single_process(swarm: SimulatedSwarm, n_steps: int) -> dict[str, torch.Tenso
             task,
             seed=manifest.run.seed,
             step=step,
-            n_microbatches=N_MICROBATCHES,
+            n_microbatches=manifest.pipeline.microbatches,
             n_samples=manifest.data.batch_size,
         )
         for batch in batches:

@@ -9,17 +9,16 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from gossamer.peer.pipeline.ahead import AheadFlow, Between
+from gossamer.peer.pipeline.ahead import AheadFlow
 from gossamer.peer.pipeline.asynchronous import AsynchronousModel
 from gossamer.peer.pipeline.courier import Carried, Courier
 from gossamer.peer.pipeline.exchange import StageExchange
-from gossamer.peer.pipeline.flow import Flow, Load, step_batches
+from gossamer.peer.pipeline.flow import Flow, Load, Spawn, step_batches
 from gossamer.peer.pipeline.microbatches import MicrobatchId
 from gossamer.peer.pipeline.models import stage_model
 from gossamer.peer.pipeline.supply import Supply
 from gossamer.peer.rounds.place import Place
 from gossamer.peer.rounds.roster import Member, Roster
-from gossamer.peer.rounds.round import Round
 from gossamer.protocol.identity import Identity, PeerId
 from gossamer.protocol.manifest import manifest_of
 
@@ -41,10 +40,12 @@ class Road:
     ) -> Carried:
         if microbatch.step == 1:
             await self.is_free.wait()
-        return Carried(microbatch=microbatch, version=version, inputs=[], arrived=[], route=list(self.route))
+        route: list[PeerId | None] = [*self.route]
+        lives = [1] * len(route)
+        return Carried(microbatch=microbatch, version=version, inputs=[], arrived=[], route=route, lives=lives)
 
     async def pass_back(self, carried: Carried, stage: int) -> None:
-        carried.route[stage] = (FIRST, LAST)[stage]
+        carried.route[stage], carried.lives[stage] = (FIRST, LAST)[stage], 1
 
     def expect(self, n_microbatches: int, n_samples: int, n_all: int) -> None:
         """As `Courier.expect`."""
@@ -57,13 +58,11 @@ def place(index: int) -> Place:
     return Place(lineage=bytes(16), index=index, roster=ROSTER, base=bytes(32), slot=0)
 
 
-def round_of(index: int, tasks: asyncio.TaskGroup) -> Round:
-    """What flows see of a round."""
+def spawn_in(tasks: asyncio.TaskGroup) -> Spawn:
+    def spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return tasks.create_task(work)
 
-    def spawn(work: Coroutine[Any, Any, None]) -> None:
-        tasks.create_task(work)
-
-    return cast(Round, Between(place(index), spawn))
+    return spawn
 
 
 def test_who_came_and_died_before_the_steps_round_opened_is_mended_like_any_other() -> None:
@@ -78,10 +77,10 @@ def test_who_came_and_died_before_the_steps_round_opened_is_mended_like_any_othe
         async with asyncio.TaskGroup() as tasks:
             road = Road(FIRST, PASSING)
             road.is_free.set()
-            ahead = AheadFlow(place(4), cast(Courier, road), load, print, round_of(4, tasks).spawn)
+            ahead = AheadFlow(place(4), cast(Courier, road), load, print, spawn_in(tasks))
             ahead.begin_own([0, 1])
-        async with asyncio.TaskGroup() as tasks:
-            ahead.join(round_of(6, tasks), lambda: None)
+            await asyncio.gather(*ahead._tasks)
+            ahead.join(place(6), lambda: None)
             n_at_once = len(ahead.routes())
         return n_at_once, [route.slots for route in ahead.routes()]
 
@@ -97,24 +96,27 @@ def test_what_comes_back_when_its_round_is_over_begins_no_further_step() -> None
 
     async def main() -> tuple[Flow, Flow | None]:
         road = Road(FIRST, LAST)
-        async with asyncio.TaskGroup() as outliving:
-            supply = Supply(model, cast(Courier, road), print, stop_at=10, spawn=round_of(1, outliving).spawn)
+        async with asyncio.TaskGroup() as tasks:
+            supply = Supply(model, cast(Courier, road), print, stop_at=10, spawn=spawn_in(tasks))
 
-            def opened(index: int, tasks: asyncio.TaskGroup) -> Flow:
-                exchange = cast(StageExchange, SimpleNamespace(owed=(), changed=lambda: None))
-                exchange.flow = supply.open(round_of(index, tasks), exchange)
+            def opened(index: int) -> Flow:
+                countable = SimpleNamespace(counted=frozenset())
+                told = SimpleNamespace(owed=(), countable=countable, changed=lambda: None)
+                exchange = cast(StageExchange, told)
+                exchange.flow = supply.open(place(index), exchange)
                 return exchange.flow
 
-            async with asyncio.TaskGroup() as tasks:
-                opened(1, tasks).begin_own([0])
+            flow = opened(1)
+            flow.begin_own([0])
+            await asyncio.gather(*flow._tasks)
             model._progress[0] = 1
-            joined = opened(2, outliving)
-            opened(3, outliving)  # the same step again
+            joined = opened(2)
             road.is_free.set()
+            opened(3)  # the same step again
         return joined, supply._ahead
 
     joined, further = asyncio.run(main())
 
     assert isinstance(joined, AheadFlow)
-    assert joined.whole
+    assert joined.closed
     assert further is None

@@ -6,8 +6,6 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import cast
 
 import numpy as np
 import pytest
@@ -24,8 +22,8 @@ from gossamer.peer.pipeline.passing import Request, StageClient
 from gossamer.peer.pipeline.server import ServerOptions, StageServer
 from gossamer.peer.pipeline.stage import StageReplica
 from gossamer.peer.pipeline.wiring import StageWiring, WiringOptions
+from gossamer.peer.rounds.place import Place
 from gossamer.peer.rounds.roster import Member, Roster
-from gossamer.peer.rounds.round import Round
 from gossamer.protocol.errors import BadTensor, InvalidMessage, NoReplica, StaleStage
 from gossamer.protocol.identity import PeerId
 from gossamer.protocol.network import Cost
@@ -252,13 +250,12 @@ def test_what_a_given_up_replica_answers_does_not_count() -> None:
     swarm = Swarm(8, dropout=0.0)
     away = swarm.placed[2].host.peer_id
     roster = Roster.of(Member(placed.host.peer_id, 1, placed.stage) for placed in swarm.placed)
-    place = SimpleNamespace(index=0, slot=0, roster=roster)
+    place = Place(lineage=bytes(16), index=0, roster=roster, base=bytes(32), slot=0)
     load = Load(task=swarm.task, batches=np.stack(swarm.every), step=0, in_flight_max=N, n_stages=N_STAGES)
 
     async def step() -> Flow:
         async with asyncio.TaskGroup() as tasks:
-            round_ = cast(Round, SimpleNamespace(place=place, spawn=tasks.create_task))
-            flow = Flow(round_, swarm.courier, load, changed=lambda: None, waiting=lambda why: None)
+            flow = Flow(place, swarm.courier, load, lambda: None, lambda why: None, tasks.create_task)
             flow.begin_own(range(N))
             await asyncio.sleep(3.0)
             flow.mend([away])

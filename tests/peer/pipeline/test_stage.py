@@ -171,6 +171,22 @@ def test_gradients_that_shall_count_must_be_there() -> None:
         last.collect(NAMES[:2])
 
 
+def test_deferred_gradients_of_some_microbatches_do_not_wait_for_those_of_others() -> None:
+    task = Chain()
+    route, every = replicas(task, 3), batches(task, N, 4)
+    for i in range(3):
+        run_microbatch(task, route, i, every[i], defer_weights=True)
+    last = route[-1]
+
+    while last.finish_weights([NAMES[1]]):
+        pass
+
+    assert not last.is_deferred([NAMES[1]])
+    assert last.n_deferred == 2
+    last.collect([NAMES[1]])
+    assert last.n_deferred == 2
+
+
 def test_memory_for_gradients_is_bounded() -> None:
     task = Chain()
     first, last = replicas(task, 2, held_max=2)

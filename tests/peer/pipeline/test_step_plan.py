@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
-from gossamer.peer.pipeline.flow import is_of_round, take_of
-from gossamer.peer.pipeline.microbatches import MicrobatchId
+from gossamer.peer.pipeline.flow import is_begun_in, take_of
 from gossamer.peer.pipeline.seeking import assigned
 from gossamer.peer.pipeline.step_plan import StepPlan, deal_out, trainer_of
 from gossamer.peer.rounds.counts import Countable, Route, counts_of
@@ -21,12 +22,13 @@ ONE = Countable(n_stages=2, n_microbatches=1)
 
 def test_microbatches_of_a_dead_trainer_go_to_living_ones_and_to_no_mere_replica() -> None:
     before = [trainer_of(index, ROSTER, {}) for index in range(6)]
-    deals = deal_out([1, 4], ROSTER, [0, 2, 3], {})
+    deals = deal_out([1, 4], ROSTER, [0, 2, 3], Counter([0, 2]))
 
     after = [trainer_of(index, ROSTER, deals) for index in range(6)]
 
     assert before == [0, 1, 2, 0, 1, 2]
-    assert after == [0, 0, 2, 0, 2, 2]
+    assert after == [0, 2, 2, 0, 0, 2]
+    assert deal_out([1, 4], ROSTER, [0, 2, 3], Counter([2, 2])) == {1: 0, 4: 0}  # who has more to do gets none
 
 
 def test_a_plan_survives_the_wire_and_a_malformed_one_does_not() -> None:
@@ -52,8 +54,14 @@ def test_takes_of_trainers_and_rounds_never_meet() -> None:
 
     assert len(takes) == 8
     assert max(takes) < 1 << 32
-    assert is_of_round(MicrobatchId(step=3, index=0, take=take_of(7, 1023, 1)), 7)
-    assert not is_of_round(MicrobatchId(step=3, index=0, take=take_of(7, 1023, 1)), 8)
+
+
+@pytest.mark.parametrize(
+    ("begun", "first", "last", "expected"),
+    [(7, 7, 7, True), (7, 8, 8, False), (7, 5, 8, True), (4, 5, 8, False), (9, 5, 8, False), (4097, 4095, 4098, True)],
+)
+def test_takes_tell_in_which_rounds_they_were_begun(begun: int, first: int, last: int, expected: bool) -> None:
+    assert is_begun_in(take_of(begun, 1023, 1), first, last) is expected
 
 
 def test_wishes_are_kept_and_the_rest_fill_the_neediest_stages() -> None:

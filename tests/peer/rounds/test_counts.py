@@ -52,6 +52,15 @@ def test_counts_that_are_not_once_at_every_stage_are_refused(counts: tuple[Count
         check_counts(counts, ROSTER, TWO)
 
 
+def test_what_an_earlier_part_of_the_step_has_counted_does_not_count_again() -> None:
+    rest = Countable(n_stages=2, n_microbatches=2, counted=frozenset({0}))
+
+    check_counts(counts_of(ROUTES[1:], rest), ROSTER, rest)
+    assert counts_of(ROUTES, rest) == counts_of(ROUTES[1:], rest)
+    with pytest.raises(InvalidMessage, match="microbatches that stage 0 does not"):
+        check_counts(counts_of(ROUTES, TWO), ROSTER, rest)
+
+
 def test_what_is_owed_counts_once_at_its_stage_and_nowhere_else() -> None:
     countable = Countable(n_stages=2, n_microbatches=2, owed=(1,), gathers=True)
     routes = [*ROUTES, Route(index=2, slots=(0, 3), takes=(9, 9))]

@@ -53,7 +53,8 @@ def test_the_next_in_turn_misses_a_leader_to_whom_nobody_has_anything_to_say(slo
 def test_a_leader_acts_on_deaths_before_a_quorum_has_reported() -> None:
     overseen: list[object] = []
     place = SimpleNamespace(roster=SimpleNamespace(quorum=3), base=b"base")
-    round_ = SimpleNamespace(place=place, live=list, transfer=SimpleNamespace(oversee=overseen.append))
+    transfer = SimpleNamespace(oversee=overseen.append, amendment=lambda leading: None)
+    round_ = SimpleNamespace(place=place, live=list, transfer=transfer)
     leading = SimpleNamespace(round=round_, agreeing=lambda: {0: "a report"})
 
     assert Leadership._settle(cast(Leadership, leading)) is None
