@@ -17,6 +17,7 @@ deadline.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ import torch
 from ..algorithms import BadPayload, Exchange, Method, OptionValue, Schedule, Slots
 from ..algorithms.method import F32
 from ..algorithms.options import read_options, require
-from ..tasks import Indices, Staged
+from ..tasks import Derivatives, Indices, Stage, Staged
 
 N_HELD_OUT = 4
 GRAINED = ("round/fetch", "round/log", "round/offer", "round/offer-stream", "round/part-stream", "stage/pass")
@@ -72,6 +73,7 @@ class Sized(Staged):
     """A model of a size. Its loss falls with the updates made, so that a curve shows progress and nothing else."""
 
     name = f"{__name__}:Sized"
+    knows_derivatives = True
 
     def __init__(self, *, options: Mapping[str, OptionValue], data: Path | None = None) -> None:
         self._options = read_options(SizedOptions, options, owner="task 'analytic'")
@@ -92,6 +94,21 @@ class Sized(Staged):
 
     def output_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return 1.0 / outputs.mean()
+
+    def derivatives(self, stage: Stage, x: torch.Tensor, arrived: torch.Tensor) -> Derivatives:
+        """Each layer scales the mean of what it is given, so a stage is a product of factors."""
+        factors = {name: float(parameter) for name, parameter in stage.trained.items()}
+        product, n_inputs = math.prod(factors.values()), x[0].numel()
+        means, loss = x.to(torch.float32).flatten(1).mean(1, keepdim=True), None
+        if stage.is_last:
+            loss = 1.0 / (float(means.mean()) * product)
+            arrived_sums = torch.full_like(means, -loss * loss / len(x))
+        else:
+            arrived_sums = arrived.sum(1, keepdim=True)
+        moved = float((arrived_sums * means).sum()) * product
+        gradients = {name: torch.full((1,), moved / factor) for name, factor in factors.items()}
+        input_gradient = None if stage.is_first else (arrived_sums * (product / n_inputs)).expand(x.shape)
+        return Derivatives(input_gradient=input_gradient, gradients=gradients, loss=loss)
 
     def held_out_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         samples = self.inputs(np.zeros(N_HELD_OUT, np.int64))
