@@ -34,12 +34,12 @@ from typing import Any
 from gossamer.peer.daemon import Daemon, Result
 from gossamer.peer.event_kinds import StepPassed
 from gossamer.peer.events import read_events
-from gossamer.peer.folder import PeerFolder
 from gossamer.peer.pipeline.daemon import StageDaemon
 from gossamer.protocol.identity import Identity
 from gossamer.protocol.manifest import SignedManifest, compose, manifest_of, parse
 from gossamer.simulator import analytic
 from gossamer.simulator.analytic import Sized
+from gossamer.simulator.folders import SimulatedFolder
 from gossamer.simulator.host import Host
 from gossamer.simulator.world import Simulation
 from gossamer.tasks import Task
@@ -140,7 +140,7 @@ class Crowd:
             identity=host.identity,
             manifest=manifest,
             task=self.kind.task,
-            folder=PeerFolder(self.root / host.name),
+            folder=SimulatedFolder(self.root / host.name),
             owner=host.identity if host.peer_id == manifest.owner else None,
         )
         self._daemons.append(daemon)

@@ -79,6 +79,8 @@ class Round:
         self.voting = Voting(self)
         self.acceptor = self.voting.acceptor
         self.ballot = 0
+        self._ballot_told = -1, b""
+        """What reports are answered with in which ballot."""
         self.arrived_s: dict[int, float] = {}
         """Slot -> when its contribution was first known to be there, after the round's start."""
         self.suspects: dict[int, str] = {}
@@ -307,7 +309,7 @@ class Round:
 
     # -- handlers: the sender's slot is proven ---------------------------------------------------
 
-    def on_hold(self, slot: int, report: Report) -> pb.Prepare:
+    def on_hold(self, slot: int, report: Report) -> bytes:
         """Take in a report; the answer says which ballot we are in, lest the sender waits in an earlier one."""
         self.heard(slot)
         self.enter(report.ballot)
@@ -316,4 +318,7 @@ class Round:
         if self.leadership is not None and report.ballot == self.ballot:
             self.leadership.reports[slot] = report
             self.wake()
-        return pb.Prepare(lineage=self.place.lineage, round=self.place.index, ballot=self.ballot)
+        if self._ballot_told[0] != self.ballot:
+            answer = pb.Prepare(lineage=self.place.lineage, round=self.place.index, ballot=self.ballot)
+            self._ballot_told = self.ballot, answer.SerializeToString()
+        return self._ballot_told[1]

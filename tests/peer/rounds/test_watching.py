@@ -38,6 +38,7 @@ def test_the_next_in_turn_misses_a_leader_to_whom_nobody_has_anything_to_say(slo
         reporting=SimpleNamespace(hold=lambda: SimpleNamespace(SerializeToString=bytes)),
         unheard_s=lambda slot: 100.0,
         suspect=lambda slot, reason: suspected.append((slot, reason)),
+        spawn=asyncio.create_task,
     )
 
     async def watch_for_a_while() -> None:
