@@ -77,6 +77,12 @@ class Roster:
         return tuple(member.peer for member in self.members)
 
     @cached_property
+    def trainers(self) -> tuple[int, ...]:
+        """Slots that pass microbatches: of those that train, or of all if nobody does."""
+        found = tuple(slot for slot, member in enumerate(self.members) if member.trains)
+        return found or tuple(range(len(self.members)))
+
+    @cached_property
     def _slots(self) -> dict[PeerId, int]:
         return {peer: slot for slot, peer in enumerate(self.peers)}
 
