@@ -9,7 +9,7 @@ import itertools
 import math
 import random
 import threading
-from asyncio import Handle, TimerHandle
+from asyncio import Future, Handle, TimerHandle
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
@@ -111,6 +111,12 @@ class Clockwork(asyncio.BaseEventLoop):
     def post(self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """`call_at` for the simulated world's own events: outside of all contexts, never cancelled."""
         heapq.heappush(self._timers, (when, next(self._sequence), Call(callback, args, None)))
+
+    def pause(self, seconds: float) -> Future[None]:
+        """For the simulated world's own waits: as `asyncio.sleep`, for less."""
+        waiter: Future[None] = Future(loop=self)
+        heapq.heappush(self._timers, (self.now_s + seconds, next(self._sequence), Call(_wake, (waiter,), None)))
+        return waiter
 
     def _run_once(self) -> None:
         """Rounds until somebody stops the loop: jump to the next event if nothing is ready, then call what is."""
@@ -235,3 +241,8 @@ class Clockwork(asyncio.BaseEventLoop):
         if self._thread_id not in {None, threading.get_ident()}:  # type: ignore[attr-defined]
             raise RuntimeError("another thread called into a simulated run: threads have no virtual time")
         return self.call_soon(callback, *args, context=context)
+
+
+def _wake(waiter: Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

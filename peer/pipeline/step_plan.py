@@ -109,4 +109,3 @@ def deal_out(indices: Sequence[int], roster: Roster, living: Sequence[int], deal
     for turn, index in enumerate(indices):
         dealt[index] = trainers[turn % len(trainers)]
     return dealt
-
