@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -51,6 +51,11 @@ class Staged(Task):
     @abstractmethod
     def output_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean loss over the samples, differentiable."""
+
+    def codec(self, compression: Any) -> Any | None:
+        """What turns the tensors between stages into bytes and back, a `peer.pipeline.activations.Codec`; None: the
+        usual one."""
+        return None
 
     def derivatives(self, stage: Stage, x: torch.Tensor, arrived: torch.Tensor) -> Derivatives:
         """What automatic differentiation would find for a stage, by a shorter way that this task knows.
