@@ -62,6 +62,9 @@ class Clockwork(asyncio.BaseEventLoop):
     _stopping: bool
     _closed: bool
 
+    get_debug: Any = staticmethod(bool)
+    """Never; asked for each future, so it is not to be a function of Python's."""
+
     def __init__(self, *, shuffle_seed: int | None = None) -> None:
         super().__init__()
         self.set_debug(False)

@@ -33,7 +33,7 @@ class StageExchange(Gather):
 
     Args:
         state: digest of this replica's state.
-        tell_plan: brings a plan to a member; ends when it has arrived or is not wanted any more.
+        tell_plan: brings a plan to all other members, until it has arrived or is not wanted any more.
         finish: computes what is still missing of the gradients that are held.
     """
 
@@ -45,7 +45,7 @@ class StageExchange(Gather):
         state: bytes,
         *,
         flow: Callable[[StageExchange], Flow],
-        tell_plan: Callable[[Round, int, StepPlan], None],
+        tell_plan: Callable[[Round, StepPlan], None],
         finish: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(round_, model.check)
@@ -206,8 +206,7 @@ class StageExchange(Gather):
         plan = self.planning.next_plan(self.plan, reports)
         if plan is not None:
             self.follow(plan)
-            for slot in self._round.place.others:
-                self._tell_plan(self._round, slot, plan)
+            self._tell_plan(self._round, plan)
 
     def ready(self, reports: Mapping[int, Report]) -> Sequence[int]:
         return ()

@@ -79,6 +79,8 @@ class Round:
         self.voting = Voting(self)
         self.acceptor = self.voting.acceptor
         self.ballot = 0
+        self._entered = asyncio.Event()
+        """Set when this ballot is over."""
         self._ballot_told = -1, b""
         """What reports are answered with in which ballot."""
         self.arrived_s: dict[int, float] = {}
@@ -242,6 +244,8 @@ class Round:
         if ballot // size != self.ballot // size:
             self.suspects.clear()
         self.ballot = ballot
+        entered, self._entered = self._entered, asyncio.Event()
+        entered.set()
         self._ballot_started_s = self._clock()
         self.reporting.enter_ballot()
         if self.leader == self.place.slot:
@@ -250,6 +254,11 @@ class Round:
         else:
             self.leadership = None
         self.wake()
+
+    async def ballot_over(self, ballot: int) -> None:
+        """Wait until a later one is entered."""
+        while self.ballot == ballot:
+            await self._entered.wait()
 
     def _leader_is_lost(self) -> bool:
         in_ballot_s = self._clock() - self._ballot_started_s

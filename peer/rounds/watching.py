@@ -68,7 +68,7 @@ async def watch_leaders(round_: Round) -> None:
         if leader != round_.place.slot == round_.place.leader_of(ballot + 1):
             await watch(round_, (leader,), partial(_is_in_ballot, round_, ballot))
         else:
-            await asyncio.sleep(interval_s(round_))
+            await round_.ballot_over(ballot)
 
 
 def _is_in_ballot(round_: Round, ballot: int) -> bool:

@@ -39,6 +39,7 @@ def test_the_next_in_turn_misses_a_leader_to_whom_nobody_has_anything_to_say(slo
         unheard_s=lambda slot: 100.0,
         suspect=lambda slot, reason: suspected.append((slot, reason)),
         spawn=asyncio.create_task,
+        ballot_over=lambda ballot: asyncio.Event().wait(),
     )
 
     async def watch_for_a_while() -> None:
