@@ -15,6 +15,7 @@ from ..protocol.records import MAX_LIFETIME_S, CheckedRecord, signed_record_byte
 from .alarms import Alarms
 from .cores import Thread
 from .directory import Directory
+from .eager import begin
 from .fabric import Fabric, Tamper
 from .loop import VirtualLoop
 from .messages import Kind, Message
@@ -60,7 +61,7 @@ class SimulatedNetwork(Network):
         self._directory = directory
         self._machine = machine
         self._services = Services()
-        self._serving: dict[Port, asyncio.Task[None]] = {}
+        self._serving: dict[Port, asyncio.Task[object]] = {}
         self._sequence = 0
         self._alarms = Alarms(fabric.loop)
         """Of what is asked from here."""
@@ -81,14 +82,18 @@ class SimulatedNetwork(Network):
         self._services.gate = gate
 
     def accept(self, port: Port, opening: Message) -> None:
-        """A request has arrived: answer it in a task of the host's."""
-        task = self._fabric.loop.create_task(
+        """A request has arrived: answer it, in a task of the host's if that takes time."""
+        task = begin(
+            self._fabric.loop,
             self._answer(port, opening),
             name=f"{self.host} serves {port.method}",
             context=self._machine.context.copy(),
         )
-        self._serving[port] = task
-        port.on_failure = task.cancel
+        if task is not None:
+            self._serving[port] = task
+            port.on_failure = task.cancel
+            if port.has_failed:  # meanwhile, as when the handler ends its own network
+                task.cancel()
 
     async def _answer(self, port: Port, opening: Message) -> None:
         try:
@@ -98,7 +103,7 @@ class SimulatedNetwork(Network):
             return  # the caller left before it heard the answer: nobody to tell
         finally:
             port.close()
-            del self._serving[port]
+            self._serving.pop(port, None)
 
     # ------------------------------------------------------------------------------------------------------- calling
 
