@@ -82,18 +82,19 @@ class SimulatedNetwork(Network):
         self._services.gate = gate
 
     def accept(self, port: Port, opening: Message) -> None:
-        """A request has arrived: answer it, in a task of the host's if that takes time."""
-        task = begin(
-            self._fabric.loop,
-            self._answer(port, opening),
-            name=f"{self.host} serves {port.method}",
-            context=self._machine.context.copy(),
-        )
-        if task is not None:
-            self._serving[port] = task
-            port.on_failure = task.cancel
-            if port.has_failed:  # meanwhile, as when the handler ends its own network
-                task.cancel()
+        """A request has arrived: answer it, in a task of the host's if that takes time, as every stream does."""
+        loop, name, context = self._fabric.loop, f"{self.host} serves {port.method}", self._machine.context.copy()
+        answer, task = self._answer(port, opening), None
+        if opening.kind is Kind.CALL:
+            task = begin(loop, answer, name=name, context=context)
+            if task is None:
+                return
+        else:
+            task = loop.create_task(answer, name=name, context=context)
+        self._serving[port] = task
+        port.on_failure = task.cancel
+        if port.has_failed:  # meanwhile, as when the handler ends its own network
+            task.cancel()
 
     async def _answer(self, port: Port, opening: Message) -> None:
         try:

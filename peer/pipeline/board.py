@@ -20,7 +20,7 @@ TTL_S = 60.0
 EVERY_S = 10.0
 SAMPLES_PER_S_MAX = 1e9
 RECORDS_REMEMBERED, RECORD_BYTES_MAX = 1024, 1024
-"""Not parsed again."""
+"""Not parsed again: most say the same at the next look, and daemons may share a process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,6 @@ class StageBoard:
         self._say = say
         self._on_view = on_view
         self._warn = warn
-        self._read: dict[PeerId, tuple[bytes, StageRecord]] = {}
-        """What records said at the last look: most say the same again."""
 
     async def run(self) -> None:
         """Publish and look, for ever."""
@@ -86,18 +84,12 @@ class StageBoard:
 
     async def look(self) -> dict[PeerId, StageRecord]:
         """What all replicas say. Raises NetworkError."""
-        view, read = {}, {}
+        view = {}
         for found in await self._network.lookup(KEY):
-            signer = found.signer
-            known = self._read.get(signer)
-            if known is None or known[0] != found.value:
-                try:
-                    known = (found.value, _read(found.value))
-                except GossamerError as error:
-                    self._warn(f"stage record of {signer} ignored: {error}")
-                    continue
-            read[signer], view[signer] = known, known[1]
-        self._read = read
+            try:
+                view[found.signer] = _read(found.value)
+            except GossamerError as error:
+                self._warn(f"stage record of {found.signer} ignored: {error}")
         return view
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from ...protocol import pipelines_pb2 as pb
 from ...protocol.errors import InvalidMessage
@@ -75,6 +75,16 @@ class StepPlan:
 
     def check(self, roster: Roster, countable: Countable) -> None:
         """Refuse what does not fit the round. Raises InvalidMessage."""
+        if (roster.hash(), countable) not in self._fits:
+            self._check(roster, countable)
+            self._fits.add((roster.hash(), countable))
+
+    @cached_property
+    def _fits(self) -> set[tuple[bytes, Countable]]:
+        """What it was checked against."""
+        return set()
+
+    def _check(self, roster: Roster, countable: Countable) -> None:
         slots = [*self.dead, *(slot for _, slot in self.deals)]
         if any(slot >= len(roster) for slot in slots) or any(index >= countable.n for index, _ in self.deals):
             raise InvalidMessage("a plan that names slots or microbatches that there are not: refused")
