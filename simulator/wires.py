@@ -140,14 +140,14 @@ class Wires:
     def stop(self, flow: Flow) -> None:
         self.flows.stop(flow)
 
+    @property
+    def common_latency_s(self) -> float | None:
+        """Of the path between any two hosts; None: paths may differ."""
+        return None if self._common is None else self._common.latency_s
+
     def round_trips_s(self, host: str, others: Iterable[str]) -> float:
         """Latency there and back to all of these other hosts, one after the other, without jitter."""
         seconds, latency_s = 0.0, self._latency_s
-        if self._common is not None:
-            there_s = self._common.latency_s
-            for _ in others:
-                seconds += there_s + there_s
-            return seconds
         for other in others:
             seconds += latency_s(host, other) + latency_s(other, host)
         return seconds
