@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from .errors import Expired, InvalidMessage, MessageTooLarge, NotAdmitted
 from .identity import SIGNATURE_BYTES, Identity, PeerId, parse_peer_id, verify
@@ -49,9 +50,14 @@ def sign_record(identity: Identity, key: str, value: bytes, *, expires_at_s: flo
 def signed_record_bytes(signer: PeerId, key: str, value: bytes, *, expires_at_s: float, sequence: int) -> int:
     """How long the result of `sign_record` is, without making it. Raises as it does."""
     _check_bounds(key, value, expires_at_s, sequence)
-    n_bytes = sum([_field_bytes(len(field)) for field in (key.encode(), signer.encode(), value)])
+    n_bytes = _names_bytes(key, signer) + _field_bytes(len(value))
     n_bytes += (9 if expires_at_s else 0) + (1 + _varint_bytes(sequence) if sequence else 0)
     return _field_bytes(n_bytes) + _field_bytes(SIGNATURE_BYTES)
+
+
+@lru_cache(maxsize=1 << 14)
+def _names_bytes(key: str, signer: PeerId) -> int:
+    return _field_bytes(len(key.encode())) + _field_bytes(len(signer.encode()))
 
 
 def _field_bytes(length: int) -> int:

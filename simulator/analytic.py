@@ -68,7 +68,7 @@ class SizedLayer(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not torch.is_grad_enabled():
-            return constant(mean_of(x) * float(self.held), (len(x), self._n_elements))
+            return constant(mean_of(x) * float(self.held), (x.shape[0], self._n_elements))
         return (x.to(torch.float32).mean() * self.held).expand(len(x), self._n_elements)
 
 

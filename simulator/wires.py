@@ -32,6 +32,7 @@ class Wires:
         costs: what a message occupies on a line.
         """
         self._costs = costs
+        self._byte_factor, self._message_bytes = 1 + costs.wire.byte_share, costs.wire.message_bytes
         self.n_bytes = 0.0
         """Put on lines so far."""
         self._loop = loop
@@ -129,7 +130,7 @@ class Wires:
     def start(self, route: Route, n_bytes: int, then: Callable[[], object]) -> Flow:
         """Begin to send; `then` as of any flow."""
         path = route.path
-        sent = self._costs.wire_bytes(n_bytes)
+        sent = n_bytes * self._byte_factor + self._message_bytes  # as `CostModel.wire_bytes`
         if path.loss:
             sent /= 1 - path.loss
         self.n_bytes += sent

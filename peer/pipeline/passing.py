@@ -116,7 +116,7 @@ class StageClient:
             answers = self._network.stream(peer, METHOD, chunks, timeout_s=timeout_s)
         answer = parse(pb.PassAnswer, await anext(answers, b""), bytes_max=MAX_MESSAGE_BYTES, what="a pass's answer")
         tensors = await read_tensors(answer, answers, wanted, self._codec, n_samples_max=request.n_samples)
-        if any(len(tensor) != request.n_samples for tensor in tensors):
+        if any(tensor.shape[0] != request.n_samples for tensor in tensors):
             raise InvalidMessage(f"{peer} answers {request.n_samples} samples with another number: ask another replica")
         return answer, tensors
 
@@ -140,7 +140,7 @@ async def read_request(
         version=message.version,
         stage=stage,
         tensors=tuple(tensors),
-        content=_content(message),
+        content=_content(message) if phase is Phase.BACKWARD else None,
     )
 
 

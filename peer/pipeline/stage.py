@@ -141,7 +141,7 @@ class StageReplica:
         meant = self._meant(microbatch, version)
         self.boundaries.input.check(x, "the stage's input")
         self.boundaries.output.check(arrived, "the targets" if self.stage.is_last else "the gradient of the output")
-        if len(x) != len(arrived):
+        if x.shape[0] != arrived.shape[0]:
             raise BadTensor(f"{len(x)} samples came with gradients or targets of {len(arrived)}: send the same ones")
         content = content or content_hash(x, arrived)
         known = self._held.get(microbatch)
@@ -262,7 +262,7 @@ class StageReplica:
             loss = self._loss(meant.stage, out, arrived)
         meant.buffers.restore()
         held = _Held(
-            content=content, n_samples=len(x), loss=None if loss is None else float(loss.detach()), gradients=None
+            content=content, n_samples=x.shape[0], loss=None if loss is None else float(loss.detach()), gradients=None
         )
         target, gradient = (out, arrived) if loss is None else (loss, None)
         if not target.requires_grad:  # a stage without weights, or a repeated call at the first stage
@@ -282,7 +282,7 @@ class StageReplica:
         with torch.no_grad():
             found = stage.derive(stage, x, arrived)
         gradients = {name: found.gradients[name] for name in trained}
-        held = _Held(content=content, n_samples=len(x), loss=found.loss, gradients=gradients)
+        held = _Held(content=content, n_samples=x.shape[0], loss=found.loss, gradients=gradients)
         if defer_weights and trained:
             held.gradients, held.finish = None, lambda: gradients
         return found.input_gradient, held

@@ -39,9 +39,18 @@ class StepPlan:
         """(microbatch, take) that a slot counts."""
         return next((count.names for count in self.counts if count.slot == slot), ())
 
-    def contributors(self, roster: Roster, stage: int) -> list[int]:
+    def contributors(self, roster: Roster, stage: int) -> Sequence[int]:
         """Slots that offer something at a stage."""
-        return [count.slot for count in self.counts if roster.members[count.slot].stage == stage]
+        key = roster.hash(), stage
+        if key not in self._contributors:
+            found = [count.slot for count in self.counts if roster.members[count.slot].stage == stage]
+            self._contributors[key] = found
+        return self._contributors[key]
+
+    @cached_property
+    def _contributors(self) -> dict[tuple[bytes, int], Sequence[int]]:
+        """As worked out so far, by roster and stage."""
+        return {}
 
     def counting(self, roster: Roster, stage: int) -> list[int]:
         """Those of them that count microbatches of this step."""
