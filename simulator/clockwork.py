@@ -212,7 +212,9 @@ class Clockwork(asyncio.BaseEventLoop):
                 f"time has stood still at {self.now_s:.6f} s for {SPINS_MAX} rounds of the loop, these are pending:"
                 f"{self._waiting()}"
             )
-        if self._n_pauses % _PAUSES_PER_COLLECTION == 0:
+        if self._n_pauses == _PAUSES_PER_COLLECTION and self._n_tasks() > _TASKS_MANY:
+            gc.freeze()  # what is there now is the world itself, and takes seconds to look through
+        elif self._n_pauses % _PAUSES_PER_COLLECTION == 0:
             is_full = self._n_pauses_since_full >= _PAUSES_PER_FULL_COLLECTION * max(1.0, self._n_tasks() / _TASKS_MANY)
             self._n_pauses_since_full = 0 if is_full else self._n_pauses_since_full
             gc.collect(2 if is_full else 1)

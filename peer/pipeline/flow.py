@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -140,9 +140,7 @@ class Flow:
 
     def routes(self) -> tuple[Route, ...]:
         """Of the microbatches that are whole, by index."""
-        roster = self._round.place.roster
-        slot_of: Mapping[PeerId, int] = {peer: slot for slot, peer in enumerate(roster.peers)}
-        found = []
+        slot_of, found = self._round.place.roster.slots, []
         for index in sorted(self._begun):
             carried = self._begun[index]
             if carried is None or index in self._mending or self._gaps(carried):

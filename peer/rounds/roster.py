@@ -83,11 +83,11 @@ class Roster:
         return found or tuple(range(len(self.members)))
 
     @cached_property
-    def _slots(self) -> dict[PeerId, int]:
+    def slots(self) -> dict[PeerId, int]:
         return {peer: slot for slot, peer in enumerate(self.peers)}
 
     def slot_of(self, peer: PeerId) -> int | None:
-        return self._slots.get(peer)
+        return self.slots.get(peer)
 
     def hash(self) -> bytes:
         return self._hash
