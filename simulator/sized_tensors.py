@@ -53,7 +53,7 @@ class Remembered:
     by_hash: dict[bytes, _Encoded] = field(default_factory=dict)
 
     def add(self, key: Key, encoded: _Encoded) -> None:
-        if len(self.by_hash) >= _REMEMBERED:
+        if len(self.by_number) >= _REMEMBERED:  # by their hashes they are no more
             self.by_number.clear()
             self.by_hash.clear()
         self.by_number[key] = self.by_hash[encoded.header.sha256] = encoded
