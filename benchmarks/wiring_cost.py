@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from gossamer.peer.pipeline.activations import Compression, decode_activations, encode_activations
+from gossamer.peer.pipeline.activations import Codec, Compression, decode_activations, encode_activations
 from gossamer.peer.pipeline.backlog import Phase
 from gossamer.peer.pipeline.candidates import Announcement
 from gossamer.peer.pipeline.courier import Courier, CourierOptions
@@ -229,11 +229,11 @@ def _pipeline(
         for network in mine:
             module = build_stage(task, 0, cut, stage)
             replica = StageReplica(module, kinds[stage], run_seed=0, held_max=size.n_microbatches)
-            servers.append(StageServer(network, _timed(replica, spent), compression, options))
+            servers.append(StageServer(network, _timed(replica, spent), Codec(compression), options))
         wiring = StageWiring(stage, WiringOptions(), random.Random(stage))
         wiring.update(Announcement(peer=one.peer_id, stage=stage, sequence=1, samples_per_s=100.0) for one in mine)
         wirings.append(wiring)
-    client = StageClient(networks[0], compression, n_samples_max=size.n_samples)
+    client = StageClient(networks[0], Codec(compression), n_samples_max=size.n_samples)
     courier = Courier(client, wirings, kinds, CourierOptions())
 
     async def carry() -> float:

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ..protocol import rounds_pb2 as pb
@@ -15,7 +16,7 @@ from ..protocol.errors import GossamerError, NetworkClosed, NotAdmitted, Refused
 from ..protocol.identity import Identity, PeerId
 from ..protocol.invite_book import InviteBook
 from ..protocol.invites import Invite
-from ..protocol.network import MAX_RECORD_BYTES, Network, Record
+from ..protocol.network import Network, Record
 from ..protocol.wire import parse
 from .rounds.roster import Member
 
@@ -24,6 +25,10 @@ TTL_S = 60.0
 EVERY_S = 10.0
 EAGER_S = 0.5
 """While this peer waits for its place in the run."""
+ANNOUNCEMENT_BYTES_MAX = 4 << 10
+"""A ticket of some hundred bytes, and less of everything else."""
+ANNOUNCEMENTS_REMEMBERED = 1024
+"""Not parsed again: daemons may share a process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +159,8 @@ class Membership:
                 read[signer], view[signer] = known, known[1]
                 continue
             try:
-                status = parse(pb.Status, record.value, bytes_max=MAX_RECORD_BYTES, what="an announcement")
-                self.admit(signer, status.ticket)
-                view[signer] = read_announcement(status, signer)
+                self.admit(signer, _status(record.value).ticket)
+                view[signer] = _announced(record.value, signer)
                 read[signer] = (record.value, view[signer])
             except GossamerError as error:
                 ignored[signer] = record.value
@@ -185,6 +189,17 @@ class Membership:
         self.admit(peer, ticket)
         self._wake.set()
         return self._ticket
+
+
+@lru_cache(maxsize=ANNOUNCEMENTS_REMEMBERED)
+def _status(value: bytes) -> pb.Status:
+    """Not to be written to. Raises MessageTooLarge, InvalidMessage."""
+    return parse(pb.Status, value, bytes_max=ANNOUNCEMENT_BYTES_MAX, what="an announcement")
+
+
+@lru_cache(maxsize=ANNOUNCEMENTS_REMEMBERED)
+def _announced(value: bytes, signer: PeerId) -> Announcement:
+    return read_announcement(_status(value), signer)
 
 
 def read_announcement(status: pb.Status, signer: PeerId) -> Announcement:

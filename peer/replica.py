@@ -67,6 +67,8 @@ class Replica:
             manifest.method.name, self.parameters, manifest.method.options, schedule_of(manifest)
         )
         self._progress = torch.zeros(2, dtype=torch.int64)
+        self._counters = self._progress.numpy()
+        """The same memory: it is looked at all the time."""
         self._n_rounds_worked = torch.zeros((), dtype=torch.int64)
         """Rounds below this have had their local steps."""
         self.rounding = rounding_of(manifest.group.snapshot_codec, self._specs())
@@ -79,12 +81,12 @@ class Replica:
     @property
     def step(self) -> int:
         """Updates applied to the model."""
-        return int(self._progress.tolist()[0])
+        return int(self._counters.item(0))
 
     @property
     def samples(self) -> int:
         """Training samples behind those updates."""
-        return int(self._progress.tolist()[1])
+        return int(self._counters.item(1))
 
     # -- training --------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ class Rivals:
         self._network = network
         self._group = group
         self._samples = samples
+        self._calm: tuple[Mapping[PeerId, Announcement], bytes, int] | None = None
+        """A view, and what was held against it: nobody in it claims anything else."""
 
     def look(self, view: Mapping[PeerId, Announcement]) -> None:
         """Ask whoever is ahead of us for what we missed, and a lineage with more samples whether it is alive."""
@@ -38,7 +40,10 @@ class Rivals:
         if group is None or group.round is None:
             return
         lineage, index_max = group.lineage, group.index + AHEAD_ROUNDS
+        if self._calm is not None and self._calm[0] is view and self._calm[1:] == (lineage, index_max):
+            return
         claims = [one for one in view.values() if one.lineage != lineage or one.round_index > index_max]
+        self._calm = (view, lineage, index_max) if not claims else None
         ahead = [one.member.peer for one in claims if one.active and one.lineage == lineage]
         if ahead:
             group.catch_up.nudge(min(ahead))

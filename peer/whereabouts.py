@@ -74,21 +74,27 @@ class Whereabouts:
 
     async def keep_file(self, address: str) -> None:
         """For `gossamer status`: what this daemon is doing, written within a second of a change, or five in calm."""
-        written: dict[str, Any] = {}
+        written: tuple[Any, ...] = ()
         clock = asyncio.get_running_loop().time
         written_s = news_s = clock()
         while True:
-            doing, now_s = self._doing(address), clock()
-            is_news = doing != written
+            news, now_s = self._news(), clock()
+            is_news = news != written
             if is_news or now_s >= written_s + TRAFFIC_EVERY_S:
-                await self._write({**doing, **self._traffic()})
-                written, now_s = doing, clock()
+                await self._write({**self._doing(address), **self._traffic()})
+                written, now_s = news, clock()
                 written_s = now_s
             news_s = now_s if is_news else news_s
             await asyncio.sleep(STATUS_EVERY_S if now_s < news_s + CALM_AFTER_S else CALM_EVERY_S)
 
     async def _write(self, status: dict[str, Any]) -> None:
         await self.network.compute(lambda: self.folder.write_status(status), Cost())
+
+    def _news(self) -> tuple[Any, ...]:
+        """Differs whenever `_doing` does, and costs less: it is looked at every few seconds."""
+        group = self.group()
+        where = (group.index, group.roster) if group is not None else (self.round_index, None)
+        return where, self.replica.step, self.member().incarnation, self.more()
 
     def _doing(self, address: str) -> dict[str, Any]:
         """As `gossamer status --json` shows it, but for the traffic."""

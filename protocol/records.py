@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from .errors import Expired, InvalidMessage, MessageTooLarge, NotAdmitted
 from .identity import SIGNATURE_BYTES, Identity, PeerId, parse_peer_id, verify
@@ -39,22 +40,33 @@ def sign_record(identity: Identity, key: str, value: bytes, *, expires_at_s: flo
         sequence: 0..2**64-1; must grow from one record to the next of this signer under this key.
     Raises: MessageTooLarge, InvalidMessage.
     """
-    body = record_body(identity.peer_id, key, value, expires_at_s=expires_at_s, sequence=sequence)
+    _check_bounds(key, value, expires_at_s, sequence)
+    signer = identity.peer_id
+    told = RecordBody(key=key, signer=signer, value=value, expires_at_s=expires_at_s, sequence=sequence)
+    body = told.SerializeToString()
     return SignedRecord(body=body, signature=identity.sign(DOMAIN, body)).SerializeToString()
 
 
-def record_body(signer: PeerId, key: str, value: bytes, *, expires_at_s: float, sequence: int) -> bytes:
-    """What `sign_record` signs. Raises as it does."""
-    _check_bounds(key, value, expires_at_s)
-    if not 0 <= sequence < 1 << 64:
-        raise InvalidMessage(f"the record {key!r} has sequence {sequence}: use one in 0..2**64-1")
-    body = RecordBody(key=key, signer=signer, value=value, expires_at_s=expires_at_s, sequence=sequence)
-    return body.SerializeToString()
+def signed_record_bytes(signer: PeerId, key: str, value: bytes, *, expires_at_s: float, sequence: int) -> int:
+    """How long the result of `sign_record` is, without making it. Raises as it does."""
+    _check_bounds(key, value, expires_at_s, sequence)
+    n_bytes = _names_bytes(key, signer) + _field_bytes(len(value))
+    n_bytes += (9 if expires_at_s else 0) + (1 + _varint_bytes(sequence) if sequence else 0)
+    return _field_bytes(n_bytes) + _field_bytes(SIGNATURE_BYTES)
 
 
-def signed_record_bytes(body: bytes) -> int:
-    """How long a record with this body is once it is signed."""
-    return SignedRecord(body=body, signature=bytes(SIGNATURE_BYTES)).ByteSize()
+@lru_cache(maxsize=1 << 14)
+def _names_bytes(key: str, signer: PeerId) -> int:
+    return _field_bytes(len(key.encode())) + _field_bytes(len(signer.encode()))
+
+
+def _field_bytes(length: int) -> int:
+    """Of a protobuf field with so many bytes, which is left out if it is empty."""
+    return 1 + _varint_bytes(length) + length if length else 0
+
+
+def _varint_bytes(number: int) -> int:
+    return max(1, -(-number.bit_length() // 7))
 
 
 def check_record(data: bytes, *, key: str, now_s: float) -> CheckedRecord:
@@ -201,13 +213,15 @@ def _verified(data: bytes) -> CheckedRecord:
     )
 
 
-def _check_bounds(key: str, value: bytes, expires_at_s: float) -> None:
+def _check_bounds(key: str, value: bytes, expires_at_s: float, sequence: int = 0) -> None:
     if not 0 < len(key.encode()) <= MAX_KEY_BYTES:
         raise InvalidMessage(f"a record's key has {len(key.encode())} bytes: use 1..{MAX_KEY_BYTES}")
     if len(value) > MAX_RECORD_BYTES:
         raise MessageTooLarge(f"a record's value has {len(value)} bytes: {MAX_RECORD_BYTES} are allowed")
     if not math.isfinite(expires_at_s):
         raise InvalidMessage(f"a record expires at {expires_at_s}: use a unix time")
+    if not 0 <= sequence < 1 << 64:
+        raise InvalidMessage(f"the record {key!r} has sequence {sequence}: use one in 0..2**64-1")
 
 
 def _check_time(record: CheckedRecord, now_s: float) -> None:

@@ -17,6 +17,7 @@ deadline.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,9 @@ import torch
 from ..algorithms import BadPayload, Exchange, Method, OptionValue, Schedule, Slots
 from ..algorithms.method import F32
 from ..algorithms.options import read_options, require
-from ..tasks import Indices, Staged
+from ..peer.pipeline.activations import Compression
+from ..tasks import Derivatives, Indices, Stage, Staged
+from .sized_tensors import Remembered, SizedCodec, constant, mean_of
 
 N_HELD_OUT = 4
 GRAINED = ("round/fetch", "round/log", "round/offer", "round/offer-stream", "round/part-stream", "stage/pass")
@@ -56,7 +59,7 @@ class SizedOptions:
 
 
 class SizedLayer(torch.nn.Module):
-    """Gives out activations of its size, whatever it is given, and scales them by what it has learnt: one factor."""
+    """Gives out one number, as often as its size has it: the mean of what it is given, scaled by what it has learnt."""
 
     def __init__(self, n_elements: int) -> None:
         super().__init__()
@@ -64,17 +67,20 @@ class SizedLayer(torch.nn.Module):
         self._n_elements = n_elements
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        mean = x.to(torch.float32).flatten(1).mean(1, keepdim=True)
-        return (mean * self.held).expand(len(x), self._n_elements)
+        if not torch.is_grad_enabled():
+            return constant(mean_of(x) * float(self.held), (x.shape[0], self._n_elements))
+        return (x.to(torch.float32).mean() * self.held).expand(len(x), self._n_elements)
 
 
 class Sized(Staged):
     """A model of a size. Its loss falls with the updates made, so that a curve shows progress and nothing else."""
 
     name = f"{__name__}:Sized"
+    knows_derivatives = True
 
     def __init__(self, *, options: Mapping[str, OptionValue], data: Path | None = None) -> None:
         self._options = read_options(SizedOptions, options, owner="task 'analytic'")
+        self._remembered = Remembered()
 
     @property
     def n_train(self) -> int:
@@ -85,13 +91,29 @@ class Sized(Staged):
         return torch.nn.Sequential(*(SizedLayer(n_elements) for _ in range(self._options.n_layers)))
 
     def inputs(self, indices: Indices) -> torch.Tensor:
-        return torch.ones((len(indices), 1), dtype=torch.int64)
+        return constant(1, (len(indices), 1), torch.int64)
 
     def targets(self, indices: Indices) -> torch.Tensor:
         return self.inputs(indices)
 
     def output_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return 1.0 / outputs.mean()
+
+    def codec(self, compression: Compression) -> SizedCodec:
+        return SizedCodec(compression, self._remembered)
+
+    def derivatives(self, stage: Stage, x: torch.Tensor, arrived: torch.Tensor) -> Derivatives:
+        """Each layer scales the mean of what it is given, so a stage is a product of factors."""
+        factors = {name: float(parameter) for name, parameter in stage.trained.items()}
+        product, mean = math.prod(factors.values()), mean_of(x)
+        if stage.is_last:
+            loss = 1.0 / (mean * product)
+            arrived_sum = -loss * loss
+        else:
+            loss, arrived_sum = None, mean_of(arrived) * arrived.numel()
+        gradients = {name: torch.full((1,), arrived_sum * mean * product / factor) for name, factor in factors.items()}
+        input_gradient = None if stage.is_first else constant(arrived_sum * product / x.numel(), tuple(x.shape))
+        return Derivatives(input_gradient=input_gradient, gradients=gradients, loss=loss)
 
     def held_out_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         samples = self.inputs(np.zeros(N_HELD_OUT, np.int64))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import heapq
-import itertools
 import math
 import random
 import threading
-from asyncio import Handle, TimerHandle
+from asyncio import Future, Handle, TimerHandle
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
@@ -62,6 +61,9 @@ class Clockwork(asyncio.BaseEventLoop):
     _stopping: bool
     _closed: bool
 
+    get_debug: Any = staticmethod(bool)
+    """Never; asked for each future, so it is not to be a function of Python's."""
+
     def __init__(self, *, shuffle_seed: int | None = None) -> None:
         super().__init__()
         self.set_debug(False)
@@ -70,9 +72,11 @@ class Clockwork(asyncio.BaseEventLoop):
         self.fluid: Fluid | None = None
         """At most one."""
         self._limit_s = math.inf
-        self._timers: list[tuple[float, int, Any]] = []
+        self._times: list[float] = []
+        """When something is due, each time once: a heap."""
+        self._due: dict[float, Any] = {}
+        """What: a handle, or a list of several in the order in which they were set."""
         self._n_cancelled = 0
-        self._sequence = itertools.count()
         self._rounds = 0
         self._moved_at_round = 0
         self._pause_at_round = _ROUNDS_PER_PAUSE
@@ -100,7 +104,7 @@ class Clockwork(asyncio.BaseEventLoop):
         if self._closed:
             self._check_closed()  # type: ignore[attr-defined]
         timer = Timer(when, callback, args, self, copy_context() if context is None else context)
-        heapq.heappush(self._timers, (when, next(self._sequence), timer))
+        self._add(when, timer)
         return timer
 
     def call_later(
@@ -110,71 +114,98 @@ class Clockwork(asyncio.BaseEventLoop):
 
     def post(self, when: float, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """`call_at` for the simulated world's own events: outside of all contexts, never cancelled."""
-        heapq.heappush(self._timers, (when, next(self._sequence), Call(callback, args, None)))
+        self._add(when, Call(callback, args, None))
 
-    def _run_once(self) -> None:
-        """Rounds until somebody stops the loop: jump to the next event if nothing is ready, then call what is."""
-        ready, timers, shuffle = self._ready, self._timers, self._shuffle
+    def pause(self, seconds: float) -> Future[None]:
+        """For the simulated world's own waits: as `asyncio.sleep`, for less."""
+        waiter: Future[None] = Future(loop=self)
+        self._add(self.now_s + seconds, Call(_wake, (waiter,), None))
+        return waiter
+
+    def _add(self, when: float, handle: Any) -> None:
+        """A heap of bare numbers, nearly all of them different, costs a third of one of entries that are compared."""
+        due = self._due
+        if when not in due:
+            due[when] = handle
+            heapq.heappush(self._times, when)
+        elif type(due[when]) is list:
+            due[when].append(handle)
+        else:
+            due[when] = [due[when], handle]
+
+    def _run_once(self) -> None:  # noqa: C901, PLR0912 - the loop that all else runs in
+        """Rounds until somebody stops the loop: jump to the next event if nothing is ready, then call what is, but not
+        what becomes ready meanwhile. In one piece, for calls within cost more than anything else here."""
+        ready, times, due, shuffle, pop = self._ready, self._times, self._due, self._shuffle, heapq.heappop
         while True:
-            if self._n_cancelled > _CANCELLED_TIMERS_MIN and 2 * self._n_cancelled > len(timers):
+            if self._n_cancelled > _CANCELLED_TIMERS_MIN and 2 * self._n_cancelled > len(times):
                 self._drop_cancelled_timers()
             if not ready and not self._stopping:
                 self._jump()
-            if timers and timers[0][0] < self.now_s + RESOLUTION_S:
-                self._collect_due_timers()
+            due_s = self.now_s + RESOLUTION_S
+            while times and times[0] < due_s:
+                first = due.pop(pop(times))
+                for timer in first if type(first) is list else (first,):
+                    if timer._cancelled:
+                        self._n_cancelled -= 1
+                        continue
+                    if timer._context is not None:
+                        timer._scheduled = False
+                    ready.append(timer)
             self._rounds += 1
             if self._rounds >= self._pause_at_round:
                 self._keep_house()
             if shuffle is not None and len(ready) > 1:
                 shuffle.shuffle(ready)
-            self._call_what_is_ready()
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                if handle._cancelled:
+                    continue
+                try:
+                    if handle._context is None:
+                        handle._callback(*handle._args)
+                    else:
+                        handle._context.run(handle._callback, *handle._args)
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - whatever it is, the run has failed
+                    self._keep_failure({"exception": error})
             if self._failure is not None:
                 failure, self._failure = self._failure, None
                 raise failure
             if self._stopping:
                 return
 
-    def _call_what_is_ready(self) -> None:
-        """But not what becomes ready meanwhile."""
-        ready = self._ready
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if handle._cancelled:
-                continue
-            try:
-                if handle._context is None:
-                    handle._callback(*handle._args)
-                else:
-                    handle._context.run(handle._callback, *handle._args)
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as error:  # noqa: BLE001 - whatever it is, the run has failed
-                self._keep_failure({"exception": error})
-
-    def _collect_due_timers(self) -> None:
-        timers, due_s, ready = self._timers, self.now_s + RESOLUTION_S, self._ready
-        while timers and timers[0][0] < due_s:
-            timer = heapq.heappop(timers)[2]
-            if timer._cancelled:
-                self._n_cancelled -= 1
-                continue
-            if timer._context is not None:
-                timer._scheduled = False
-            ready.append(timer)
-
     def _drop_cancelled_timers(self) -> None:
-        self._timers[:] = [entry for entry in self._timers if not entry[2]._cancelled]
-        heapq.heapify(self._timers)
+        due = self._due
+        for when, first in list(due.items()):
+            alive = [timer for timer in (first if type(first) is list else (first,)) if not timer._cancelled]
+            if alive:
+                due[when] = alive if len(alive) > 1 else alive[0]
+            else:
+                del due[when]
+        self._times[:] = due
+        heapq.heapify(self._times)
         self._n_cancelled = 0
+
+    def _drop_first_if_cancelled(self) -> bool:
+        """Whether nothing is due at the earliest time any more, which is gone then."""
+        first = self._due[self._times[0]]
+        if type(first) is not list:
+            first = (first,)
+        if not all(timer._cancelled for timer in first):
+            return False
+        del self._due[heapq.heappop(self._times)]
+        self._n_cancelled -= len(first)
+        return True
 
     def _jump(self) -> None:
         """Move time on, event by event, until there is something to call."""
-        timers, fluid, ready = self._timers, self.fluid, self._ready
+        times, fluid, ready = self._times, self.fluid, self._ready
         while True:
-            while timers and timers[0][2]._cancelled:
-                heapq.heappop(timers)
-                self._n_cancelled -= 1
-            when = timers[0][0] if timers else math.inf
+            while self._n_cancelled and times and self._drop_first_if_cancelled():
+                pass
+            when = times[0] if times else math.inf
             if fluid is not None:
                 if fluid.dirty:
                     fluid.settle()
@@ -188,7 +219,7 @@ class Clockwork(asyncio.BaseEventLoop):
             if fluid is None or fluid.next_s >= when + RESOLUTION_S:
                 return
             fluid.happen()
-            if ready or (timers and timers[0][0] < self.now_s + RESOLUTION_S):
+            if ready or (times and times[0] < self.now_s + RESOLUTION_S):
                 return
 
     def _stuck(self, when: float) -> Deadlock | OutOfTime:
@@ -211,7 +242,9 @@ class Clockwork(asyncio.BaseEventLoop):
                 f"time has stood still at {self.now_s:.6f} s for {SPINS_MAX} rounds of the loop, these are pending:"
                 f"{self._waiting()}"
             )
-        if self._n_pauses % _PAUSES_PER_COLLECTION == 0:
+        if self._n_pauses == _PAUSES_PER_COLLECTION and self._n_tasks() > _TASKS_MANY:
+            gc.freeze()  # what is there now is the world itself, and takes seconds to look through
+        elif self._n_pauses % _PAUSES_PER_COLLECTION == 0:
             is_full = self._n_pauses_since_full >= _PAUSES_PER_FULL_COLLECTION * max(1.0, self._n_tasks() / _TASKS_MANY)
             self._n_pauses_since_full = 0 if is_full else self._n_pauses_since_full
             gc.collect(2 if is_full else 1)
@@ -235,3 +268,8 @@ class Clockwork(asyncio.BaseEventLoop):
         if self._thread_id not in {None, threading.get_ident()}:  # type: ignore[attr-defined]
             raise RuntimeError("another thread called into a simulated run: threads have no virtual time")
         return self.call_soon(callback, *args, context=context)
+
+
+def _wake(waiter: Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

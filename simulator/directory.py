@@ -49,6 +49,7 @@ class Directory:
         self._lives: dict[str, Incarnation] = {}
         """Of the nodes that are there now."""
         self._n_lives = self._n_left = 0
+        self._n_hosts = self._mean_hops = 0
         self._random = random.Random(f"directory {seed}")
         self._shelves: dict[str, Shelf] = {}
         """By key."""
@@ -66,7 +67,10 @@ class Directory:
 
     def n_hops(self) -> int:
         """Nodes that a search asks one after the other: about log2(n) / 2, and at least one."""
-        return max(1, round(math.log2(max(2, len(self._wires.hosts))) / 2) + self._below(3) - 1)
+        n_hosts = len(self._wires.hosts)
+        if n_hosts != self._n_hosts:
+            self._n_hosts, self._mean_hops = n_hosts, round(math.log2(max(2, n_hosts)) / 2)
+        return max(1, self._mean_hops + self._below(3) - 1)
 
     def draw_delay_s(self, host: str) -> float:
         """How long a search by this host takes."""
@@ -77,7 +81,9 @@ class Directory:
         others = len(self._wires.hosts) - 1
         if others < 1:
             return 0.0, 0
-        n_hops = min(self.n_hops(), others)
+        n_hops, latency_s = min(self.n_hops(), others), self._wires.common_latency_s
+        if latency_s is not None:
+            return 2 * n_hops * latency_s, n_hops * QUERY_BYTES  # whomever it asks
         asked = self._others(host, n_hops)
         return self._wires.round_trips_s(host, asked), n_hops * QUERY_BYTES
 

@@ -147,6 +147,13 @@ class VirtualLoop(Clockwork):
         return describe_tasks(self._tasks)
 
 
+def running_loop() -> VirtualLoop:
+    """As asyncio's, in a simulation."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    return loop
+
+
 async def _all_done(tasks: list[Task[Any]]) -> None:
     await asyncio.wait(tasks)
 

@@ -11,9 +11,11 @@ from typing import TypeVar
 from ..protocol.errors import GossamerError, NetworkClosed, PeerTimeout, PeerUnreachable, error_from_wire
 from ..protocol.identity import Identity, PeerId
 from ..protocol.network import MAX_MESSAGE_BYTES, Cost, Gate, Handler, Network, Record, StreamHandler, Traffic
-from ..protocol.records import MAX_LIFETIME_S, CheckedRecord, record_body, signed_record_bytes
+from ..protocol.records import MAX_LIFETIME_S, CheckedRecord, signed_record_bytes
+from .alarms import Alarms
 from .cores import Thread
 from .directory import Directory
+from .eager import begin
 from .fabric import Fabric, Tamper
 from .loop import VirtualLoop
 from .messages import Kind, Message
@@ -25,8 +27,6 @@ from .session import dial
 T = TypeVar("T")
 
 _DHT = "dht"
-_OUTSIDE = Context()
-"""Of callbacks that belong to no host."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +61,10 @@ class SimulatedNetwork(Network):
         self._directory = directory
         self._machine = machine
         self._services = Services()
-        self._serving: dict[Port, asyncio.Task[None]] = {}
+        self._serving: dict[Port, asyncio.Task[object]] = {}
         self._sequence = 0
+        self._alarms = Alarms(fabric.loop)
+        """Of what is asked from here."""
         fabric.endpoints[self.peer_id] = self
         directory.enter(self.host)
 
@@ -80,14 +82,19 @@ class SimulatedNetwork(Network):
         self._services.gate = gate
 
     def accept(self, port: Port, opening: Message) -> None:
-        """A request has arrived: answer it in a task of the host's."""
-        task = self._fabric.loop.create_task(
-            self._answer(port, opening),
-            name=f"{self.host} serves {port.method}",
-            context=self._machine.context.copy(),
-        )
+        """A request has arrived: answer it, in a task of the host's if that takes time, as every stream does."""
+        loop, name, context = self._fabric.loop, f"{self.host} serves {port.method}", self._machine.context.copy()
+        answer, task = self._answer(port, opening), None
+        if opening.kind is Kind.CALL:
+            task = begin(loop, answer, name=name, context=context)
+            if task is None:
+                return
+        else:
+            task = loop.create_task(answer, name=name, context=context)
         self._serving[port] = task
         port.on_failure = task.cancel
+        if port.has_failed:  # meanwhile, as when the handler ends its own network
+            task.cancel()
 
     async def _answer(self, port: Port, opening: Message) -> None:
         try:
@@ -97,20 +104,19 @@ class SimulatedNetwork(Network):
             return  # the caller left before it heard the answer: nobody to tell
         finally:
             port.close()
-            del self._serving[port]
+            self._serving.pop(port, None)
 
     # ------------------------------------------------------------------------------------------------------- calling
 
     async def call(self, peer: PeerId, method: str, request: bytes, *, timeout_s: float) -> bytes:
         check_size(request, MAX_MESSAGE_BYTES, "the request of", method)
         port = self._dial(peer, method) or await self._nobody(peer)
-        loop = self._fabric.loop
-        deadline = loop.call_at(loop.now_s + timeout_s, _give_up, port, timeout_s, context=_OUTSIDE)
+        self._alarms.set(port, self._fabric.loop.now_s + timeout_s, _give_up, port, timeout_s)
         try:
             port.begin(Message(Kind.CALL, bytes(request)))
             return _payload(await port.receive(), peer)
         finally:
-            deadline.cancel()
+            self._alarms.drop(port)
             port.close()
 
     async def stream(
@@ -118,7 +124,7 @@ class SimulatedNetwork(Network):
     ) -> AsyncIterator[bytes]:
         port = self._dial(peer, method) or await self._nobody(peer)
         sender = asyncio.create_task(_send_stream(port, chunks), name=f"{self.host} streams {method}")
-        watch = Watch(self._fabric.loop, port, timeout_s)
+        watch = Watch(self._fabric.loop, self._alarms, port, timeout_s)
         try:
             while True:
                 watch.begin()
@@ -140,7 +146,7 @@ class SimulatedNetwork(Network):
         return None if target is None else dial(self._fabric, self, target, method)
 
     async def _nobody(self, peer: PeerId) -> Port:
-        await asyncio.sleep(self._directory.draw_delay_s(self.host))
+        await self._fabric.loop.pause(self._directory.draw_delay_s(self.host))
         raise PeerUnreachable(f"{peer} published no address: is it running, and in this run?")
 
     # ------------------------------------------------------------------------------------------------------- records
@@ -150,11 +156,11 @@ class SimulatedNetwork(Network):
         key, now_s = self._full(key), self.unix_time_s()
         self._sequence = max(self._sequence + 1, int(now_s * 1e6))
         expires_at_s, sequence = now_s + ttl_s, self._sequence
-        body = record_body(self.peer_id, key, value, expires_at_s=expires_at_s, sequence=sequence)
+        record_bytes = signed_record_bytes(self.peer_id, key, value, expires_at_s=expires_at_s, sequence=sequence)
         search_s, n_bytes = self._directory.draw_search(self.host)
         n_holders = len(self._directory.holders(key))
-        self.traffic.sent[_DHT] += n_bytes + n_holders * (len(key) + signed_record_bytes(body))
-        await asyncio.sleep(search_s)
+        self.traffic.sent[_DHT] += n_bytes + n_holders * (len(key) + record_bytes)
+        await self._fabric.loop.pause(search_s)
         self._require_open()
         if (
             self.unix_time_s() < expires_at_s <= now_s + MAX_LIFETIME_S
@@ -174,7 +180,7 @@ class SimulatedNetwork(Network):
         key = self._full(key)
         search_s, n_bytes = self._directory.draw_search(self.host)
         self.traffic.sent[_DHT] += n_bytes + len(key)
-        await asyncio.sleep(search_s)
+        await self._fabric.loop.pause(search_s)
         self._require_open()
         found = self._directory.find(key, host=self.host, now_unix_s=self.unix_time_s())
         self.traffic.received[_DHT] += len(key) * len(found) + sum([len(record.value) for record in found])
@@ -219,21 +225,22 @@ class SimulatedNetwork(Network):
 class Watch:
     """Fails a stream when nothing moves either way for too long while its reader waits. One timer for all chunks."""
 
-    __slots__ = ("_began_s", "_loop", "_port", "_timeout_s", "_timer", "_waits")
+    __slots__ = ("_alarms", "_began_s", "_is_armed", "_loop", "_port", "_timeout_s", "_waits")
 
-    def __init__(self, loop: VirtualLoop, port: Port, timeout_s: float) -> None:
+    def __init__(self, loop: VirtualLoop, alarms: Alarms, port: Port, timeout_s: float) -> None:
         self._loop = loop
+        self._alarms = alarms
         self._port = port
         self._timeout_s = timeout_s
         self._began_s = 0.0
         self._waits = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._is_armed = False
 
     def begin(self) -> None:
         """The reader waits."""
         self._waits = True
         self._began_s = self._loop.now_s
-        if self._timer is None:
+        if not self._is_armed:
             self._arm(self._began_s + self._timeout_s)
 
     def end(self) -> None:
@@ -242,14 +249,14 @@ class Watch:
 
     def close(self) -> None:
         self._waits = False
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarms.drop(self)
 
     def _arm(self, when_s: float) -> None:
-        self._timer = self._loop.call_at(when_s, self._look, context=_OUTSIDE)
+        self._is_armed = True
+        self._alarms.set(self, when_s, self._look)
 
     def _look(self) -> None:
-        self._timer = None
+        self._is_armed = False
         if not self._waits:
             return  # the next `begin` arms it anew
         deadline_s = max(self._began_s, self._port.progress_s()) + self._timeout_s

@@ -90,6 +90,10 @@ class Port(Outbox):
             self._progress_s = max(self._progress_s, self._window.progress_s)
         return self._progress_s
 
+    @property
+    def has_failed(self) -> bool:
+        return self._error is not None
+
     def fail(self, error: Exception) -> None:
         """End the session at this end, with an error for whoever sends or receives."""
         if self._closed or self._error is not None:

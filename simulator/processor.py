@@ -14,6 +14,7 @@ from ..protocol.network import Cost
 from .cores import Cores
 from .costs import NOTHING, CostModel
 from .flows import Flow
+from .loop import running_loop
 
 T = TypeVar("T")
 
@@ -53,13 +54,16 @@ class Processor:
 
     async def run(self, work: Callable[[], T], cost: Cost) -> T:
         """In order of arrival. Work that began runs to its end even if nobody waits for it any more."""
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         async with self._turn:
-            if self._busy_until_s > loop.time():
-                await asyncio.sleep(self._busy_until_s - loop.time())
+            if self._busy_until_s > loop.now_s:
+                await loop.pause(self._busy_until_s - loop.now_s)
             elif self._done is not None and not self._done.done():
                 await asyncio.shield(self._done)
-            with _full_disk() if self.disk_is_full else contextlib.nullcontext():
+            if self.disk_is_full:
+                with _full_disk():
+                    result = work()
+            else:
                 result = work()
             took_s = self._seconds(cost)
             self.busy_s += took_s
@@ -67,10 +71,10 @@ class Processor:
         return result
 
     async def _spend(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         if self._cores is None:
-            self._busy_until_s = loop.time() + seconds
-            await asyncio.sleep(self._busy_until_s - loop.time())
+            self._busy_until_s = loop.now_s + seconds
+            await loop.pause(self._busy_until_s - loop.now_s)
         elif seconds > 0:
             self._done = loop.create_future()
             self._flow = self._cores.start(seconds, partial(self._done.set_result, None))

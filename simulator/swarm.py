@@ -12,7 +12,6 @@ from typing import Any
 
 from ..algorithms import method_class
 from ..peer.daemon import Daemon, Devices
-from ..peer.folder import PeerFolder
 from ..peer.pipeline.daemon import StageDaemon
 from ..peer.pipeline.model import StageModel
 from ..peer.rounds.roster import PEERS_MAX, WHOLE
@@ -24,6 +23,7 @@ from . import analytic
 from .devices import Crowd, gateway_identity, gateway_options
 from .faults import Fault
 from .fleets import Fleet, Machine
+from .folders import SimulatedFolder
 from .host import Host
 from .likeness import check_alike, likeness_of
 from .lives import End, Note
@@ -114,7 +114,7 @@ class Swarm:
         if front is not None:
             front.restart()
         try:
-            folder = PeerFolder(self._folders[number])
+            folder = SimulatedFolder(self._folders[number])
             owner = host.identity
             if self._like is not None:
                 folder.keep_ticket(self._like.tickets[number])

@@ -9,6 +9,7 @@ from array import array
 from typing import TextIO
 
 _LINES_PER_UPDATE = 1000
+_LONG_BYTES, _REMEMBERED = 512, 256
 
 
 class Trace:
@@ -23,8 +24,8 @@ class Trace:
         self._hash = hashlib.sha256()
         self._times_s = array("d")
         self._lines: list[str] = []
-        self._payload = b""
-        self._checksum = 0
+        self._checksums: dict[int, tuple[bytes, int]] = {}
+        """Of long payloads, by their identity: the same bytes often go to several peers, or come back."""
         self._n_flushed = 0
 
     @property
@@ -32,12 +33,22 @@ class Trace:
         return self._n_flushed + len(self._lines)
 
     def record(self, time_s: float, source: str, target: str, method: str, payload: bytes) -> None:
-        if payload is not self._payload:  # the same bytes often go to several peers in a row
-            self._payload, self._checksum = payload, zlib.crc32(payload)
+        n_bytes = len(payload)
+        checksum = zlib.crc32(payload) if n_bytes < _LONG_BYTES else self._checksum(payload)
         self._times_s.append(time_s)
-        self._lines.append(f"{source} {target} {method} {len(payload)} {self._checksum}\n")
+        self._lines.append(f"{source} {target} {method} {n_bytes} {checksum}\n")
         if len(self._lines) >= _LINES_PER_UPDATE:
             self._flush()
+
+    def _checksum(self, payload: bytes) -> int:
+        known = self._checksums.get(id(payload))
+        if known is not None and known[0] is payload:
+            return known[1]
+        if len(self._checksums) >= _REMEMBERED:
+            self._checksums.clear()
+        checksum = zlib.crc32(payload)
+        self._checksums[id(payload)] = payload, checksum
+        return checksum
 
     def hexdigest(self) -> str:
         self._flush()

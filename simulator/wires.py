@@ -32,6 +32,7 @@ class Wires:
         costs: what a message occupies on a line.
         """
         self._costs = costs
+        self._byte_factor, self._message_bytes = 1 + costs.wire.byte_share, costs.wire.message_bytes
         self.n_bytes = 0.0
         """Put on lines so far."""
         self._loop = loop
@@ -129,7 +130,7 @@ class Wires:
     def start(self, route: Route, n_bytes: int, then: Callable[[], object]) -> Flow:
         """Begin to send; `then` as of any flow."""
         path = route.path
-        sent = self._costs.wire_bytes(n_bytes)
+        sent = n_bytes * self._byte_factor + self._message_bytes  # as `CostModel.wire_bytes`
         if path.loss:
             sent /= 1 - path.loss
         self.n_bytes += sent
@@ -140,14 +141,14 @@ class Wires:
     def stop(self, flow: Flow) -> None:
         self.flows.stop(flow)
 
+    @property
+    def common_latency_s(self) -> float | None:
+        """Of the path between any two hosts; None: paths may differ."""
+        return None if self._common is None else self._common.latency_s
+
     def round_trips_s(self, host: str, others: Iterable[str]) -> float:
         """Latency there and back to all of these other hosts, one after the other, without jitter."""
         seconds, latency_s = 0.0, self._latency_s
-        if self._common is not None:
-            there_s = self._common.latency_s
-            for _ in others:
-                seconds += there_s + there_s
-            return seconds
         for other in others:
             seconds += latency_s(host, other) + latency_s(other, host)
         return seconds

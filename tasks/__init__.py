@@ -7,7 +7,7 @@ from .layer_costs import LayerCost, cut_by_cost, estimate_costs, measure_costs
 from .layers import Layer
 from .registry import TASKS, build_task, is_users_own
 from .sharding import global_batch, round_batches, shard
-from .staged import Staged
+from .staged import Derivatives, Staged
 from .stages import Cut, Stage, assemble, build_stage, loans, owned_names
 from .task import Evaluation, Indices, Task
 
@@ -16,6 +16,7 @@ __all__ = [
     "BadData",
     "CannotCut",
     "Cut",
+    "Derivatives",
     "Evaluation",
     "Indices",
     "Layer",

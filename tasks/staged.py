@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
 
 from .layers import Layer, layers_of_sequential
 from .task import Evaluation, Indices, Task
+
+if TYPE_CHECKING:
+    from .stages import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derivatives:
+    """What a backward pass through one stage gives."""
+
+    input_gradient: torch.Tensor | None
+    """None at the first stage."""
+    gradients: Mapping[str, torch.Tensor]
+    """Of all that the stage trains, by the parameter's name in the whole model."""
+    loss: float | None
+    """Mean over the samples; None but at the last stage."""
 
 
 class Staged(Task):
@@ -19,6 +36,9 @@ class Staged(Task):
     says what its layers are. A large model should also be built in part and as a skeleton, or each peer needs the
     memory for all weights when it starts.
     """
+
+    knows_derivatives: ClassVar[bool] = False
+    """Whether `derivatives` is there. Layers of such a task draw no random numbers."""
 
     @abstractmethod
     def inputs(self, indices: Indices) -> torch.Tensor:
@@ -31,6 +51,19 @@ class Staged(Task):
     @abstractmethod
     def output_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Mean loss over the samples, differentiable."""
+
+    def codec(self, compression: Any) -> Any | None:
+        """What turns the tensors between stages into bytes and back, a `peer.pipeline.activations.Codec`; None: the
+        usual one."""
+        return None
+
+    def derivatives(self, stage: Stage, x: torch.Tensor, arrived: torch.Tensor) -> Derivatives:
+        """What automatic differentiation would find for a stage, by a shorter way that this task knows.
+
+        Args:
+            arrived: the gradient of the stage's output, of the mean loss; at the last stage the targets.
+        """
+        raise NotImplementedError
 
     def loss(self, model: nn.Module, indices: Indices) -> torch.Tensor:
         return self.output_loss(model(self.inputs(indices)), self.targets(indices))

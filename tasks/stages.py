@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .errors import CannotCut
 from .layers import Layer
-from .staged import Staged
+from .staged import Derivatives, Staged
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -68,12 +68,14 @@ class Stage(nn.Module):
         borrowed: parameters that another stage updates; `lenders` says which.
         buffers_held: what is neither learnt nor constant, by its name in the whole model.
         loss: maps the last stage's output and the targets to the mean loss; None for the others.
+        derive: the task's own derivatives, as `Staged.derivatives`; None: automatic differentiation finds them.
     """
 
     owned: Mapping[str, nn.Parameter]
     borrowed: Mapping[str, nn.Parameter]
     lenders: Mapping[str, int]
     buffers_held: Mapping[str, Tensor]
+    derive: Callable[[Stage, Tensor, Tensor], Derivatives] | None = None
 
     def __init__(self, model: nn.Module, layers: Sequence[Layer], cut: Cut, index: int, loss: Loss) -> None:
         super().__init__()
@@ -124,7 +126,9 @@ def build_stage(task: Staged, seed: int, cut: Cut, index: int) -> Stage:
             f"model has {len(layers)}: plan again"
         )
     paths = {path for i in cut.layers_of(index) for path in layers[i].uses}
-    return Stage(task.build_part(seed, paths), layers, cut, index, task.output_loss)
+    stage = Stage(task.build_part(seed, paths), layers, cut, index, task.output_loss)
+    stage.derive = task.derivatives if task.knows_derivatives else None
+    return stage
 
 
 def owned_names(task: Staged, cut: Cut) -> tuple[tuple[str, ...], ...]:

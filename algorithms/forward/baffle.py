@@ -35,8 +35,8 @@ class BaffleOptions:
     K: int = 100
     """Perturbations of one device in one round."""
     sigma: float = 3e-4
-    """Length of a step. Slopes of a trained `digits` are off by 15 % at 3e-3, 3.5 % at 1e-3, 1 % at 3e-4 (curvature), and
-    by .2 % at 3e-5, still, in float32."""
+    """Length of a step. Slopes of a trained `digits` are off by 15 % at 3e-3, 3.5 % at 1e-3, 1 % at 3e-4 (curvature),
+    and by .2 % at 3e-5, still, in float32."""
     difference: str = "forward"
     """forward or central."""
     perturbations: str = "distinct"

@@ -32,6 +32,21 @@ class Compression(enum.Enum):
         return {Compression.INT8: INT8_FP32, Compression.FP16: FP16, Compression.NONE: FP32}[self]
 
 
+class Codec:
+    """Turns the tensors of a run's passes into bytes and back."""
+
+    def __init__(self, compression: Compression) -> None:
+        self.compression = compression
+
+    def encode(self, tensor: Tensor) -> tuple[TensorHeader, bytes]:
+        """As `encode_activations`."""
+        return encode_activations(tensor, self.compression)
+
+    def decode(self, header: TensorHeader, payload: bytes | memoryview) -> Tensor:
+        """As `decode_checked`."""
+        return decode_checked(header, payload)
+
+
 def wire_bytes(boundary: Boundary, compression: Compression, n_samples: int) -> int:
     """The exact length of so many samples' payload."""
     codec = compression.codec if boundary.dtype.is_floating_point else INT64

@@ -6,11 +6,12 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ...protocol import pipelines_pb2 as pb
 from ...protocol.errors import GossamerError, InvalidMessage, NetworkClosed
 from ...protocol.identity import PeerId
-from ...protocol.network import MAX_RECORD_BYTES, Network
+from ...protocol.network import Network
 from ...protocol.wire import parse
 from ..rounds.roster import STAGES_MAX
 
@@ -18,6 +19,8 @@ KEY = "stages"
 TTL_S = 60.0
 EVERY_S = 10.0
 SAMPLES_PER_S_MAX = 1e9
+RECORDS_REMEMBERED, RECORD_BYTES_MAX = 1024, 1024
+"""Not parsed again: most say the same at the next look, and daemons may share a process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +67,6 @@ class StageBoard:
         self._say = say
         self._on_view = on_view
         self._warn = warn
-        self._read: dict[PeerId, tuple[bytes, StageRecord]] = {}
-        """What records said at the last look: most say the same again."""
 
     async def run(self) -> None:
         """Publish and look, for ever."""
@@ -83,24 +84,19 @@ class StageBoard:
 
     async def look(self) -> dict[PeerId, StageRecord]:
         """What all replicas say. Raises NetworkError."""
-        view, read = {}, {}
+        view = {}
         for found in await self._network.lookup(KEY):
-            signer = found.signer
-            known = self._read.get(signer)
-            if known is None or known[0] != found.value:
-                try:
-                    known = (found.value, _read(found.value))
-                except GossamerError as error:
-                    self._warn(f"stage record of {signer} ignored: {error}")
-                    continue
-            read[signer], view[signer] = known, known[1]
-        self._read = read
+            try:
+                view[found.signer] = _read(found.value)
+            except GossamerError as error:
+                self._warn(f"stage record of {found.signer} ignored: {error}")
         return view
 
 
+@lru_cache(maxsize=RECORDS_REMEMBERED)
 def _read(value: bytes) -> StageRecord:
     """Raises InvalidMessage."""
-    message = parse(pb.StageRecord, value, bytes_max=MAX_RECORD_BYTES, what="a stage's record")
+    message = parse(pb.StageRecord, value, bytes_max=RECORD_BYTES_MAX, what="a stage's record")
     if message.stage >= STAGES_MAX or not math.isfinite(message.samples_per_s + message.rested_s):
         raise InvalidMessage(f"it speaks of stage {message.stage} and {message.samples_per_s} samples/s")
     return StageRecord(

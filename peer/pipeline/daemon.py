@@ -21,7 +21,7 @@ from ..rounds.place import Rules
 from ..rounds.roster import WHOLE, Member
 from ..rounds.snapshots import Standing
 from ..seeking import Seeker
-from .activations import Compression
+from .activations import Codec, Compression
 from .board import StageBoard, StageRecord
 from .courier import Courier, CourierOptions
 from .group import StageGroup
@@ -71,6 +71,8 @@ class StageDaemon(Daemon):
         self._moved_s: float | None = None
         self._placed = asyncio.Event()
         super().__init__(**options)
+        compression = Compression(self.manifest.pipeline.activations)
+        self._codec: Codec = self.replica.task.codec(compression) or Codec(compression)
         self.seeker.wish = stage
         self.replica.memory_max = memory_max
         self.meter = Meter(self.network)
@@ -116,7 +118,7 @@ class StageDaemon(Daemon):
         wirings = [StageWiring(stage, WiringOptions(), draw) for stage in range(self.replica.n_stages)]
         client = StageClient(
             self.network,
-            Compression(self.manifest.pipeline.activations),
+            self._codec,
             n_samples_max=self.manifest.data.batch_size,
             local=lambda peer, chunks: self._own_server().answer(peer, chunks),
         )
@@ -144,7 +146,7 @@ class StageDaemon(Daemon):
             self.server = StageServer(
                 self.network,
                 model.passes,
-                Compression(self.manifest.pipeline.activations),
+                self._codec,
                 ServerOptions(
                     n_samples_max=self.manifest.data.batch_size,
                     splits=self.manifest.pipeline.schedule in SPLIT,

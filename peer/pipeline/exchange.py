@@ -38,7 +38,7 @@ class StageExchange(Gather):
 
     Args:
         state: digest of this replica's state.
-        tell_plan: brings a plan to a member; ends when it has arrived or is not wanted any more.
+        tell_plan: brings a plan to all other members, until it has arrived or is not wanted any more.
         finish: computes what is still missing of the gradients that are held, of some microbatches.
         amend: drafts a decision that changes the roster alone, if somebody waits for that.
         going_on: how, if the step was begun in an earlier round.
@@ -54,7 +54,7 @@ class StageExchange(Gather):
         state: bytes,
         *,
         flow: Callable[[StageExchange], Flow],
-        tell_plan: Callable[[Round, int, StepPlan], None],
+        tell_plan: Callable[[Round, StepPlan], None],
         finish: Callable[[Collection[MicrobatchId]], Awaitable[None]],
         amend: Callable[[Round, Leadership], Decision | None] = lambda round_, leadership: None,
         going_on: GoingOn = AFRESH,
@@ -236,8 +236,7 @@ class StageExchange(Gather):
         plan = self.planning.next_plan(self.plan, reports)
         if plan is not None:
             self.follow(plan)
-            for slot in self._round.place.others:
-                self._tell_plan(self._round, slot, plan)
+            self._tell_plan(self._round, plan)
 
     def amendment(self, leadership: Leadership) -> Decision | None:
         """While microbatches are missing, and if no stage is lost: what to do then is another question."""

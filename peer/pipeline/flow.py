@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ...protocol.errors import NoReplica
@@ -26,6 +27,8 @@ TAKE_BITS = 10
 SLOT_BITS = 10
 ROUND_BITS = 12
 """32 bits in all; a roster has 1,024 slots at most."""
+BATCHES_REMEMBERED = 8
+"""Steps whose samples are not drawn again: several rounds may be made of one step, and daemons may share a process."""
 
 
 def take_of(round_index: int, slot: int, attempt: int) -> int:
@@ -42,8 +45,13 @@ def is_begun_in(take: int, first_round: int, last_round: int) -> bool:
 
 def step_batches(task: Staged, *, seed: int, step: int, n_microbatches: int, n_samples: int) -> Indices:
     """The samples of a step's microbatches, int64 [n_microbatches, n_samples]."""
-    size = n_microbatches * n_samples
-    return global_batch(seed=seed, round_index=step, size=size, n_train=task.n_train).reshape(n_microbatches, n_samples)
+    return _step_batches(task.n_train, seed, step, n_microbatches, n_samples).copy()
+
+
+@lru_cache(maxsize=BATCHES_REMEMBERED)
+def _step_batches(n_train: int, seed: int, step: int, n_microbatches: int, n_samples: int) -> Indices:
+    drawn = global_batch(seed=seed, round_index=step, size=n_microbatches * n_samples, n_train=n_train)
+    return drawn.reshape(n_microbatches, n_samples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,8 +175,7 @@ class Flow:
 
     def routes(self) -> tuple[Route, ...]:
         """Of the microbatches that are whole, by index."""
-        slot_of: Mapping[PeerId, int] = {peer: slot for slot, peer in enumerate(self._place.roster.peers)}
-        found = []
+        slot_of, found = self._place.roster.slots, []
         for index in sorted(self._begun):
             carried = self._begun[index]
             if carried is None or index in self._settled or index in self._mending or self._gaps(carried):

@@ -184,11 +184,12 @@ class StageGroup(Group):
                 self._verdict.set_exception(error)
             raise
 
-    def _tell_plan(self, round_: Round, slot: int, plan: StepPlan) -> None:
-        round_.spawn(self._bring_plan(round_, slot, plan))
-
-    async def _bring_plan(self, round_: Round, slot: int, plan: StepPlan) -> None:
+    def _tell_plan(self, round_: Round, plan: StepPlan) -> None:
         message = plan.to_wire(round_.place.lineage, round_.place.index).SerializeToString()
+        for slot in round_.place.others:
+            round_.spawn(self._bring_plan(round_, slot, plan, message))
+
+    async def _bring_plan(self, round_: Round, slot: int, plan: StepPlan, message: bytes) -> None:
         n_tries = 0
         exchange = round_.transfer
         assert isinstance(exchange, StageExchange)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 Asking = Coroutine[Any, Any, T | None]
@@ -18,38 +18,46 @@ async def hedged(first: Asking[T], second: Callable[[], Asking[T] | None], after
         second: None if nobody can be asked yet; begun once at most.
     Raises: what `first` raises; `second` must not.
     """
-    loop = asyncio.get_running_loop()
-    scope, is_open = asyncio.timeout(None), True
-    other: asyncio.Task[T | None] | None = None
-    timer: asyncio.TimerHandle
+    return await _Hedge(second, after_s).run(first)
 
-    def look() -> None:
-        nonlocal other, timer
-        asking = second()
+
+class _Hedge(Generic[T]):
+    def __init__(self, second: Callable[[], Asking[T] | None], after_s: float) -> None:
+        self._second = second
+        self._after_s = after_s
+        self._loop = asyncio.get_running_loop()
+        self._scope = asyncio.timeout(None)
+        self._is_open = True
+        self._other: asyncio.Task[T | None] | None = None
+        self._timer = self._loop.call_later(after_s, self._look)
+
+    async def run(self, first: Asking[T]) -> T | None:
+        try:
+            async with self._scope:
+                try:
+                    found = await first
+                finally:
+                    self._is_open = False
+            return found if found is not None or self._other is None else await self._other
+        except TimeoutError:
+            if self._other is None or not self._scope.expired():
+                raise
+            return self._other.result()
+        finally:
+            self._timer.cancel()
+            if self._other is not None and not self._other.done():
+                self._other.cancel()
+                await asyncio.gather(self._other, return_exceptions=True)
+
+    def _look(self) -> None:
+        """The first takes long."""
+        asking = self._second()
         if asking is None:
-            timer = loop.call_later(after_s, look)
+            self._timer = self._loop.call_later(self._after_s, self._look)
             return
-        other = loop.create_task(asking)
-        other.add_done_callback(overtake)
+        self._other = self._loop.create_task(asking)
+        self._other.add_done_callback(self._overtake)
 
-    def overtake(task: asyncio.Task[T | None]) -> None:
-        if is_open and not task.cancelled() and task.exception() is None and task.result() is not None:
-            scope.reschedule(loop.time())  # ends the wait for the first
-
-    timer = loop.call_later(after_s, look)
-    try:
-        async with scope:
-            try:
-                found = await first
-            finally:
-                is_open = False
-        return found if found is not None or other is None else await other
-    except TimeoutError:
-        if other is None or not scope.expired():
-            raise
-        return other.result()
-    finally:
-        timer.cancel()
-        if other is not None and not other.done():
-            other.cancel()
-            await asyncio.gather(other, return_exceptions=True)
+    def _overtake(self, task: asyncio.Task[T | None]) -> None:
+        if self._is_open and not task.cancelled() and task.exception() is None and task.result() is not None:
+            self._scope.reschedule(self._loop.time())  # ends the wait for the first

@@ -38,7 +38,7 @@ class Boundary:
 
     def check(self, tensor: Tensor, what: str) -> None:
         """Refuse a tensor that is not of this kind, or not finite. Raises BadTensor."""
-        if tensor.dtype != self.dtype or tuple(tensor.shape[1:]) != self.shape or not len(tensor):
+        if tensor.dtype != self.dtype or tuple(tensor.shape[1:]) != self.shape or not tensor.shape[0]:
             raise BadTensor(
                 f"{what} is {tensor.dtype} of shape {tuple(tensor.shape)}, expected {self.dtype} of (n, "
                 f"{', '.join(map(str, self.shape))}): both sides must train the same task, cut alike"

@@ -61,6 +61,7 @@ class StageModel(Replica):
         self.rounding = None  # the manifest allows no other
         self.n_params = sum(parameter.numel() for parameter in task.build_skeleton().parameters())
         self._progress = torch.zeros(2, dtype=torch.int64)
+        self._counters = self._progress.numpy()
         self._n_rounds_worked = torch.zeros((), dtype=torch.int64)
         self._kept: dict[str, torch.Tensor] = {}
         self._pending: tuple[MicrobatchId, ...] | None = None

@@ -17,7 +17,7 @@ from ...protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, Client
 from ...protocol.wire import parse
 from ...tasks import Evaluation
 from ..rounds.gather import read_payload
-from .activations import Compression, check_announced, decode_checked, encode_activations
+from .activations import Codec, check_announced
 from .backlog import Phase
 from .microbatches import Boundaries, Boundary, MicrobatchId
 from .stage import Passed
@@ -68,12 +68,10 @@ class StageClient:
         local: answers what is asked of this peer itself.
     """
 
-    def __init__(
-        self, network: Client, compression: Compression, *, n_samples_max: int, local: Local | None = None
-    ) -> None:
+    def __init__(self, network: Client, codec: Codec, *, n_samples_max: int, local: Local | None = None) -> None:
         self._network = network
         self._local = local
-        self._compression = compression
+        self._codec = codec
         self._n_samples_max = n_samples_max
 
     async def forward(self, peer: PeerId, request: Request, output: Boundary, *, timeout_s: float) -> Answer[Tensor]:
@@ -110,21 +108,21 @@ class StageClient:
             stage=request.stage,
             kind=KINDS[request.phase],
         )
-        payload = _append(message, request.tensors, self._compression)
+        payload = _append(message, request.tensors, self._codec)
         chunks = framed(message, payload)
         if peer == self._network.peer_id and self._local is not None:
             answers = self._local(peer, chunks)
         else:
             answers = self._network.stream(peer, METHOD, chunks, timeout_s=timeout_s)
         answer = parse(pb.PassAnswer, await anext(answers, b""), bytes_max=MAX_MESSAGE_BYTES, what="a pass's answer")
-        tensors = await read_tensors(answer, answers, wanted, n_samples_max=request.n_samples)
-        if any(len(tensor) != request.n_samples for tensor in tensors):
+        tensors = await read_tensors(answer, answers, wanted, self._codec, n_samples_max=request.n_samples)
+        if any(tensor.shape[0] != request.n_samples for tensor in tensors):
             raise InvalidMessage(f"{peer} answers {request.n_samples} samples with another number: ask another replica")
         return answer, tensors
 
 
 async def read_request(
-    chunks: AsyncIterator[bytes], stage: int, boundaries: Boundaries, *, is_last: bool, n_samples_max: int
+    chunks: AsyncIterator[bytes], stage: int, boundaries: Boundaries, codec: Codec, *, is_last: bool, n_samples_max: int
 ) -> Request:
     """A request that came from outside, for this stage. Raises InvalidMessage."""
     message = parse(pb.PassRequest, await anext(chunks, b""), bytes_max=MAX_MESSAGE_BYTES, what="a pass's request")
@@ -135,14 +133,14 @@ async def read_request(
         raise InvalidMessage(f"a pass of unknown kind {message.kind} came: upgrade one of both sides")
     brings_both = phase is Phase.BACKWARD or (phase is Phase.EVALUATE and is_last)
     expected = (boundaries.input, boundaries.output) if brings_both else (boundaries.input,)
-    tensors = await read_tensors(message, chunks, expected, n_samples_max=n_samples_max)
+    tensors = await read_tensors(message, chunks, expected, codec, n_samples_max=n_samples_max)
     return Request(
         phase=phase,
         microbatch=MicrobatchId(step=message.step, index=message.index, take=message.take),
         version=message.version,
         stage=stage,
         tensors=tuple(tensors),
-        content=_content(message),
+        content=_content(message) if phase is Phase.BACKWARD else None,
     )
 
 
@@ -158,6 +156,7 @@ async def read_tensors(
     message: pb.PassRequest | pb.PassAnswer,
     chunks: AsyncIterator[bytes],
     expected: Sequence[Boundary],
+    codec: Codec,
     *,
     n_samples_max: int,
 ) -> list[Tensor]:
@@ -172,7 +171,7 @@ async def read_tensors(
     payload = memoryview(await read_payload(chunks, sum(lengths)))
     tensors, start = [], 0
     for (header, _), length in zip(kinds, lengths, strict=True):
-        tensors.append(decode_checked(header, payload[start : start + length]))
+        tensors.append(codec.decode(header, payload[start : start + length]))
         start += length
     return tensors
 
@@ -182,7 +181,7 @@ def answer_of(
     tensors: Sequence[Tensor],
     counted: bool,
     loss: float | None,
-    compression: Compression,
+    codec: Codec,
     seconds: float,
     accuracy: float | None = None,
 ) -> tuple[pb.PassAnswer, bytes]:
@@ -192,7 +191,7 @@ def answer_of(
         message.loss = loss
     if accuracy is not None:
         message.accuracy = accuracy
-    return message, _append(message, tensors, compression)
+    return message, _append(message, tensors, codec)
 
 
 def _told_s(answer: pb.PassAnswer) -> float:
@@ -206,10 +205,10 @@ async def framed(message: pb.PassRequest | pb.PassAnswer, payload: bytes) -> Asy
         yield payload[start : start + MAX_CHUNK_BYTES]
 
 
-def _append(message: pb.PassRequest | pb.PassAnswer, tensors: Sequence[Tensor], compression: Compression) -> bytes:
+def _append(message: pb.PassRequest | pb.PassAnswer, tensors: Sequence[Tensor], codec: Codec) -> bytes:
     payloads = []
     for tensor in tensors:
-        header, payload = encode_activations(tensor, compression)
+        header, payload = codec.encode(tensor)
         message.tensors.append(header)
         payloads.append(payload)
-    return b"".join(payloads)
+    return payloads[0] if len(payloads) == 1 else b"".join(payloads)

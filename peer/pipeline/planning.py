@@ -124,12 +124,12 @@ class Planning:
     def stage_digests(self, reports: Mapping[int, Report]) -> tuple[bytes, ...]:
         """What most replicas of each stage start from; empty for a stage of which nothing was heard."""
         members = self._round.place.roster.members
-        digests = []
-        for stage in range(self.n_stages):
-            told = Counter(reports[slot].state for slot in sorted(reports) if members[slot].stage == stage)
-            told.pop(b"", None)
-            digests.append(max(told, key=lambda state: (told[state], state)) if told else b"")
-        return tuple(digests)
+        told: list[Counter[bytes]] = [Counter() for _ in range(self.n_stages)]
+        for slot in sorted(reports):
+            stage, state = members[slot].stage, reports[slot].state
+            if state and 0 <= stage < self.n_stages:
+                told[stage][state] += 1
+        return tuple(max(one, key=lambda state: (one[state], state)) if one else b"" for one in told)
 
     def _dead(self, reports: Mapping[int, Report]) -> tuple[int, ...]:
         """Whose gradients cannot count: out of reach, unable to sum them, or with another state than most, which is not

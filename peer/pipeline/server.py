@@ -16,7 +16,7 @@ from ...protocol.errors import Busy, GossamerError, InvalidMessage
 from ...protocol.identity import PeerId
 from ...protocol.network import Cost, Network
 from ...tasks import Evaluation
-from .activations import Compression
+from .activations import Codec
 from .backlog import Backlog, Job, Phase
 from .meter import Meter
 from .microbatches import MicrobatchId
@@ -87,14 +87,14 @@ class StageServer:
         self,
         network: Network,
         replica: StageReplica,
-        compression: Compression,
+        codec: Codec,
         options: ServerOptions,
         judge: Judge | None = None,
         meter: Meter | None = None,
     ) -> None:
         self._meter = meter or Meter(network)
         self._replica = replica
-        self._compression = compression
+        self._codec = codec
         self._options = options
         self._judge = judge
         self._backlog: Backlog[_Asked] = Backlog(
@@ -148,6 +148,7 @@ class StageServer:
             chunks,
             self._replica.stage.index,
             self._replica.boundaries,
+            self._codec,
             is_last=self._replica.stage.is_last,
             n_samples_max=self._options.n_samples_max,
         )
@@ -182,7 +183,7 @@ class StageServer:
             self._n_early -= 1
 
     def _worded(self, result: Result, seconds: float) -> tuple[pb.PassAnswer, bytes]:
-        worded = partial(answer_of, compression=self._compression, seconds=seconds)
+        worded = partial(answer_of, codec=self._codec, seconds=seconds)
         if isinstance(result, Tensor):
             return worded(tensors=[result], counted=True, loss=None)
         if isinstance(result, Evaluation):
@@ -248,7 +249,9 @@ class StageServer:
                 defer_weights=self._options.splits,
             )
             return [passed]
-        x = first.tensors[0] if len(requests) == 1 else torch.cat([request.tensors[0] for request in requests])
+        if len(requests) == 1:
+            return [self._replica.forward(first.microbatch, first.version, first.tensors[0])]
+        x = torch.cat([request.tensors[0] for request in requests])
         out = self._replica.forward(first.microbatch, first.version, x)
         ends = list(accumulate(request.n_samples for request in requests))
         return [out[end - request.n_samples : end] for request, end in zip(requests, ends, strict=True)]

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator
 from ...protocol import pipelines_pb2 as pb
 from ...protocol.errors import InvalidMessage, StaleRound
 from ...protocol.identity import PeerId
-from ...protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, Cost, Network
+from ...protocol.network import MAX_CHUNK_BYTES, Cost, Network
 from ...protocol.wire import parse
 from ..rounds.round import Round
 from ..rounds.service import GroupService
 from .exchange import StageExchange
 from .group import StageGroup
 from .lending import METHOD as LENT
-from .step_plan import StepPlan
+from .step_plan import read_plan
 
 EARLY_S = 5.0
 EVALUATION_S = 120.0
@@ -36,10 +36,10 @@ class StageService:
         network.serve_stream("stage/borrow", self.borrow)
 
     async def plan(self, peer: PeerId, request: bytes) -> bytes:
-        message = parse(pb.StepPlan, request, bytes_max=MAX_MESSAGE_BYTES, what="a step's plan")
-        round_, slot = await self._rounds.round_of(peer, message.lineage, message.round)
+        lineage, index, plan = read_plan(request)
+        round_, slot = await self._rounds.round_of(peer, lineage, index)
         exchange = self._exchange(round_)
-        plan = StepPlan.from_wire(message, round_.place.roster, exchange.countable)
+        plan.check(round_.place.roster, exchange.countable)
         if round_.place.leader_of(plan.ballot) != slot:
             raise InvalidMessage(f"{peer} plans for a ballot that it does not lead: refused")
         round_.heard(slot)

@@ -110,8 +110,11 @@ class StageReplica:
         """
         meant = self._meant(microbatch, version)
         self.boundaries.input.check(x, "the stage's input")
-        with torch.no_grad(), seeded(self._run_seed, self.stage.index, microbatch):
-            out = self._run(meant.stage, x)
+        with torch.no_grad():
+            if meant.stage.derive is not None:
+                return self._run(meant.stage, x)
+            with seeded(self._run_seed, self.stage.index, microbatch):
+                out = self._run(meant.stage, x)
         meant.buffers.restore()
         return out
 
@@ -139,7 +142,7 @@ class StageReplica:
         meant = self._meant(microbatch, version)
         self.boundaries.input.check(x, "the stage's input")
         self.boundaries.output.check(arrived, "the targets" if self.stage.is_last else "the gradient of the output")
-        if len(x) != len(arrived):
+        if x.shape[0] != arrived.shape[0]:
             raise BadTensor(f"{len(x)} samples came with gradients or targets of {len(arrived)}: send the same ones")
         content = content or content_hash(x, arrived)
         known = self._held.get(microbatch)
@@ -259,13 +262,15 @@ class StageReplica:
         defer_weights: bool,
     ) -> tuple[Tensor | None, _Held]:
         wants_input_gradient = not self.stage.is_first
+        if meant.stage.derive is not None:
+            return self._derived(meant.stage, x, arrived, content, trained, defer_weights and wants_input_gradient)
         x = x.detach().requires_grad_(wants_input_gradient)
         with torch.enable_grad(), seeded(self._run_seed, self.stage.index, microbatch):
             out = self._run(meant.stage, x)
             loss = self._loss(meant.stage, out, arrived)
         meant.buffers.restore()
         held = _Held(
-            content=content, n_samples=len(x), loss=None if loss is None else float(loss.detach()), gradients=None
+            content=content, n_samples=x.shape[0], loss=None if loss is None else float(loss.detach()), gradients=None
         )
         target, gradient = (out, arrived) if loss is None else (loss, None)
         if not target.requires_grad:  # a stage without weights, or a repeated call at the first stage
@@ -275,6 +280,20 @@ class StageReplica:
             return split.input_gradient, replace(held, finish=split.weight_gradients)
         input_gradient, gradients = whole_backward(target, gradient, x if wants_input_gradient else None, trained)
         return input_gradient, replace(held, gradients=gradients)
+
+    @staticmethod
+    def _derived(
+        stage: Stage, x: Tensor, arrived: Tensor, content: bytes, trained: Mapping[str, Tensor], defer_weights: bool
+    ) -> tuple[Tensor | None, _Held]:
+        """By the task's own derivatives. What others would put off is put off here as well."""
+        assert stage.derive is not None
+        with torch.no_grad():
+            found = stage.derive(stage, x, arrived)
+        gradients = {name: found.gradients[name] for name in trained}
+        held = _Held(content=content, n_samples=x.shape[0], loss=found.loss, gradients=gradients)
+        if defer_weights and trained:
+            held.gradients, held.finish = None, lambda: gradients
+        return found.input_gradient, held
 
     @staticmethod
     def _run(stage: Stage, x: Tensor) -> Tensor:

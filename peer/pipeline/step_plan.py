@@ -8,12 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 from ...protocol import pipelines_pb2 as pb
 from ...protocol.errors import InvalidMessage
-from ..rounds.counts import Count, Countable, check_counts
+from ...protocol.network import MAX_MESSAGE_BYTES
+from ...protocol.wire import parse
+from ..rounds.counts import MICROBATCHES_MAX, Count, Countable, check_counts
 from ..rounds.plan import PLANS_PER_BALLOT
-from ..rounds.roster import Roster
+from ..rounds.roster import PEERS_MAX, Roster
+
+PLANS_REMEMBERED, REMEMBERED_BYTES_MAX = 32, 16 << 10
+"""Short ones that are not parsed again: a leader tries until each member has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +42,18 @@ class StepPlan:
         """(microbatch, take) that a slot counts."""
         return next((count.names for count in self.counts if count.slot == slot), ())
 
-    def contributors(self, roster: Roster, stage: int) -> list[int]:
+    def contributors(self, roster: Roster, stage: int) -> Sequence[int]:
         """Slots that offer something at a stage."""
-        return [count.slot for count in self.counts if roster.members[count.slot].stage == stage]
+        key = roster.hash(), stage
+        if key not in self._contributors:
+            found = [count.slot for count in self.counts if roster.members[count.slot].stage == stage]
+            self._contributors[key] = found
+        return self._contributors[key]
+
+    @cached_property
+    def _contributors(self) -> dict[tuple[bytes, int], Sequence[int]]:
+        """As worked out so far, by roster and stage."""
+        return {}
 
     def counting(self, roster: Roster, stage: int) -> list[int]:
         """Those of them that count microbatches of this step."""
@@ -58,23 +73,57 @@ class StepPlan:
     @classmethod
     def from_wire(cls, message: pb.StepPlan, roster: Roster, countable: Countable) -> StepPlan:
         """Check a plan that came from outside. Raises InvalidMessage."""
-        deals = tuple((deal.index, deal.slot) for deal in message.deals[: countable.n + 1])
-        dead = tuple(message.dead[: len(roster) + 1])
-        slots = [*dead, *(slot for _, slot in deals)]
-        if any(slot >= len(roster) for slot in slots) or any(index >= countable.n for index, _ in deals):
+        plan = cls._of(message)
+        plan.check(roster, countable)
+        return plan
+
+    @classmethod
+    def _of(cls, message: pb.StepPlan) -> StepPlan:
+        return cls(
+            attempt=message.attempt,
+            dead=tuple(message.dead[: PEERS_MAX + 1]),
+            deals=tuple((deal.index, deal.slot) for deal in message.deals[: 2 * MICROBATCHES_MAX]),
+            counts=tuple(Count.from_wire(count) for count in message.counts[: PEERS_MAX + 1]),
+            part=message.part,
+        )
+
+    def check(self, roster: Roster, countable: Countable) -> None:
+        """Refuse what does not fit the round. Raises InvalidMessage."""
+        if (roster.hash(), countable) not in self._fits:
+            self._check(roster, countable)
+            self._fits.add((roster.hash(), countable))
+
+    @cached_property
+    def _fits(self) -> set[tuple[bytes, Countable]]:
+        """What it was checked against."""
+        return set()
+
+    def _check(self, roster: Roster, countable: Countable) -> None:
+        slots = [*self.dead, *(slot for _, slot in self.deals)]
+        if any(slot >= len(roster) for slot in slots) or any(index >= countable.n for index, _ in self.deals):
             raise InvalidMessage("a plan that names slots or microbatches that there are not: refused")
-        counts = tuple(Count.from_wire(count) for count in message.counts[: len(roster) + 1])
-        if counts:
-            check_counts(counts, roster, countable)
-        return cls(attempt=message.attempt, dead=dead, deals=deals, counts=counts, part=message.part)
+        if self.counts:
+            check_counts(self.counts, roster, countable)
+
+
+def read_plan(data: bytes) -> tuple[bytes, int, StepPlan]:
+    """(lineage, round, plan, not checked yet) of a message from outside. Raises MessageTooLarge, InvalidMessage."""
+    return _read_again(data) if len(data) <= REMEMBERED_BYTES_MAX else _read(data)
+
+
+def _read(data: bytes) -> tuple[bytes, int, StepPlan]:
+    message = parse(pb.StepPlan, data, bytes_max=MAX_MESSAGE_BYTES, what="a step's plan")
+    return message.lineage, message.round, StepPlan._of(message)
+
+
+_read_again = lru_cache(maxsize=PLANS_REMEMBERED)(_read)
 
 
 def trainer_of(index: int, roster: Roster, deals: Mapping[int, int]) -> int:
     """The slot that passes a microbatch: by turns, unless it was dealt to somebody else."""
     if index in deals:
         return deals[index]
-    trainers = _trainers(roster)
-    return trainers[index % len(trainers)]
+    return roster.trainers[index % len(roster.trainers)]
 
 
 def deal_out(indices: Sequence[int], roster: Roster, living: Sequence[int], load: Counter[int]) -> dict[int, int]:
@@ -83,7 +132,7 @@ def deal_out(indices: Sequence[int], roster: Roster, living: Sequence[int], load
     Args:
         load: by slot, microbatches that are still to come from there.
     """
-    trainers = [slot for slot in _trainers(roster) if slot in living] or list(living)
+    trainers = [slot for slot in roster.trainers if slot in living] or list(living)
     load, n = Counter(load), len(trainers)
     dealt: dict[int, int] = {}
     for index in indices:
@@ -91,7 +140,3 @@ def deal_out(indices: Sequence[int], roster: Roster, living: Sequence[int], load
         dealt[index] = trainers[turn]
         load[trainers[turn]] += 1
     return dealt
-
-
-def _trainers(roster: Roster) -> list[int]:
-    return [slot for slot, member in enumerate(roster.members) if member.trains] or list(range(len(roster)))

@@ -6,7 +6,7 @@ import hashlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from google.protobuf.message import DecodeError
 
@@ -90,6 +90,10 @@ class Decision:
         return roster.changed(self.removed, self.added)
 
     def encode(self) -> bytes:
+        return self._encoded
+
+    @cached_property
+    def _encoded(self) -> bytes:
         return pb.Decision(
             lineage=self.lineage,
             round=self.round_index,
@@ -115,8 +119,15 @@ class Decision:
         if len(data) > DECISION_BYTES_MAX:
             raise InvalidMessage(f"a decision of {len(data)} bytes: at most {DECISION_BYTES_MAX} are allowed")
         decision = cls._parsed(data)
-        decision._check(roster)
+        if roster.hash() not in decision._fits:
+            decision._check(roster)
+            decision._fits.add(roster.hash())
         return decision
+
+    @cached_property
+    def _fits(self) -> set[bytes]:
+        """Hashes of rosters that it was checked against."""
+        return set()
 
     @classmethod
     @lru_cache(maxsize=DECISIONS_REMEMBERED)

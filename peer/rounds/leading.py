@@ -59,8 +59,7 @@ class Leadership:
 
     def watch(self) -> None:
         """Notice it when somebody dies for whom I wait, even if nobody has to do with it just then."""
-        for slot in self.round.place.others:
-            self.round.spawn(watch(self.round, slot, lambda: self.current))
+        self.round.spawn(watch(self.round, self.round.place.others, lambda: self.current))
 
     def act(self) -> None:
         """Propose as soon as there is something to propose."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage
+from ...protocol.network import MAX_MESSAGE_BYTES
+from ...protocol.wire import parse
 from .counts import MICROBATCHES_MAX, Route
 from .decision import HASH_BYTES, LINEAGE_BYTES, PARTS_MAX, Item
 from .roster import PEERS_MAX, Roster
 
+REPORTS_REMEMBERED, REMEMBERED_BYTES_MAX = 64, 16 << 10
+"""Short ones that are not parsed again: a leader that looks for its members says the same while there is no news."""
 RATE_MAX = 1e12
 """Bytes per second; also keeps infinity and NaN out."""
 PATIENCE_S_MAX = 86_400.0
@@ -72,7 +77,7 @@ class Report:
 
     ballot: int
     base: bytes
-    items: dict[int, Item]
+    items: Mapping[int, Item]
     """Contributor's slot (gather) or part (reduce) -> what is held of it."""
     ready: bool
     attempt: int
@@ -112,3 +117,16 @@ class Report:
             state=message.state,
             patience_s=message.patience_s if 0.0 < message.patience_s <= PATIENCE_S_MAX else 0.0,
         )
+
+
+def read_report(data: bytes) -> tuple[bytes, int, Report]:
+    """(lineage, round, report) of a `Hold` that came from outside. Raises MessageTooLarge, InvalidMessage."""
+    return _read_again(data) if len(data) <= REMEMBERED_BYTES_MAX else _read(data)
+
+
+def _read(data: bytes) -> tuple[bytes, int, Report]:
+    message = parse(pb.Hold, data, bytes_max=MAX_MESSAGE_BYTES, what="a hold message")
+    return message.lineage, message.round, Report.from_wire(message)
+
+
+_read_again = lru_cache(maxsize=REPORTS_REMEMBERED)(_read)

@@ -52,11 +52,13 @@ class Reporting:
 
     def report(self) -> None:
         """Tell the leader, if it should know and does not."""
+        overdue = self._clock() >= self.due_s
+        if self._is_on_the_way or not (overdue or self._is_worth_it()):
+            return
         round_, transfer = self._round, self._round.transfer
         held = (tuple(transfer.held()), tuple(transfer.refused), tuple(transfer.lost), transfer.news)
         news = (round_.ballot, transfer.attempt, transfer.offered is not None, *held, round_.is_leaving())
-        overdue = self._clock() >= self.due_s
-        if self._is_on_the_way or not (overdue or (self._is_worth_it() and news != self._told)):
+        if not overdue and news == self._told:
             return
         self._is_on_the_way, self._told = True, news
         round_.spawn(self._send(round_.leader))

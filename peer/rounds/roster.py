@@ -77,11 +77,17 @@ class Roster:
         return tuple(member.peer for member in self.members)
 
     @cached_property
-    def _slots(self) -> dict[PeerId, int]:
+    def trainers(self) -> tuple[int, ...]:
+        """Slots that pass microbatches: of those that train, or of all if nobody does."""
+        found = tuple(slot for slot, member in enumerate(self.members) if member.trains)
+        return found or tuple(range(len(self.members)))
+
+    @cached_property
+    def slots(self) -> dict[PeerId, int]:
         return {peer: slot for slot, peer in enumerate(self.peers)}
 
     def slot_of(self, peer: PeerId) -> int | None:
-        return self._slots.get(peer)
+        return self.slots.get(peer)
 
     def hash(self) -> bytes:
         return self._hash

@@ -79,6 +79,10 @@ class Round:
         self.voting = Voting(self)
         self.acceptor = self.voting.acceptor
         self.ballot = 0
+        self._entered = asyncio.Event()
+        """Set when this ballot is over."""
+        self._ballot_told = -1, b""
+        """What reports are answered with in which ballot."""
         self.arrived_s: dict[int, float] = {}
         """Slot -> when its contribution was first known to be there, after the round's start."""
         self.suspects: dict[int, str] = {}
@@ -95,6 +99,8 @@ class Round:
         self._clock = asyncio.get_running_loop().time
         self.started_s = self._ballot_started_s = self._clock()
         self._changed = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_s: float | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._spawner: asyncio.TaskGroup | None = None
         self._early: list[Coroutine[Any, Any, None]] = []
@@ -201,6 +207,7 @@ class Round:
                     await self._wait()
             finally:
                 self._over = True
+                self._set_alarm(None)
                 for task in list(self._tasks):
                     task.cancel()
         return self.decided.result()
@@ -215,14 +222,18 @@ class Round:
 
     async def _wait(self) -> None:
         now = self._clock()
-        due = [time for time in self._alarms_s() if time > now]
-        alarm = asyncio.get_running_loop().call_at(min(due), self._changed.set) if due else None
-        try:
-            await self._changed.wait()
-        finally:
-            if alarm is not None:
-                alarm.cancel()
+        self._set_alarm(min([time for time in self._alarms_s() if time > now], default=None))
+        await self._changed.wait()
         self._changed.clear()
+
+    def _set_alarm(self, due_s: float | None) -> None:
+        """Wake up then, if nothing else happens. Mostly it is set already."""
+        if due_s == self._alarm_s:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_s = due_s
+        self._alarm = asyncio.get_running_loop().call_at(due_s, self._changed.set) if due_s is not None else None
 
     def _alarms_s(self) -> list[float]:
         begun, patience = self.started_s, self.patience_s
@@ -243,6 +254,8 @@ class Round:
         if ballot // size != self.ballot // size:
             self.suspects.clear()
         self.ballot = ballot
+        entered, self._entered = self._entered, asyncio.Event()
+        entered.set()
         self._ballot_started_s = self._clock()
         self.reporting.enter_ballot()
         if self.leader == self.place.slot:
@@ -251,6 +264,11 @@ class Round:
         else:
             self.leadership = None
         self.wake()
+
+    async def ballot_over(self, ballot: int) -> None:
+        """Wait until a later one is entered."""
+        while self.ballot == ballot:
+            await self._entered.wait()
 
     def _leader_is_lost(self) -> bool:
         in_ballot_s = self._clock() - self._ballot_started_s
@@ -310,7 +328,7 @@ class Round:
 
     # -- handlers: the sender's slot is proven ---------------------------------------------------
 
-    def on_hold(self, slot: int, report: Report) -> pb.Prepare:
+    def on_hold(self, slot: int, report: Report) -> bytes:
         """Take in a report; the answer says which ballot we are in, lest the sender waits in an earlier one."""
         self.heard(slot)
         self.enter(report.ballot)
@@ -319,4 +337,7 @@ class Round:
         if self.leadership is not None and report.ballot == self.ballot:
             self.leadership.reports[slot] = report
             self.wake()
-        return pb.Prepare(lineage=self.place.lineage, round=self.place.index, ballot=self.ballot)
+        if self._ballot_told[0] != self.ballot:
+            answer = pb.Prepare(lineage=self.place.lineage, round=self.place.index, ballot=self.ballot)
+            self._ballot_told = self.ballot, answer.SerializeToString()
+        return self._ballot_told[1]

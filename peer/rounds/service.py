@@ -18,7 +18,7 @@ from .decision import LINEAGE_BYTES
 from .farewell import Farewell
 from .gather import Gather, read_payload
 from .group import Group
-from .place import Report
+from .place import read_report
 from .plan import Plan
 from .reduce import Reduce
 from .roster import Member
@@ -128,10 +128,9 @@ class GroupService:
         return b""
 
     async def hold(self, peer: PeerId, request: bytes) -> bytes:
-        message = self._parse(pb.Hold, request)
-        report = Report.from_wire(message)
-        round_, slot = await self.round_of(peer, message.lineage, message.round)
-        return round_.on_hold(slot, report).SerializeToString()
+        lineage, index, report = read_report(request)
+        round_, slot = await self.round_of(peer, lineage, index)
+        return round_.on_hold(slot, report)
 
     async def prepare(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.Prepare, request)

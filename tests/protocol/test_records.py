@@ -15,6 +15,7 @@ from gossamer.protocol.records import (
     check_record,
     newer,
     sign_record,
+    signed_record_bytes,
 )
 from gossamer.protocol.records_pb2 import RecordBody, SignedRecord
 
@@ -55,6 +56,7 @@ def test_a_record_says_what_its_signer_said(key: str, value: bytes, sequence: in
 
     assert (checked.key, checked.value, checked.sequence) == (key, value, sequence)
     assert (checked.signer, checked.expires_at_s) == (ALICE.peer_id, NOW_S + 60)
+    assert len(data) == signed_record_bytes(ALICE.peer_id, key, value, expires_at_s=NOW_S + 60, sequence=sequence)
 
 
 def test_a_record_with_any_flipped_bit_is_refused() -> None:

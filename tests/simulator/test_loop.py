@@ -117,7 +117,7 @@ def test_cancelled_timers_do_not_pile_up(loop: VirtualLoop, n_waiting: int) -> N
         for _ in range(n_times):
             async with asyncio.timeout(1e6):
                 await asyncio.sleep(0)
-            most = max(most, len(loop._timers))
+            most = max(most, len(loop._times))
 
     async def main() -> None:
         async with asyncio.TaskGroup() as group:

@@ -102,6 +102,7 @@ def _trained(stage: int) -> Daemon:
 def _serving(stage: int, step: int = 0) -> Daemon:
     model = StageModel.__new__(StageModel)
     model.stage, model._progress = stage, torch.tensor([step, 0])
+    model._counters = model._progress.numpy()
     return cast(Daemon, SimpleNamespace(replica=model, group=object(), stop_at=5))
 
 

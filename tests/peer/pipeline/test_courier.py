@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gossamer.peer.pipeline.activations import Compression
+from gossamer.peer.pipeline.activations import Codec, Compression
 from gossamer.peer.pipeline.backlog import Phase
 from gossamer.peer.pipeline.candidates import Announcement
 from gossamer.peer.pipeline.courier import Carried, Courier, CourierOptions
@@ -71,7 +71,7 @@ class Swarm:
                 for p in self.placed
                 if p.stage == s
             )
-        self.client = StageClient(self.trainer.network, Compression.NONE, n_samples_max=N_SAMPLES)
+        self.client = StageClient(self.trainer.network, Codec(Compression.NONE), n_samples_max=N_SAMPLES)
         self.courier = Courier(
             self.client, self.wirings, self.kinds, CourierOptions(timeout_s_min=2.0, busy_pause_s=busy_pause_s)
         )
@@ -81,7 +81,7 @@ class Swarm:
         host = self.sim.host(name, flops_per_s=5e7)
         replica = StageReplica(build_stage(self.task, 0, self.cut, stage), self.kinds[stage], run_seed=9, held_max=64)
         host.network.set_gate(lambda peer: True)
-        server = StageServer(host.network, replica, Compression.NONE, options)
+        server = StageServer(host.network, replica, Codec(Compression.NONE), options)
         host.spawn(server.run())
         return Placed(host=host, stage=stage, replica=replica, server=server)
 

@@ -12,7 +12,7 @@ from statistics import fmean
 
 import pytest
 
-from gossamer.peer.pipeline.activations import Compression
+from gossamer.peer.pipeline.activations import Codec, Compression
 from gossamer.peer.pipeline.candidates import Announcement
 from gossamer.peer.pipeline.courier import Carried, Courier, CourierOptions
 from gossamer.peer.pipeline.microbatches import MicrobatchId, boundaries
@@ -63,12 +63,12 @@ class Swarm:
         module = build_stage(self.task, 0, self.cut, stage)
         replica = StageReplica(module, self.kinds[stage], run_seed=9, held_max=10_000)
         host.network.set_gate(lambda peer: True)
-        host.spawn(StageServer(host.network, replica, Compression.NONE, OPTIONS).run())
+        host.spawn(StageServer(host.network, replica, Codec(Compression.NONE), OPTIONS).run())
         return host
 
     def _courier(self, name: str, placed: Sequence[tuple[int, Host]]) -> Courier:
         wirings = [StageWiring(stage, WiringOptions(), random.Random(name)) for stage in range(2)]
-        client = StageClient(self.sim.host(name).network, Compression.NONE, n_samples_max=N_SAMPLES)
+        client = StageClient(self.sim.host(name).network, Codec(Compression.NONE), n_samples_max=N_SAMPLES)
         courier = Courier(client, wirings, self.kinds, CourierOptions())
         courier.update(
             [

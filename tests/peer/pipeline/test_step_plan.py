@@ -10,7 +10,7 @@ from gossamer.peer.pipeline.flow import is_begun_in, take_of
 from gossamer.peer.pipeline.seeking import assigned
 from gossamer.peer.pipeline.step_plan import StepPlan, deal_out, trainer_of
 from gossamer.peer.rounds.counts import Countable, Route, counts_of
-from gossamer.peer.rounds.roster import Member, Roster
+from gossamer.peer.rounds.roster import PEERS_MAX, Member, Roster
 from gossamer.protocol import pipelines_pb2 as pb
 from gossamer.protocol.errors import InvalidMessage
 from gossamer.protocol.identity import Identity
@@ -38,8 +38,8 @@ def test_a_plan_survives_the_wire_and_a_malformed_one_does_not() -> None:
 
     assert StepPlan.from_wire(message, ROSTER, ONE) == plan
     assert plan.ballot == 1
-    endless = StepPlan.from_wire(pb.StepPlan(attempt=1, dead=[3] * 5 + [4]), ROSTER, ONE)
-    assert endless.dead == (3,) * 5
+    endless = StepPlan.from_wire(pb.StepPlan(attempt=1, dead=[3] * (PEERS_MAX + 1) + [4]), ROSTER, ONE)
+    assert endless.dead == (3,) * (PEERS_MAX + 1)
     for broken in (
         pb.StepPlan(attempt=1, dead=[4]),
         pb.StepPlan(attempt=1, deals=[pb.Deal(index=1, slot=0)]),

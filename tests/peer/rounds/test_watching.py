@@ -38,6 +38,8 @@ def test_the_next_in_turn_misses_a_leader_to_whom_nobody_has_anything_to_say(slo
         reporting=SimpleNamespace(hold=lambda: SimpleNamespace(SerializeToString=bytes)),
         unheard_s=lambda slot: 100.0,
         suspect=lambda slot, reason: suspected.append((slot, reason)),
+        spawn=asyncio.create_task,
+        ballot_over=lambda ballot: asyncio.Event().wait(),
     )
 
     async def watch_for_a_while() -> None:
@@ -48,6 +50,43 @@ def test_the_next_in_turn_misses_a_leader_to_whom_nobody_has_anything_to_say(slo
     sim.run(watch_for_a_while())
 
     assert suspected == ([(0, "unreachable")] if notices else [])
+
+
+def test_who_is_next_in_turn_only_in_a_later_ballot_looks_from_then_on() -> None:
+    sim, suspected = Simulation(seed=0), []
+    ballots = asyncio.Event()
+
+    async def call(*args: object, **options: object) -> bytes:
+        raise PeerUnreachable("gone")
+
+    round_ = SimpleNamespace(
+        ballot=0,
+        leader=0,
+        patience_s=600.0,
+        suspects={},
+        place=SimpleNamespace(
+            slot=2, leader_of=lambda ballot: ballot, roster=SimpleNamespace(members=[_member(), _member()])
+        ),
+        network=SimpleNamespace(call=call),
+        reporting=SimpleNamespace(hold=lambda: SimpleNamespace(SerializeToString=bytes)),
+        unheard_s=lambda slot: 100.0,
+        suspect=lambda slot, reason: suspected.append((slot, reason)),
+        spawn=asyncio.create_task,
+        ballot_over=lambda ballot: ballots.wait(),
+    )
+
+    async def watch_through_a_ballot() -> None:
+        task = asyncio.create_task(watching.watch_leaders(cast(Round, round_)))
+        await asyncio.sleep(10.0)
+        assert suspected == []
+        round_.ballot = round_.leader = 1
+        ballots.set()
+        await asyncio.sleep(3.5)
+        task.cancel()
+
+    sim.run(watch_through_a_ballot())
+
+    assert suspected == [(1, "unreachable")]
 
 
 def test_a_leader_acts_on_deaths_before_a_quorum_has_reported() -> None:
