@@ -228,12 +228,12 @@ def test_noise_is_added_and_what_was_spent_is_told(tmp_path: Path, secure: bool)
     # A tenth of the noise would be a slope of this model; shares of it add up to a little more than was asked for.
     if secure:
         total = np.concatenate([4 * np.frombuffer(entry.summed.mean, "<f4") for entry in sums(fleet)])
-        expected = 2.0 * 5.0 * 1e-3 * np.sqrt(4 / 3)
+        expected = 2.0 * 5.0 * BaffleOptions().sigma * np.sqrt(4 / 3)
     else:
         chosen = BaffleOptions(K=8, **options)
         answers = [from_bytes(submission.scalars, 8) for _, submission in fleet.accepted()]
         total = np.concatenate([decode_mean(answer, chosen, n_roster=1, n=1) for answer in answers])
-        expected = 2.0 * 5.0 * 1e-3
+        expected = 2.0 * 5.0 * chosen.sigma
     assert total.std() == pytest.approx(expected, rel=0.35)
 
 
