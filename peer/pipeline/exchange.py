@@ -29,6 +29,8 @@ from .planning import AFRESH, AMENDS_AFTER_S, PARTS_EVERY_S, GoingOn, Planning
 from .proposing import proposable
 from .step_plan import StepPlan
 
+BARE_MAX = 3
+"""Decisions in a row that count nothing: who is let in may not bring what a step lacks, and then it must fail."""
 TELLS_EVERY_S = 5.0
 """The leader is told of microbatches that are whole so often, before all of a trainer's are."""
 
@@ -89,6 +91,7 @@ class StageExchange(Gather):
         self.planning = Planning(self, round_, self.countable, going_on)
         self.planning.counts_in_parts, self.planning.part_took_s = model.counts_in_parts, part_took_s
         self.goes_on = bool(going_on.turns)
+        self._n_bare = going_on.n_bare
         self._amend = amend
         self._opened_s = self._told_s = asyncio.get_running_loop().time()
         self._announced: dict[tuple[int, bytes], int] = {}
@@ -242,7 +245,9 @@ class StageExchange(Gather):
         """While microbatches are missing, and if no stage is lost: what to do then is another question."""
         is_counting = self.plan is not None and bool(self.plan.counts)
         is_early = asyncio.get_running_loop().time() < self._opened_s + AMENDS_AFTER_S
-        if is_counting or is_early or not self._model.steps_go_on or self.stuck(self._round.live()):
+        if is_counting or is_early or self._n_bare >= BARE_MAX:
+            return None
+        if not self._model.steps_go_on or self.stuck(self._round.live()):
             return None
         return self._amend(self._round, leadership)
 

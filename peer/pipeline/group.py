@@ -308,7 +308,8 @@ class StageGroup(Group):
         self._know_replicas()
 
     def _go_on(self, decision: Decision) -> None:
-        self._going_on = GoingOn(turns=decision.turns, routes=decision.routes)
+        n_bare = self._going_on.n_bare + 1 if decision.turns and not decision.contributors else 0
+        self._going_on = GoingOn(turns=decision.turns, routes=decision.routes, n_bare=n_bare)
         if not decision.turns:
             self.parts = Parts()
             return

@@ -41,6 +41,8 @@ class GoingOn:
     """Who passes each microbatch, by slot; empty: the step begins."""
     routes: tuple[Route, ...] = ()
     """Of those that nobody passes: whole ones of trainers that are gone."""
+    n_bare: int = 0
+    """Decisions in a row that counted nothing and changed the roster alone, or asked for a snapshot."""
 
 
 AFRESH = GoingOn()

@@ -117,3 +117,11 @@ def test_command_verifies_a_seed_and_writes_a_report(tmp_path: Path) -> None:
     assert summary["verified"]
     assert (tmp_path / "report.html").stat().st_size > 100_000
     assert summary["violations"] == []
+
+
+@pytest.mark.parametrize("seed", [85, 107])
+def test_step_in_which_nothing_comes_does_not_go_on_for_ever(seed: int) -> None:
+    verdict = judge(load_scenario(LIBRARY / "stages.toml"), seed)
+
+    replay = f"gossamer simulate examples/scenarios/stages.toml --seed {seed}" + " --shuffle" * verdict.shuffled
+    assert verdict.violations == (), f"replay: {replay}"
