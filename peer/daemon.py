@@ -317,6 +317,7 @@ class Daemon:
             self.membership.eager = True
 
     async def _end(self, ending: Ending) -> Result:
+        over_s = asyncio.get_running_loop().time()
         group, replica = self.group, self.replica
         finished = replica.step >= self.stop_at
         not_kept: StateError | None = None
@@ -343,7 +344,9 @@ class Daemon:
             Ended(outcome=outcome, step=replica.step, round=self.whereabouts.round_index, digest=digest.hex())
         )
         if finished:
-            await self.service.farewell.wait(self.whereabouts.round_index, self._leaving, stay_s=self._seed_for_s)
+            await self.service.farewell.wait(
+                self.whereabouts.round_index, self._leaving, over_s=over_s, stay_s=self._seed_for_s
+            )
         return self._result(outcome)
 
     def _speaks_last(self, group: Group) -> bool:

@@ -31,14 +31,19 @@ class Farewell:
         if len(self._asked_s) > PEERS_MAX:
             del self._asked_s[next(iter(self._asked_s))]
 
-    async def wait(self, index: int, leaving: asyncio.Event, *, stay_s: float = 0.0) -> None:
+    async def wait(self, index: int, leaving: asyncio.Event, *, over_s: float, stay_s: float = 0.0) -> None:
         """Until `stay_s` are over, and all who asked have come to round `index` or are gone; not when asked to leave.
 
-        For those who asked it waits two minutes at most.
+        For those who asked it waits until two minutes after the run's end, and half a minute from now at least.
+
+        Args:
+            over_s: when the run ended for this peer, by the loop's clock. What it did since (a last evaluation) was
+                time for the others too.
         """
         await _pause(leaving, stay_s)
+        now_s = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(STAY_S_MAX):
+            async with asyncio.timeout_at(max(over_s + stay_s + STAY_S_MAX, now_s + ASKED_S)):
                 while not leaving.is_set() and await self._anybody_behind(index):
                     await _pause(leaving, LOOK_EVERY_S)
         except TimeoutError:
