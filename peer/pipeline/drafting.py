@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..rounds.decision import LATE, Decision
-from ..rounds.drafting import draft
+from ..rounds.drafting import OUT_OF_REACH, draft
 from ..rounds.leading import Leadership
 from ..rounds.round import Round
 from ..rounds.transfer import Proposal
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def draft_step(group: StageGroup, round_: Round, proposal: Proposal | None, leadership: Leadership) -> Decision:
     """Complete a proposal, by the plan that it follows; None says that the round failed."""
     plan = _exchange(round_).plan if proposal is not None else None
-    decision = draft(group, round_, proposal, leadership)
+    decision = _without_the_dead(draft(group, round_, proposal, leadership), round_)
     if plan is None:
         return group.changes.amend(decision, _situation(group, round_, leadership))
     decision = _counting(decision, plan, round_, leadership)
@@ -34,8 +34,17 @@ def draft_amendment(group: StageGroup, round_: Round, leadership: Leadership) ->
     """Let in who waits, and count nothing; None if nobody does."""
     if not (group.joiners or group.wants_snapshot):
         return None
-    decision = _going_on(group, draft(group, round_, None, leadership), round_, leadership)
+    drafted = _without_the_dead(draft(group, round_, None, leadership), round_)
+    decision = _going_on(group, drafted, round_, leadership)
     return decision if decision.added or decision.snapshot else None
+
+
+def _without_the_dead(decision: Decision, round_: Round) -> Decision:
+    """Steps are long: who has died since it reported would count for the quorum of whatever comes next."""
+    if decision.stop:
+        return decision
+    dead = {slot for slot, reason in round_.suspects.items() if reason in OUT_OF_REACH}
+    return replace(decision, removed=tuple(sorted({*decision.removed, *dead})))
 
 
 def _counting(decision: Decision, plan: StepPlan, round_: Round, leadership: Leadership) -> Decision:

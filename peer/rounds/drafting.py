@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .round import Round
     from .transfer import Proposal
 
+OUT_OF_REACH = frozenset({"unreachable", "restarted"})
+"""Reasons to think that a member's life is over."""
 UNHEARD_ROUNDS = 3
 """A member of which the leader heard nothing for so many rounds is taken off the roster."""
 
@@ -43,7 +45,7 @@ def draft(group: Group, round_: Round, proposal: Proposal | None, leadership: Le
 def _dead(group: Group, round_: Round, leadership: Leadership) -> set[int]:
     """Out of reach now, or not heard of for some rounds."""
     peers = round_.place.roster.peers
-    gone = {slot for slot, reason in round_.suspects.items() if reason in ("unreachable", "restarted")}
+    gone = {slot for slot, reason in round_.suspects.items() if reason in OUT_OF_REACH}
     unheard = {slot for slot in round_.place.others if group.index - group.heard.get(peers[slot], 0) >= UNHEARD_ROUNDS}
     return (gone | unheard) - set(leadership.reports)
 
