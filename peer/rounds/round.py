@@ -25,6 +25,7 @@ from ...protocol.errors import (
 from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Network
 from .agreement import Agreement
+from .alarm import Alarm
 from .backup import Quota
 from .decision import Decision
 from .leading import Leadership
@@ -99,8 +100,7 @@ class Round:
         self._clock = asyncio.get_running_loop().time
         self.started_s = self._ballot_started_s = self._clock()
         self._changed = asyncio.Event()
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_s: float | None = None
+        self._alarm = Alarm(self._changed.set)
         self._tasks: list[asyncio.Task[None]] = []
         self._spawner: asyncio.TaskGroup | None = None
         self._early: list[Coroutine[Any, Any, None]] = []
@@ -207,7 +207,7 @@ class Round:
                     await self._wait()
             finally:
                 self._over = True
-                self._set_alarm(None)
+                self._alarm.set(None)
                 for task in list(self._tasks):
                     task.cancel()
         return self.decided.result()
@@ -222,18 +222,9 @@ class Round:
 
     async def _wait(self) -> None:
         now = self._clock()
-        self._set_alarm(min([time for time in self._alarms_s() if time > now], default=None))
+        self._alarm.set(min([time for time in self._alarms_s() if time > now], default=None))
         await self._changed.wait()
         self._changed.clear()
-
-    def _set_alarm(self, due_s: float | None) -> None:
-        """Wake up then, if nothing else happens. Mostly it is set already."""
-        if due_s == self._alarm_s:
-            return
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_s = due_s
-        self._alarm = asyncio.get_running_loop().call_at(due_s, self._changed.set) if due_s is not None else None
 
     def _alarms_s(self) -> list[float]:
         begun, patience = self.started_s, self.patience_s
