@@ -10,8 +10,7 @@ of so many nodes. Everybody checks every signature, record and certificate.
 
 groups: three quarters of a group found it, within half a minute; the others come in the minute after that, fetch the
 state from those that have it, are let in, and count in the last rounds. All must finish, each group with one state.
-pipelines: from the beginning to the end of the time; each must make steps, all of a step's microbatches counted. Only
-the first may be partial: it takes longer than three of a run's first deadlines, and its leader waits no longer.
+pipelines: from the beginning to the end of the time; each must make steps, all of a step's microbatches counted.
 """
 
 from __future__ import annotations
@@ -204,10 +203,9 @@ def play_pipelines(n_peers: int, hours: float, root: Path) -> str:
     crowd.sim.run(main(), timeout_s=1e6)
     crowd.close_logs()
     steps = [crowd.steps(run) for run in crowd.runs]
-    partial = [round_ for one in steps for round_, counted in one.items() if counted < MICROBATCHES]
-    n_partial = sum(round_ > 0 for round_ in partial)
+    n_partial = sum(counted < MICROBATCHES for one in steps for counted in one.values())
     told = f"{len(crowd.runs)} pipelines of {N_STAGES} stages, {min(map(len, steps))} to {max(map(len, steps))} steps"
-    told += f" of {MICROBATCHES} microbatches, {n_partial} of them partial and {len(partial) - n_partial} first ones"
+    told += f" of {MICROBATCHES} microbatches, {n_partial} of them partial"
     if not all(steps) or n_partial:
         sys.exit(f"{sum(not one for one in steps)} pipelines made no step: {told}; {_costs(crowd)}")
     return f"{told}; {_costs(crowd)}"

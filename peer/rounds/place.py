@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Literal
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage
 from ...protocol.network import MAX_MESSAGE_BYTES
-from ...protocol.wire import parse
+from ...protocol.wire import parse, remembered
 from .counts import MICROBATCHES_MAX, Route
 from .decision import HASH_BYTES, LINEAGE_BYTES, PARTS_MAX, Item
 from .roster import PEERS_MAX, Roster
@@ -119,14 +119,8 @@ class Report:
         )
 
 
+@remembered(REPORTS_REMEMBERED, bytes_max=REMEMBERED_BYTES_MAX)
 def read_report(data: bytes) -> tuple[bytes, int, Report]:
     """(lineage, round, report) of a `Hold` that came from outside. Raises MessageTooLarge, InvalidMessage."""
-    return _read_again(data) if len(data) <= REMEMBERED_BYTES_MAX else _read(data)
-
-
-def _read(data: bytes) -> tuple[bytes, int, Report]:
     message = parse(pb.Hold, data, bytes_max=MAX_MESSAGE_BYTES, what="a hold message")
     return message.lineage, message.round, Report.from_wire(message)
-
-
-_read_again = lru_cache(maxsize=REPORTS_REMEMBERED)(_read)
