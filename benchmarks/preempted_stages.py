@@ -1,9 +1,11 @@
-"""SWARM's rebalancing experiment, on the rule alone: 32 stages, preemptible machines, moves every 60 s, 300 s or never.
+"""SWARM's rebalancing experiment: preemptible machines, moves every 60 s, 300 s or never.
 
     python -m benchmarks.preempted_stages [--seeds 10] [--hours 32] [--plot docs/rebalancing.svg] [--page FILE.html]
+    python -m benchmarks.preempted_stages --daemons [--seeds 1] [--hours 8]
 
 Equal machines with the lives of the fleet `preemptible` (median 1 h, mean 6.1 h, replaced after 15 minutes on average).
-A model (benchmarks/churning.py), not the daemons: a roster has at most 64 members. Throughput is a share of what whole
+The first is the rule alone, on a model (benchmarks/churning.py): 32 stages on 256 machines. The second is the daemons
+on virtual time, with a quarter of both, since a roster has at most 64 members. Throughput is a share of what whole
 machines would do if those alive were always spread well at no cost. The paper (arXiv:2301.11913) reports 82.7 % without
 moves and 95.8 % with moves every 300 s, on its own traces and machines.
 """
@@ -14,13 +16,20 @@ import argparse
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gossamer.peer.report.theme import SERIES, figure
+from gossamer.simulator.fleets.fleet import Session
 
 from .churning import ANY, NEEDIEST, Span, play, preempted
+from .stage_churn_daemons import tell_daemons
 
 N_STAGES, N_PEERS = 32, 256
+DAEMONS_STAGES, DAEMONS_PEERS = 8, 64
+FORWARD_S, MICROBATCHES = 2.0, 256
+"""Of the daemons: a microbatch at a stage, and how many a step has."""
+INTERVALS_S = 0.0, 300.0, 60.0
 PUBLISHED = {0.0: 0.827, 300.0: 0.958}
 BINS = 64
 Curve = list[float]
@@ -52,16 +61,23 @@ def measure(joins: str, every_s: float, hours: float, n_seeds: int) -> tuple[lis
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--hours", type=float, default=32.0)
+    parser.add_argument("--daemons", action="store_true")
+    parser.add_argument("--seeds", type=int, help="default 10, with --daemons 1")
+    parser.add_argument("--hours", type=float, help="default 32, with --daemons 8")
+    parser.add_argument("--rebalance-every", type=float, nargs="+", default=INTERVALS_S, metavar="S")
     parser.add_argument("--plot", type=Path, help="write an SVG here")
     parser.add_argument("--page", type=Path, help="write a page with the plot here")
     args = parser.parse_args()
+    if args.daemons:
+        for seed in range(args.seeds or 1):
+            play_daemons(args.hours or 8.0, seed, args.rebalance_every)
+        return
+    args.seeds, args.hours = args.seeds or 10, args.hours or 32.0
     print(f"model: {N_PEERS} machines, {N_STAGES} stages, {args.hours:g} h, {args.seeds} seeds")
     print("| newcomers join | moves | share of the optimum (lowest to highest seed) | the paper |\n|---|---|---:|---:|")
     curves: dict[str, Curve] = {}
     for joins in (ANY, NEEDIEST):
-        for every_s in (0.0, 300.0, 60.0):
+        for every_s in args.rebalance_every:
             shares, curve = measure(joins, every_s, args.hours, args.seeds)
             moves = f"every {every_s:g} s" if every_s else "none"
             paper = f"{PUBLISHED[every_s]:.1%}" if every_s in PUBLISHED else ""
@@ -72,6 +88,22 @@ def main() -> None:
         args.plot.write_text(drawn(curves, args.hours))
     if args.page is not None:
         args.page.write_text(page(curves, args.hours))
+
+
+def play_daemons(hours: float, seed: int, intervals_s: Sequence[float]) -> None:
+    """Print the share of each interval. The first machine is always on: it holds the owner's key."""
+    first, *others = preempted(DAEMONS_PEERS, hours * 3600, seed)
+    peers = [replace(first, sessions=(Session(start_s=0.0, end_s=math.inf),)), *others]
+    for every_s in intervals_s:
+        tell_daemons(
+            peers,
+            DAEMONS_STAGES,
+            hours * 3600,
+            seed,
+            every_s=every_s,
+            forward_s=FORWARD_S,
+            n_microbatches=MICROBATCHES,
+        )
 
 
 def page(curves: dict[str, Curve], hours: float) -> str:

@@ -40,6 +40,10 @@ SHORT = {
         *("devices.n=30", "devices.per_round=6", "devices.backups=1", "devices.round_every_s=60"),
     ),
     "preemptible-t4s": ("duration_s=1200", "expect.steps_min=8"),
+    "preempted-stages": (
+        *("duration_s=240", "expect.steps_min=2", "fleet.peers=9", "pipeline.stages=3", "pipeline.microbatches=16"),
+        *("run.sizes.flops_per_sample=1e12", "run.sizes.grain=1024"),
+    ),
     "preempted": ("run.steps=60", "expect.steps_min=60", "faults.0.times=1"),
     "volunteers": ("run.steps=12", "expect.steps_min=12", "fleet.peers=8"),
 }
