@@ -30,9 +30,9 @@ from ..gateway.replica import check_devices_can_follow
 from ..pipeline.memory import check_memory, parse_bytes
 from ..report import write_report
 from . import order as orders
+from .account import tell
 from .fleet import Fleet, settle_devices, summarise_devices
 from .stages import summarise_stages
-from .status import privacy_words
 from .summary import summarise
 from .swarm import Child, Kill, Place, Swarm, parse_kill
 
@@ -300,52 +300,3 @@ def _finish(swarm: Swarm, folder: Path, wall_s: float, json_output: bool) -> dic
     else:
         tell(summary)
     return summary
-
-
-def tell(summary: dict[str, Any]) -> None:
-    """What happened, for a person."""
-    digests = sorted(set(summary["state_digests"].values()))
-    sent, dense = summary["bytes_sent_per_peer_per_step"], summary["dense_bytes_per_peer_per_step"]
-    start, end, n_peers = summary["eval_loss_start"], summary["eval_loss"], summary["n_peers"]
-    lines = {f"{summary['task']} by {summary['method']}": f"{n_peers} daemons, {summary['n_params']:,} parameters"}
-    if start is not None and end is not None:
-        lines["held-out loss"] = f"{start:.3f} -> {end:.3f} in {summary['steps']} steps, {summary['wall_s']:.0f} s"
-    if sent:
-        lines["sent per peer"] = f"{sent / 1e3:,.1f} kB a step, {dense / sent:,.1f} times less than dense all-reduce"
-    overhead_ms = (summary["round_overhead_s_p50"] or 0.0) * 1e3
-    lines["rounds"] = (
-        f"{summary['rounds_ok']} committed, {summary['rounds_failed']} failed, {overhead_ms:.0f} ms overhead"
-    )
-    if summary["killed"]:
-        cost_s, names = summary["kill_cost_s"] or 0.0, ", ".join(summary["killed"])
-        lines["killed with -9"] = f"daemon {names}; the slowest of the next rounds took {cost_s:.2f} s longer than most"
-    if "stages" in summary:
-        lines |= _tell_stages(summary)
-    else:
-        agreed = "all hold the same state" if len(digests) == 1 else "THE DAEMONS DISAGREE"
-        lines["agreement"] = f"{agreed} ({', '.join(digest[:12] for digest in digests)})"
-    if "n_devices" in summary:
-        hashes = "all hold the same weights" if len(summary["model_hashes"]) == 1 else "THE DEVICES DISAGREE"
-        lines["devices"] = (
-            f"{summary['n_devices']} of {summary['n_gateways']} gateways, {hashes}; a round took each "
-            f"{summary['uplink_bytes_per_device_per_round']:,.0f} bytes up and "
-            f"{summary['downlink_bytes_per_device_per_round']:,.0f} down, {summary['device_peak_rss_mb']:.0f} MB"
-        )
-        if summary["privacy"]:
-            lines["privacy"] = privacy_words(summary["privacy"])
-        lines["accuracy"] = f"{summary['eval_accuracy']:.1%}"
-    lines["report"] = summary["report"]
-    for name, text in lines.items():
-        print(f"  {name:<16}{text}")
-
-
-def _tell_stages(summary: dict[str, Any]) -> dict[str, str]:
-    agree = all(len(digests) == 1 for digests in summary["state_digests_by_stage"].values())
-    idle = list(summary["idle_fraction_per_peer"].values()) or [0.0]
-    return {
-        "stages": f"{summary['stages']}, with {', '.join(map(str, summary['replicas_per_stage']))} replicas",
-        "microbatches": f"{summary['microbatches_counted']} of {summary['microbatches_expected']} counted once each, "
-        f"{summary['rerouted']} passes rerouted, {summary['duplicates_refused']} duplicates refused; peers were idle "
-        f"{min(idle):.0%} to {max(idle):.0%} of the time",
-        "agreement": "the replicas of each stage hold the same state" if agree else "REPLICAS OF A STAGE DISAGREE",
-    }
