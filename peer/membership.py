@@ -22,7 +22,8 @@ from .rounds.roster import Member
 
 PEERS_KEY = "peers"
 TTL_S = 60.0
-EVERY_S = 10.0
+EVERY_S, CALM_EVERY_S = 10.0, 20.0
+"""While all who are there take part in one lineage, ours, it is seldom that one needs to know who is there."""
 EAGER_S = 0.5
 """While this peer waits for its place in the run."""
 ANNOUNCEMENT_BYTES_MAX = 4 << 10
@@ -86,6 +87,8 @@ class Membership:
         """When the first of those in the view is not admitted any more."""
         self._all_greeted = False
         """Whether everybody in the view has seen our ticket."""
+        self._lineage = b""
+        """Ours, as we announced it."""
         self._wake = asyncio.Event()
         network.set_gate(self.is_admitted)
         network.serve("member/hello", self._hello, public=True)
@@ -122,15 +125,20 @@ class Membership:
             await self._pause()
 
     async def _pause(self) -> None:
-        timer = asyncio.get_running_loop().call_later(EAGER_S if self.eager else EVERY_S, self._wake.set)
+        every_s = EAGER_S if self.eager else CALM_EVERY_S if self._is_calm() else EVERY_S
+        timer = asyncio.get_running_loop().call_later(every_s, self._wake.set)
         try:
             await self._wake.wait()
         finally:
             timer.cancel()
         self._wake.clear()
 
+    def _is_calm(self) -> bool:
+        return bool(self.view) and all(one.active and one.lineage == self._lineage for one in self.view.values())
+
     async def _announce(self) -> None:
         status = self._say()
+        self._lineage = status.lineage
         status.ticket = self._ticket
         await self._network.publish(PEERS_KEY, status.SerializeToString(), ttl_s=TTL_S)
 

@@ -26,27 +26,27 @@ from gossamer.protocol import rounds_pb2 as gossamer_dot_protocol_dot_rounds__pb
 from gossamer.protocol import tensors_pb2 as gossamer_dot_protocol_dot_tensors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gossamer/protocol/pipelines.proto\x12\x11gossamer.protocol\x1a\x1egossamer/protocol/rounds.proto\x1a\x1fgossamer/protocol/tensors.proto\"\xb5\x01\n\x0bPassRequest\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0c\n\x04take\x18\x03 \x01(\r\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12\r\n\x05stage\x18\x05 \x01(\r\x12)\n\x04kind\x18\x06 \x01(\x0e\x32\x1b.gossamer.protocol.PassKind\x12\x30\n\x07tensors\x18\x07 \x03(\x0b\x32\x1f.gossamer.protocol.TensorHeader\"\xa0\x01\n\nPassAnswer\x12\x0f\n\x07\x63ounted\x18\x01 \x01(\x08\x12\x11\n\x04loss\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x30\n\x07tensors\x18\x03 \x03(\x0b\x32\x1f.gossamer.protocol.TensorHeader\x12\x15\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07seconds\x18\x05 \x01(\x02\x42\x07\n\x05_lossB\x0b\n\t_accuracy\"\xa7\x01\n\x08StepPlan\x12\x0f\n\x07lineage\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x65\x61\x64\x18\x04 \x03(\r\x12&\n\x05\x64\x65\x61ls\x18\x05 \x03(\x0b\x32\x17.gossamer.protocol.Deal\x12&\n\x06\x63ounts\x18\x06 \x03(\x0b\x32\x16.gossamer.rounds.Count\x12\x0c\n\x04part\x18\x07 \x01(\x08\"#\n\x04\x44\x65\x61l\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04slot\x18\x02 \x01(\r\"=\n\nLentHeader\x12\x0f\n\x07lineage\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\"6\n\x06\x42orrow\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\r\n\x05names\x18\x02 \x03(\t\x12\x0c\n\x04hash\x18\x03 \x01(\x0c\"~\n\x0bStageRecord\x12\r\n\x05stage\x18\x01 \x01(\r\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x11\n\tn_waiting\x18\x03 \x01(\r\x12\x15\n\rsamples_per_s\x18\x04 \x01(\x02\x12\x13\n\x0bincarnation\x18\x05 \x01(\x04\x12\x10\n\x08rested_s\x18\x06 \x01(\x02*]\n\x08PassKind\x12\x19\n\x15PASS_KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cPASS_FORWARD\x10\x01\x12\x11\n\rPASS_BACKWARD\x10\x02\x12\x11\n\rPASS_EVALUATE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gossamer/protocol/pipelines.proto\x12\x11gossamer.protocol\x1a\x1egossamer/protocol/rounds.proto\x1a\x1fgossamer/protocol/tensors.proto\"\xc6\x01\n\x0bPassRequest\x12\x0c\n\x04step\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0c\n\x04take\x18\x03 \x01(\r\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12\r\n\x05stage\x18\x05 \x01(\r\x12)\n\x04kind\x18\x06 \x01(\x0e\x32\x1b.gossamer.protocol.PassKind\x12\x30\n\x07tensors\x18\x07 \x03(\x0b\x32\x1f.gossamer.protocol.TensorHeader\x12\x0f\n\x07payload\x18\x08 \x01(\x0c\"\xb1\x01\n\nPassAnswer\x12\x0f\n\x07\x63ounted\x18\x01 \x01(\x08\x12\x11\n\x04loss\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x30\n\x07tensors\x18\x03 \x03(\x0b\x32\x1f.gossamer.protocol.TensorHeader\x12\x15\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07seconds\x18\x05 \x01(\x02\x12\x0f\n\x07payload\x18\x06 \x01(\x0c\x42\x07\n\x05_lossB\x0b\n\t_accuracy\"\xa7\x01\n\x08StepPlan\x12\x0f\n\x07lineage\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x65\x61\x64\x18\x04 \x03(\r\x12&\n\x05\x64\x65\x61ls\x18\x05 \x03(\x0b\x32\x17.gossamer.protocol.Deal\x12&\n\x06\x63ounts\x18\x06 \x03(\x0b\x32\x16.gossamer.rounds.Count\x12\x0c\n\x04part\x18\x07 \x01(\x08\"#\n\x04\x44\x65\x61l\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04slot\x18\x02 \x01(\r\"=\n\nLentHeader\x12\x0f\n\x07lineage\x18\x01 \x01(\x0c\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\"6\n\x06\x42orrow\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\r\n\x05names\x18\x02 \x03(\t\x12\x0c\n\x04hash\x18\x03 \x01(\x0c\"~\n\x0bStageRecord\x12\r\n\x05stage\x18\x01 \x01(\r\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x11\n\tn_waiting\x18\x03 \x01(\r\x12\x15\n\rsamples_per_s\x18\x04 \x01(\x02\x12\x13\n\x0bincarnation\x18\x05 \x01(\x04\x12\x10\n\x08rested_s\x18\x06 \x01(\x02*]\n\x08PassKind\x12\x19\n\x15PASS_KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cPASS_FORWARD\x10\x01\x12\x11\n\rPASS_BACKWARD\x10\x02\x12\x11\n\rPASS_EVALUATE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gossamer.protocol.pipelines_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PASSKIND']._serialized_start=922
-  _globals['_PASSKIND']._serialized_end=1015
+  _globals['_PASSKIND']._serialized_start=956
+  _globals['_PASSKIND']._serialized_end=1049
   _globals['_PASSREQUEST']._serialized_start=122
-  _globals['_PASSREQUEST']._serialized_end=303
-  _globals['_PASSANSWER']._serialized_start=306
-  _globals['_PASSANSWER']._serialized_end=466
-  _globals['_STEPPLAN']._serialized_start=469
-  _globals['_STEPPLAN']._serialized_end=636
-  _globals['_DEAL']._serialized_start=638
-  _globals['_DEAL']._serialized_end=673
-  _globals['_LENTHEADER']._serialized_start=675
-  _globals['_LENTHEADER']._serialized_end=736
-  _globals['_BORROW']._serialized_start=738
-  _globals['_BORROW']._serialized_end=792
-  _globals['_STAGERECORD']._serialized_start=794
-  _globals['_STAGERECORD']._serialized_end=920
+  _globals['_PASSREQUEST']._serialized_end=320
+  _globals['_PASSANSWER']._serialized_start=323
+  _globals['_PASSANSWER']._serialized_end=500
+  _globals['_STEPPLAN']._serialized_start=503
+  _globals['_STEPPLAN']._serialized_end=670
+  _globals['_DEAL']._serialized_start=672
+  _globals['_DEAL']._serialized_end=707
+  _globals['_LENTHEADER']._serialized_start=709
+  _globals['_LENTHEADER']._serialized_end=770
+  _globals['_BORROW']._serialized_start=772
+  _globals['_BORROW']._serialized_end=826
+  _globals['_STAGERECORD']._serialized_start=828
+  _globals['_STAGERECORD']._serialized_end=954
 # @@protoc_insertion_point(module_scope)

@@ -21,7 +21,7 @@ PASS_BACKWARD: PassKind
 PASS_EVALUATE: PassKind
 
 class PassRequest(_message.Message):
-    __slots__ = ("step", "index", "take", "version", "stage", "kind", "tensors")
+    __slots__ = ("step", "index", "take", "version", "stage", "kind", "tensors", "payload")
     STEP_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     TAKE_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,7 @@ class PassRequest(_message.Message):
     STAGE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     TENSORS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     step: int
     index: int
     take: int
@@ -36,21 +37,24 @@ class PassRequest(_message.Message):
     stage: int
     kind: PassKind
     tensors: _containers.RepeatedCompositeFieldContainer[_tensors_pb2.TensorHeader]
-    def __init__(self, step: _Optional[int] = ..., index: _Optional[int] = ..., take: _Optional[int] = ..., version: _Optional[int] = ..., stage: _Optional[int] = ..., kind: _Optional[_Union[PassKind, str]] = ..., tensors: _Optional[_Iterable[_Union[_tensors_pb2.TensorHeader, _Mapping]]] = ...) -> None: ...
+    payload: bytes
+    def __init__(self, step: _Optional[int] = ..., index: _Optional[int] = ..., take: _Optional[int] = ..., version: _Optional[int] = ..., stage: _Optional[int] = ..., kind: _Optional[_Union[PassKind, str]] = ..., tensors: _Optional[_Iterable[_Union[_tensors_pb2.TensorHeader, _Mapping]]] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class PassAnswer(_message.Message):
-    __slots__ = ("counted", "loss", "tensors", "accuracy", "seconds")
+    __slots__ = ("counted", "loss", "tensors", "accuracy", "seconds", "payload")
     COUNTED_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     TENSORS_FIELD_NUMBER: _ClassVar[int]
     ACCURACY_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     counted: bool
     loss: float
     tensors: _containers.RepeatedCompositeFieldContainer[_tensors_pb2.TensorHeader]
     accuracy: float
     seconds: float
-    def __init__(self, counted: _Optional[bool] = ..., loss: _Optional[float] = ..., tensors: _Optional[_Iterable[_Union[_tensors_pb2.TensorHeader, _Mapping]]] = ..., accuracy: _Optional[float] = ..., seconds: _Optional[float] = ...) -> None: ...
+    payload: bytes
+    def __init__(self, counted: _Optional[bool] = ..., loss: _Optional[float] = ..., tensors: _Optional[_Iterable[_Union[_tensors_pb2.TensorHeader, _Mapping]]] = ..., accuracy: _Optional[float] = ..., seconds: _Optional[float] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class StepPlan(_message.Message):
     __slots__ = ("lineage", "round", "attempt", "dead", "deals", "counts", "part")

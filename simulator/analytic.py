@@ -34,7 +34,10 @@ from ..tasks import Derivatives, Indices, Stage, Staged
 from .sized_tensors import Remembered, SizedCodec, constant, mean_of
 
 N_HELD_OUT = 4
-GRAINED = ("round/fetch", "round/log", "round/offer", "round/offer-stream", "round/part-stream", "stage/pass")
+GRAINED = (
+    *("round/fetch", "round/log", "round/offer", "round/offer-stream", "round/part-stream"),
+    *("stage/pass", "stage/pass-stream"),
+)
 """Methods whose messages are payloads or activations, of which a grain holds only a part."""
 
 

@@ -188,23 +188,16 @@ class Clockwork(asyncio.BaseEventLoop):
         heapq.heapify(self._times)
         self._n_cancelled = 0
 
-    def _drop_first_if_cancelled(self) -> bool:
-        """Whether nothing is due at the earliest time any more, which is gone then."""
-        first = self._due[self._times[0]]
-        if type(first) is not list:
-            first = (first,)
-        if not all(timer._cancelled for timer in first):
-            return False
-        del self._due[heapq.heappop(self._times)]
-        self._n_cancelled -= len(first)
-        return True
-
     def _jump(self) -> None:
         """Move time on, event by event, until there is something to call."""
-        times, fluid, ready = self._times, self.fluid, self._ready
+        times, due, fluid, ready = self._times, self._due, self.fluid, self._ready
         while True:
-            while self._n_cancelled and times and self._drop_first_if_cancelled():
-                pass
+            while self._n_cancelled and times:  # nothing is due any more at a time whose timers are all cancelled
+                first = due[times[0]]
+                if not (first._cancelled if type(first) is not list else all(timer._cancelled for timer in first)):
+                    break
+                del due[heapq.heappop(times)]
+                self._n_cancelled -= len(first) if type(first) is list else 1
             when = times[0] if times else math.inf
             if fluid is not None:
                 if fluid.dirty:

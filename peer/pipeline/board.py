@@ -16,8 +16,9 @@ from ...protocol.wire import parse
 from ..rounds.roster import STAGES_MAX
 
 KEY = "stages"
-TTL_S = 60.0
-EVERY_S = 10.0
+TTL_S = 90.0
+EVERY_S, EVERY_S_MAX, SLOWER = 10.0, 30.0, 1.25
+"""Less and less often, the longer a replica serves its stage: what it says of its speed is of all that time."""
 SAMPLES_PER_S_MAX = 1e9
 RECORDS_REMEMBERED, RECORD_BYTES_MAX = 1024, 1024
 """Not parsed again: most say the same at the next look, and daemons may share a process."""
@@ -70,17 +71,20 @@ class StageBoard:
 
     async def run(self) -> None:
         """Publish and look, for ever."""
+        every_s, place = EVERY_S, None
         while True:
             try:
                 record = self._say()
                 if record is not None:
+                    before, place = place, (record.stage, record.incarnation)
+                    every_s = min(EVERY_S_MAX, SLOWER * every_s) if place == before else EVERY_S
                     await self._network.publish(KEY, record.to_wire().SerializeToString(), ttl_s=TTL_S)
                 self._on_view(await self.look())
             except NetworkClosed:
                 raise
             except GossamerError as error:
                 self._warn(f"stage records: {error}")
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(every_s)
 
     async def look(self) -> dict[PeerId, StageRecord]:
         """What all replicas say. Raises NetworkError."""

@@ -1,4 +1,4 @@
-"""Passes on the wire: a header that is checked first, then the tensors' bytes."""
+"""Passes on the wire: a header that is checked first, with the tensors' bytes in it, or after it if they are many."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from typing import Generic, TypeVar
 from torch import Tensor
 
 from ...protocol import pipelines_pb2 as pb
-from ...protocol.errors import InvalidMessage
+from ...protocol.errors import InvalidMessage, MessageTooLarge
 from ...protocol.identity import PeerId
 from ...protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, Client
 from ...protocol.wire import parse
 from ...tasks import Evaluation
 from ..rounds.gather import read_payload
-from .activations import Codec, check_announced
+from .activations import Codec, check_announced, wire_bytes
 from .backlog import Phase
 from .microbatches import Boundaries, Boundary, MicrobatchId
 from .stage import Passed
 
 T = TypeVar("T")
-METHOD = "stage/pass"
+METHOD, LONG_METHOD = "stage/pass", "stage/pass-stream"
+SHORT_BYTES_MAX = 32 << 10
+"""A pass is a call if the tensors that it brings, and those that it gives, are no more than this; else it is a stream,
+which is watched for progress and may take as long as it gets on."""
 KINDS = {
     Phase.FORWARD: pb.PASS_FORWARD,
     Phase.BACKWARD: pb.PASS_BACKWARD,
@@ -110,10 +113,14 @@ class StageClient:
         )
         payload = _append(message, request.tensors, self._codec)
         chunks = framed(message, payload)
+        n_bytes_back = sum(wire_bytes(kind, self._codec.compression, request.n_samples) for kind in wanted)
         if peer == self._network.peer_id and self._local is not None:
             answers = self._local(peer, chunks)
+        elif len(payload) <= SHORT_BYTES_MAX and n_bytes_back <= SHORT_BYTES_MAX:
+            whole = await self._network.call(peer, METHOD, await anext(chunks), timeout_s=timeout_s)
+            answers = alone(whole)
         else:
-            answers = self._network.stream(peer, METHOD, chunks, timeout_s=timeout_s)
+            answers = self._network.stream(peer, LONG_METHOD, chunks, timeout_s=timeout_s)
         answer = parse(pb.PassAnswer, await anext(answers, b""), bytes_max=MAX_MESSAGE_BYTES, what="a pass's answer")
         tensors = await read_tensors(answer, answers, wanted, self._codec, n_samples_max=request.n_samples)
         if any(tensor.shape[0] != request.n_samples for tensor in tensors):
@@ -168,7 +175,10 @@ async def read_tensors(
         raise InvalidMessage(f"a pass came with {len(message.tensors)} tensors, expected {len(expected)}: refused")
     kinds = list(zip(message.tensors, expected, strict=True))
     lengths = [check_announced(header, boundary, n_samples_max=n_samples_max) for header, boundary in kinds]
-    payload = memoryview(await read_payload(chunks, sum(lengths)))
+    n_bytes = sum(lengths) - len(message.payload)
+    if n_bytes < 0:
+        raise MessageTooLarge(f"a pass brings {len(message.payload)} bytes and announces {sum(lengths)}: refused")
+    payload = memoryview(message.payload + await read_payload(chunks, n_bytes))
     tensors, start = [], 0
     for (header, _), length in zip(kinds, lengths, strict=True):
         tensors.append(codec.decode(header, payload[start : start + length]))
@@ -199,10 +209,17 @@ def _told_s(answer: pb.PassAnswer) -> float:
 
 
 async def framed(message: pb.PassRequest | pb.PassAnswer, payload: bytes) -> AsyncIterator[bytes]:
-    """The chunks of a message with what follows it."""
+    """The chunks of a message with its tensors: a single one, if they are few bytes."""
+    if len(payload) <= SHORT_BYTES_MAX:
+        message.payload, payload = payload, b""
     yield message.SerializeToString()
     for start in range(0, len(payload), MAX_CHUNK_BYTES):
         yield payload[start : start + MAX_CHUNK_BYTES]
+
+
+async def alone(chunk: bytes) -> AsyncIterator[bytes]:
+    """A single chunk."""
+    yield chunk
 
 
 def _append(message: pb.PassRequest | pb.PassAnswer, tensors: Sequence[Tensor], codec: Codec) -> bytes:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...protocol import pipelines_pb2 as pb
-from ...protocol.errors import Busy, GossamerError, InvalidMessage
+from ...protocol.errors import Busy, GossamerError, InvalidMessage, MessageTooLarge
 from ...protocol.identity import PeerId
 from ...protocol.network import Cost, Network
 from ...tasks import Evaluation
@@ -20,7 +20,7 @@ from .activations import Codec
 from .backlog import Backlog, Job, Phase
 from .meter import Meter
 from .microbatches import MicrobatchId
-from .passing import METHOD, Request, answer_of, framed, read_request
+from .passing import LONG_METHOD, METHOD, Request, alone, answer_of, framed, read_request
 from .stage import Passed, StageReplica
 
 BACKWARD_PASSES = 3.0
@@ -76,7 +76,7 @@ class _Asked:
 
 
 class StageServer:
-    """Answers `stage/pass`. `run` computes; without it nobody gets an answer.
+    """Answers `stage/pass` and `stage/pass-stream`. `run` computes; without it nobody gets an answer.
 
     Args:
         judge: the task's, for evaluations at the last stage.
@@ -105,7 +105,8 @@ class StageServer:
         self._n_early = 0
         self.tally = Tally()
         self._is_random = _is_random(replica)
-        network.serve_stream(METHOD, self.answer)
+        network.serve(METHOD, self.answer_short)
+        network.serve_stream(LONG_METHOD, self.answer)
 
     def serve(self, replica: StageReplica) -> None:
         """Go over to another copy of a stage. What waits for the one before is refused by its version or kind."""
@@ -141,6 +142,13 @@ class StageServer:
             pass
 
     # -- asked from outside ----------------------------------------------------------------------
+
+    async def answer_short(self, peer: PeerId, request: bytes) -> bytes:
+        """Serve a pass of few bytes. Raises: as `answer`, and MessageTooLarge if it gives more."""
+        chunks = [chunk async for chunk in self.answer(peer, alone(request))]
+        if len(chunks) > 1:
+            raise MessageTooLarge("what this pass gives does not fit one message: ask for a stream")
+        return chunks[0]
 
     async def answer(self, peer: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Serve one pass. Raises: as `StageReplica`, `read_request`, `Backlog.put`."""

@@ -6,7 +6,7 @@ import hashlib
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage
@@ -14,6 +14,8 @@ from ...protocol.identity import PeerId, parse_peer_id
 
 PEERS_MAX = 64
 STAGES_MAX = 64
+ORDERS_REMEMBERED = 64
+"""Of leaders: daemons may share a process."""
 WHOLE = -1
 """In place of a stage: the whole model."""
 
@@ -104,13 +106,7 @@ class Roster:
 
         A permutation by hash rather than an independent draw a ballot: a dead leader is not drawn twice in a row.
         """
-
-        head = lineage + struct.pack("<Q", round_index)
-
-        def rank(slot: int) -> bytes:
-            return hashlib.sha256(head + self.members[slot].peer.encode()).digest()
-
-        return tuple(sorted(range(len(self.members)), key=rank))
+        return _order(lineage + struct.pack("<Q", round_index), self.peers)
 
     def changed(self, removed: Iterable[int], added: Iterable[Member]) -> Roster:
         """The roster without some slots and with new members; a new incarnation replaces the old one."""
@@ -129,3 +125,9 @@ class Roster:
         if len(message.members) > PEERS_MAX:
             raise InvalidMessage(f"a roster of {len(message.members)} members: at most {PEERS_MAX} are allowed")
         return cls(tuple(Member.from_wire(member) for member in message.members))
+
+
+@lru_cache(maxsize=ORDERS_REMEMBERED)
+def _order(head: bytes, peers: tuple[PeerId, ...]) -> tuple[int, ...]:
+    """Slots by the hash of head and peer."""
+    return tuple(sorted(range(len(peers)), key=lambda slot: hashlib.sha256(head + peers[slot].encode()).digest()))

@@ -87,7 +87,6 @@ class Round:
         self.arrived_s: dict[int, float] = {}
         """Slot -> when its contribution was first known to be there, after the round's start."""
         self.suspects: dict[int, str] = {}
-        self._heard_s: dict[int, float] = {}
         self.refusals: dict[int, str] = {}
         self.transfer: Transfer
         self.agreement = Agreement(self)
@@ -104,7 +103,8 @@ class Round:
         self._tasks: list[asyncio.Task[None]] = []
         self._spawner: asyncio.TaskGroup | None = None
         self._early: list[Coroutine[Any, Any, None]] = []
-        self._over = False
+        self.over = asyncio.Event()
+        """Set when this peer takes no part in it any more."""
         self.reporting = Reporting(self)
         self.decided: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         self.leadership = Leadership(self, 0) if place.leader_of(0) == place.slot else None
@@ -158,12 +158,7 @@ class Round:
 
     def heard(self, slot: int) -> None:
         """A member has spoken."""
-        self._heard_s[slot] = self._clock()
         self.suspects.pop(slot, None)
-
-    def unheard_s(self, slot: int) -> float:
-        """Since a member has last spoken."""
-        return self._clock() - self._heard_s.get(slot, 0.0)
 
     def suspect(self, slot: int, reason: str) -> None:
         """A member is out of reach, or not to be trusted in this round."""
@@ -172,7 +167,7 @@ class Round:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something that ends with the round at the latest."""
-        if self._over or self.decided.done():
+        if self.over.is_set() or self.decided.done():
             work.close()
             return
         if self._spawner is None:
@@ -184,7 +179,7 @@ class Round:
 
     def close(self) -> None:
         """Drop what was never begun, and what others still wait for."""
-        self._over = True
+        self.over.set()
         self.transfer.close()
         for work in self._early:
             work.close()
@@ -206,7 +201,7 @@ class Round:
                     self._act()
                     await self._wait()
             finally:
-                self._over = True
+                self.over.set()
                 self._alarm.set(None)
                 for task in list(self._tasks):
                     task.cancel()

@@ -24,6 +24,8 @@ from .reduce import Reduce
 from .roster import Member
 from .round import Round
 from .transfer import close_iterator
+from .watching import METHOD as WATCH
+from .watching import be_watched
 
 M = TypeVar("M", bound=Message)
 WAIT_S = 5.0
@@ -49,6 +51,7 @@ class GroupService:
             "round/offer": self.offer,
             "round/agree": self.agree,
             "round/hold": self.hold,
+            WATCH: self.watch,
             "round/prepare": self.prepare,
             "round/accept": self.accept,
             "round/commit": self.commit,
@@ -131,6 +134,11 @@ class GroupService:
         lineage, index, report = read_report(request)
         round_, slot = await self.round_of(peer, lineage, index)
         return round_.on_hold(slot, report)
+
+    async def watch(self, peer: PeerId, request: bytes) -> bytes:
+        message = self._parse(pb.Prepare, request)
+        round_, slot = await self.round_of(peer, message.lineage, message.round)
+        return await be_watched(round_, slot, message.ballot)
 
     async def prepare(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.Prepare, request)

@@ -48,7 +48,7 @@ def test_activations_weigh_what_a_model_of_their_size_would_pass(tmp_path: Path)
 
     # Each sample forward out of two stages and into two, and back: the input again and a gradient into two, one out of
     # two. A trainer asks its own stage without a line.
-    samples, passed = summary["samples"], summary["bytes_sent_by_purpose"]["stage/pass"]
+    samples, passed = summary["samples"], summary["bytes_sent_by_purpose"]["stage/pass-stream"]
     assert passed == pytest.approx(samples * 2 * 64_000 * 10 * 2 / 3, rel=0.1)
 
 

