@@ -38,7 +38,7 @@ def _others_running() -> float:
     niceness as Linux does: a step is worth a factor of 1.25."""
     parents, wanting = {}, Counter[int]()
     weights: dict[int, float] = {}
-    for path in Path("/proc").glob("[0-9]*/task/[0-9]*/stat"):
+    for path in _stats():
         try:
             fields = path.read_text().rpartition(")")[2].split()
         except OSError:
@@ -49,6 +49,15 @@ def _others_running() -> float:
     return sum(
         n * weights[pid] for pid, n in wanting.items() if parents[pid] != KTHREADD and not _descends(pid, parents)
     )
+
+
+def _stats() -> list[Path]:
+    """Of all threads."""
+    found: list[Path] = []
+    for folder in Path("/proc").glob("[0-9]*/task"):
+        with contextlib.suppress(OSError):  # it has just ended
+            found += [task / "stat" for task in folder.iterdir()]
+    return found
 
 
 def _descends(pid: int, parents: dict[int, int]) -> bool:

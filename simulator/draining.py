@@ -28,6 +28,16 @@ def settle(flows: Rows, counts: Rows, flow: int, now_s: float) -> None:
 
 
 @compiled
+def go_on(flows: Rows, counts: Rows, flow: int, since_s: float, earliest_s: float) -> None:
+    """From `since_s` on, what comes next drains at the same rate; it is not over before `earliest_s`."""
+    row = flows[flow]
+    row.left_bytes, row.next_bytes, row.since_s = row.next_bytes, 0.0, since_s
+    if row.place >= 0:
+        row.ends_at_s = max(earliest_s, since_s + row.left_bytes / row.drain_rate)
+        _sift_down(flows, counts[ENDS], _sift_up(flows, row.place))
+
+
+@compiled
 def drop_end(flows: Rows, counts: Rows, flow: int) -> None:
     place = flows[flow].place
     flows[flow].place = -1

@@ -12,20 +12,44 @@ from .clockwork import RESOLUTION_S
 from .loop import VirtualLoop
 
 _ROWS_MIN = 64
-_NO_LINKS = (-1,) * rows.LINKS_MAX
+Links = tuple[int, int, int, int, int]
+"""Numbers of links; -1: none."""
+
+
+def padded(links: tuple[int, ...]) -> Links:
+    """So many of them as a flow has places for."""
+    a, b, c, d, e = links + (-1,) * (rows.LINKS_MAX - len(links))
+    return a, b, c, d, e
 
 
 class Flow:
     """A transfer under way. One that is no longer wanted must be stopped."""
 
-    __slots__ = ("is_running", "number", "then")
+    __slots__ = ("has_next", "is_running", "number")
 
-    def __init__(self, number: int, then: Callable[[], object]) -> None:
-        """Args: then: called when the last byte has left, outside of all contexts: it wakes others, and no more."""
-        self.number = number
-        self.then = then
-        self.is_running = True
+    def __init__(self) -> None:
+        self.number = -1
+        self.is_running = False
         """Occupies its links."""
+        self.has_next = False
+        """Goes on when it is over, see `Flows.feed`."""
+
+    def over(self) -> None:
+        """The last byte has left. Called outside of all contexts: it wakes others, and no more."""
+        raise NotImplementedError
+
+
+class Single(Flow):
+    """A transfer that calls back when it is over."""
+
+    __slots__ = ("_then",)
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        super().__init__()
+        self._then = then
+
+    def over(self) -> None:
+        self._then()
 
 
 class Flows:
@@ -47,7 +71,7 @@ class Flows:
         """In this instant: number, bytes, links."""
         self._links = np.zeros(_ROWS_MIN, rows.LINK)
         self._rows = np.zeros(0, rows.FLOW)
-        self._ended = self._rows["ended_list"]
+        self._ended, self._next_bytes = self._rows["ended_list"], self._rows["next_bytes"]
         self._entries = np.zeros(0, rows.ENTRY)
         self._counts = np.zeros(rows.N_COUNTS, np.int64)
         loop.fluid = self
@@ -77,17 +101,42 @@ class Flows:
     def start(
         self, links: tuple[int, ...], n_bytes: float, then: Callable[[], object], *, bytes_per_s_max: float = math.inf
     ) -> Flow:
-        """Begin a transfer over 1 to LINKS_MAX links, one less if it has a limit of its own."""
+        """Begin a transfer over 1 to LINKS_MAX links, one less if it has a limit of its own.
+
+        Args: then: called when the last byte has left, as `Flow.over`.
+        """
+        flow = Single(then)
+        self.run(flow, padded(links), n_bytes, bytes_per_s_max)
+        return flow
+
+    def run(self, flow: Flow, links: Links, n_bytes: float, bytes_per_s_max: float = math.inf) -> None:
+        """Begin a transfer of the caller's own making, which is not under way; as `start`."""
         if not self._free:
             self._grow()
         number = self._free.pop()
         if bytes_per_s_max < math.inf:
-            links = (*links, self._limit(number, bytes_per_s_max))
-        a, b, c, d, e = links + _NO_LINKS[len(links) :]
-        self._begun.append((number, n_bytes, a, b, c, d, e))
+            used = [link for link in links if link >= 0]
+            links = padded((*used, self._limit(number, bytes_per_s_max)))
+        self._begun.append((number, n_bytes, *links))
         self.dirty = True
-        flow = self._flows[number] = Flow(number, then)
-        return flow
+        self._flows[number] = flow
+        flow.number, flow.is_running = number, True
+
+    def feed(self, flow: Flow, n_bytes: float) -> None:
+        """When what is under way has left, call `over` and go on with so many bytes, on the same links, without a
+        break. 0: end, as if nothing had been fed."""
+        if self._begun:
+            self._begin()
+        flow.has_next = n_bytes > 0
+        self._next_bytes[flow.number] = n_bytes
+
+    def skip(self, flow: Flow) -> None:
+        """Give up what is under way, and go on with what was fed."""
+        if self._begun:
+            self._begin()
+        flow.has_next = False
+        sharing.skip(self._rows, self._counts, flow.number, self._loop.now_s)
+        self.dirty = True
 
     def _limit(self, flow: int, bytes_per_s: float) -> int:
         """A link that only this flow runs over; made once for each number."""
@@ -134,15 +183,23 @@ class Flows:
         due_s = self._loop.now_s + RESOLUTION_S
         n_ended = sharing.finish(self._links, self._rows, self._entries, self._counts, due_s)
         if n_ended == 1:
-            self._release(self._ended.item(0)).then()
+            self._over(self._ended.item(0)).over()
             return
-        for flow in [self._release(number) for number in self._ended[:n_ended].tolist()]:
-            flow.then()
+        for flow in [self._over(number) for number in self._ended[:n_ended].tolist()]:
+            flow.over()
 
     def _begin(self) -> None:
         for begun in self._begun:
             sharing.begin(self._links, self._rows, self._entries, self._counts, self._loop.now_s, *begun)
         self._begun.clear()
+
+    def _over(self, number: int) -> Flow:
+        flow = self._flows[number]
+        assert flow is not None
+        if flow.has_next:
+            flow.has_next = False
+            return flow
+        return self._release(number)
 
     def _release(self, number: int) -> Flow:
         flow = self._flows[number]
@@ -158,7 +215,7 @@ class Flows:
         new = max(_ROWS_MIN, old)
         self._rows = np.concatenate([self._rows, np.zeros(new, rows.FLOW)])
         self._entries = np.concatenate([self._entries, np.zeros(rows.LINKS_MAX * new, rows.ENTRY)])
-        self._ended = self._rows["ended_list"]
+        self._ended, self._next_bytes = self._rows["ended_list"], self._rows["next_bytes"]
         self._entries["link"][rows.LINKS_MAX * old :] = -1
         self._flows += [None] * new
         self._free += range(old + new - 1, old - 1, -1)

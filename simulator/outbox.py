@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from ..protocol.errors import PeerUnreachable
 from ..protocol.identity import PeerId
 from .clockwork import RESOLUTION_S
+from .connection import Connection
 from .fabric import Endpoint, Fabric
-from .flows import Flow
 from .messages import OPENING, Message
 from .paths import Route
 
@@ -32,8 +32,9 @@ class Outbox:
     """What leaves one end of a session. A port sets all of it, at once, for there are two for each call."""
 
     __slots__ = (
-        *("_closed", "_error", "_fabric", "_flow", "_inbox", "_is_parting", "_last_arrival_s", "_lost", "_outgoing"),
-        *("_owner", "_progress_s", "_reader", "_route", "_sender", "far", "host", "is_caller", "method", "peer"),
+        *("_closed", "_connection", "_error", "_fabric", "_inbox", "_is_parting", "_last_arrival_s", "_lost"),
+        *("_outgoing", "_owner", "_progress_s", "_reader", "_route", "_sender"),
+        *("far", "host", "is_caller", "method", "peer"),
     )
 
     host: str
@@ -50,7 +51,8 @@ class Outbox:
     _progress_s: float
     _last_arrival_s: float
     _outgoing: Message | None
-    _flow: Flow | None
+    _connection: Connection | None
+    """In which the outgoing message is, or waits for its turn."""
     _lost: bool
     _is_parting: bool
     _closed: bool
@@ -91,16 +93,22 @@ class Outbox:
     def _transfer(self, message: Message) -> None:
         if self._outgoing is not message:
             return  # it was given up while it waited for the thread
-        if self._route is None:
-            self._has_left()
+        route = self._route
+        if route is None:
+            self.has_left()
         else:
-            self._flow = self._fabric.wires.start(self._route, message.n_bytes, self._has_left)
+            self._connection = self._fabric.wires.send(route, self, is_caller=self.is_caller)
 
-    def _has_left(self) -> None:
+    def weight(self) -> int:
+        """Bytes of the outgoing message."""
+        assert self._outgoing is not None
+        return self._outgoing.n_bytes
+
+    def has_left(self) -> None:
+        """The last byte of the outgoing message has left."""
         message = self._outgoing
-        if message is None:
-            return
-        self._outgoing = self._flow = None
+        assert message is not None
+        self._outgoing = self._connection = None
         loop = self._fabric.loop
         self._progress_s = loop.now_s
         loop.post(self._arrival_s(message.n_bytes), self._arrive, message)
@@ -111,10 +119,10 @@ class Outbox:
 
     def _stop_sending(self) -> None:
         if self._outgoing is not None:
+            if self._connection is not None:
+                self._connection.drop(self)
+                self._connection = None
             self._outgoing = None
-            if self._flow is not None:
-                self._fabric.wires.stop(self._flow)
-                self._flow = None
 
     def _arrival_s(self, n_bytes: int) -> float:
         """When something that leaves now gets there; never before what left earlier, nor in the same instant."""

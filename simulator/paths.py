@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .draws import Draws
+from .flows import Links
+
+if TYPE_CHECKING:
+    from .connection import Connection
 
 PACKET_BYTES = 1400
 RETRANSMIT_S = 0.2
@@ -51,16 +56,17 @@ class Route(Draws):
     Lives as long as its world, which may have millions; `path` may be replaced.
     """
 
-    __slots__ = ("_cut_since_s", "_cuts", "connect_s", "down", "is_blocked", "is_cut", "path", "relayed", "up")
+    __slots__ = ("_cut_since_s", "_cuts", "answers", "connect_s", "is_blocked", "is_cut", "links", "path", "requests")
 
-    def __init__(self, path: Path, seed: int, up: int, down: int) -> None:
-        """Args: up, down: links of the hosts' lines."""
+    def __init__(self, path: Path, seed: int, links: Links) -> None:
+        """Args: links: of the hosts' lines, and of a relay's."""
         self._state = seed
         self.path = path
-        self.up = up
-        self.down = down
-        self.relayed: tuple[int, int, int, int] | None = None
-        """All links, if a relay's line is among them."""
+        self.links = links
+        self.requests: Connection | None = None
+        """What the source's own requests go through, while there are any."""
+        self.answers: Connection | None = None
+        """What its answers go through: back in the connection that the other end has opened."""
         self.connect_s = 0.0
         """What the first words between two hosts wait for. Connections are kept, so it is set to 0 once they have."""
         self.is_blocked = False

@@ -31,7 +31,7 @@ class Port(Outbox):
         self._progress_s = fabric.loop.now_s
         self._last_arrival_s = 0.0
         self._outgoing = None
-        self._flow = None
+        self._connection = None
         self._lost = False
         self._is_parting = False
         self._closed = False

@@ -43,6 +43,7 @@ FLOW: Final = np.dtype(
         ("rate", "f8"),  # bytes per second that it may have; inf if no link limits it
         ("bottleneck", "i8"),  # link, or -1
         ("left_bytes", "f8"),  # true at since_s; since then it drains at drain_rate
+        ("next_bytes", "f8"),  # what it goes on with when they are gone; 0: it ends
         ("drain_rate", "f8"),
         ("since_s", "f8"),
         ("ends_at_s", "f8"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from .draining import drop_end, settle
+from .draining import drop_end, go_on, settle
 from .filling import capacity, fill
 from .rows import ENDS, LINKS_MAX, ORDER, STAMP, TOUCHED, Rows, compiled
 
@@ -34,7 +34,7 @@ def begin(
 ) -> None:
     """Start a flow of `n_bytes` over up to LINKS_MAX links; -1: none."""
     row = flows[flow]
-    row.rate, row.drain_rate, row.left_bytes = 0.0, 0.0, n_bytes
+    row.rate, row.drain_rate, row.left_bytes, row.next_bytes = 0.0, 0.0, n_bytes, 0.0
     row.bottleneck, row.place, row.filled = -1, -1, 0
     row.since_s, row.ends_at_s = now_s, math.inf
     row.order = counts[ORDER]
@@ -97,14 +97,23 @@ def touch(links: Rows, counts: Rows, link: int) -> None:
 
 @compiled
 def finish(links: Rows, flows: Rows, entries: Rows, counts: Rows, due_s: float) -> int:
-    """Stop the flows that end before `due_s`; so many, their numbers are in `ended_list`."""
+    """Stop the flows that end before `due_s`, but those that go on; so many, their numbers are in `ended_list`."""
     n = 0
     while counts[ENDS] and flows[flows[0].ends_list].ends_at_s < due_s:
         flow = flows[0].ends_list
-        stop(links, flows, entries, counts, flow)
+        if flows[flow].next_bytes > 0:
+            go_on(flows, counts, flow, flows[flow].ends_at_s, due_s)
+        else:
+            stop(links, flows, entries, counts, flow)
         flows[n].ended_list = flow
         n += 1
     return n
+
+
+@compiled
+def skip(flows: Rows, counts: Rows, flow: int, now_s: float) -> None:
+    """Give up what is left, and go on with what comes next."""
+    go_on(flows, counts, flow, now_s, now_s)
 
 
 @compiled

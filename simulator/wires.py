@@ -8,13 +8,13 @@ requests overtake each other as their delays have it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from .connection import Carriage, Connection, Sender
 from .costs import NOTHING, CostModel
 from .draws import mixed, seed_of
-from .flows import Flow, Flows
+from .flows import Flows, padded
 from .loop import VirtualLoop
 from .nat import PUNCH_ROUND_TRIPS, Nat, Reach, reach
 from .paths import Line, Path, Route
@@ -32,9 +32,6 @@ class Wires:
         costs: what a message occupies on a line.
         """
         self._costs = costs
-        self._byte_factor, self._message_bytes = 1 + costs.wire.byte_share, costs.wire.message_bytes
-        self.n_bytes = 0.0
-        """Put on lines so far."""
         self._loop = loop
         self._seed = seed
         self._rule: PathRule = path if callable(path) else lambda source, target: path
@@ -42,6 +39,7 @@ class Wires:
         """The path between any two hosts; None: they may differ."""
         self.flows = Flows(loop)
         """All that is transferred or computed at its time."""
+        self._carriage = Carriage(self.flows, costs)
         self._hosts: list[str] = []
         self._up: dict[str, int] = {}
         self._down: dict[str, int] = {}
@@ -101,7 +99,11 @@ class Wires:
     def set_path(self, source: str, target: str, path: Path) -> None:
         """Set one direction, for messages whose transfer ends from now on."""
         self._common = None
-        self.route(source, target).path = replace(path)
+        route = self.route(source, target)
+        route.path = replace(path)
+        for connection in (route.requests, route.answers):
+            if connection is not None:
+                connection.renew()
 
     def reach(self, a: str, b: str) -> Reach:
         """How two hosts are connected."""
@@ -127,19 +129,19 @@ class Wires:
 
     # ------------------------------------------------------------------------------------------------------- transport
 
-    def start(self, route: Route, n_bytes: int, then: Callable[[], object]) -> Flow:
-        """Begin to send; `then` as of any flow."""
-        path = route.path
-        sent = n_bytes * self._byte_factor + self._message_bytes  # as `CostModel.wire_bytes`
-        if path.loss:
-            sent /= 1 - path.loss
-        self.n_bytes += sent
-        if path.bytes_per_s == math.inf:
-            return self.flows.start(route.relayed or (route.up, route.down), sent, then)
-        return self.flows.start(route.relayed or (route.up, route.down), sent, then, bytes_per_s_max=path.bytes_per_s)
+    @property
+    def n_bytes(self) -> float:
+        """Put on lines so far."""
+        return self._carriage.n_bytes
 
-    def stop(self, flow: Flow) -> None:
-        self.flows.stop(flow)
+    def send(self, route: Route, sender: Sender, *, is_caller: bool) -> Connection:
+        """Send a message of one end of a session: the one that opened the connection, or the other. A peer asks
+        another over a connection of its own, so two peers that ask each other have two."""
+        connection = route.requests if is_caller else route.answers
+        if connection is None:
+            return Connection(self._carriage, route, sender, is_caller=is_caller)
+        connection.put(sender)
+        return connection
 
     @property
     def common_latency_s(self) -> float | None:
@@ -167,7 +169,7 @@ class Wires:
 
     def _new_route(self, source: str, target: str) -> Route:
         seed = mixed(self._seeds[source], self._seeds[target])
-        route = Route(self._rule(source, target), seed, self._up[source], self._down[target])
+        route = Route(self._rule(source, target), seed, padded((self._up[source], self._down[target])))
         if self._nat[source] is not Nat.OPEN and self._nat[target] is not Nat.OPEN:
             self._lead_through_nats(route, source, target)
         return route
@@ -188,7 +190,7 @@ class Wires:
             return
         first, second = sorted((source, target))
         relay = candidates[seed_of("relay", self._seed, first, second) % len(candidates)]
-        route.relayed = (self._up[source], self._down[relay], self._up[relay], self._down[target])
+        route.links = padded((self._up[source], self._down[relay], self._up[relay], self._down[target]))
         route.path = _joined(self._rule(source, relay), self._rule(relay, target))
 
 

@@ -1,0 +1,159 @@
+"""How messages of one connection share it: one after the other, or all at once?
+
+    sudo python -m benchmarks.one_connection [--mbit 10] [--delay-ms 20]
+
+Two networks of our own (gRPC over TLS) in the namespaces of `shaped_links`. One sends several messages to the other at
+once; printed is when each has arrived, in shares of the time until all have. Where they go one after the other these
+are 1/n, 2/n, ..., 1; where all share the connection they are all 1. In the last rows a short message begins just after
+a long one, in the same direction: in the same connection, and in the other that these two peers have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.line_contention import _read, _write
+from benchmarks.shaped_links import shaped_hosts, why_not
+from gossamer.peer.network import NetworkConfig, RealNetwork
+from gossamer.protocol.identity import Identity, PeerId
+
+TURNS = 7
+CASES = ((6, 20_000), (6, 60_000), (6, 120_000), (6, 400_000))
+LONG_BYTES, SHORT_BYTES, AFTER_S = 800_000, 1_000, 0.05
+PAUSE_S = 0.5
+
+
+async def node(number: int, address: str, folder: Path) -> list[list[float]]:
+    """One of the two; the first sends, and tells when what has arrived."""
+    identity = Identity.generate()
+    identity.save(folder / f"key{number}")
+    first = json.loads(await _read(folder / "node0"))["addresses"] if number else []
+    network = await RealNetwork.open(
+        identity,
+        NetworkConfig(
+            run_id="connection", identity_path=folder / f"key{number}", bootstrap=tuple(first), listen_host=address
+        ),
+    )
+    try:
+        network.set_gate(lambda peer: True)
+        network.serve("take", _arrived)
+        network.serve("give", _short)
+        _write(folder / f"node{number}", json.dumps({"peer": identity.peer_id, "addresses": network.addresses()}))
+        other = PeerId(json.loads(await _read(folder / f"node{1 - number}"))["peer"])
+        await network.call(other, "take", b"", timeout_s=30)
+        if number:
+            network.serve("fetch", lambda peer, request: _fetch(network, other))
+            _write(folder / "serves", "")
+            await _read(folder / "done")
+            return []
+        await _read(folder / "serves")
+        rows = [await _median([await _at_once(network, other, *case) for _ in range(TURNS)]) for case in CASES]
+        for way in ("take", "fetch"):
+            rows.append(await _median([await _overtaking(network, other, way) for _ in range(TURNS)]))
+        _write(folder / "done", "")
+        return rows
+    finally:
+        await network.close()
+
+
+async def _arrived(peer: PeerId, request: bytes) -> bytes:
+    return str(time.time()).encode()
+
+
+async def _short(peer: PeerId, request: bytes) -> bytes:
+    return bytes(SHORT_BYTES)
+
+
+async def _fetch(network: RealNetwork, peer: PeerId) -> bytes:
+    """Ask for a short message: an answer in the connection that we have opened. Told is how long it took."""
+    await asyncio.sleep(AFTER_S)
+    asked_s = time.time()
+    await network.call(peer, "give", b"", timeout_s=60)
+    return str(time.time() - asked_s).encode()
+
+
+async def _at_once(network: RealNetwork, other: PeerId, n: int, n_bytes: int) -> list[float]:
+    await asyncio.sleep(PAUSE_S)
+    begun_s = time.time()
+    told = await asyncio.gather(*(network.call(other, "take", bytes(n_bytes), timeout_s=60) for _ in range(n)))
+    return sorted(float(text) - begun_s for text in told)
+
+
+async def _overtaking(network: RealNetwork, other: PeerId, way: str) -> list[float]:
+    """Seconds of a short message that begins after a long one, and of the long one."""
+    await asyncio.sleep(PAUSE_S)
+    begun_s = time.time()
+    fetched = asyncio.create_task(network.call(other, "fetch", b"", timeout_s=60)) if way == "fetch" else None
+    long = asyncio.create_task(network.call(other, "take", bytes(LONG_BYTES), timeout_s=60))
+    if fetched is not None:
+        return [float(await fetched), float(await long) - begun_s]
+    await asyncio.sleep(AFTER_S)
+    asked_s = time.time()
+    short = await network.call(other, "take", bytes(SHORT_BYTES), timeout_s=60)
+    return [float(short) - asked_s, float(await long) - begun_s]
+
+
+async def _median(turns: Sequence[Sequence[float]]) -> list[float]:
+    return [statistics.median(column) for column in zip(*turns, strict=True)]
+
+
+def measure(mbit: float, delay_ms: float) -> list[list[float]]:
+    with tempfile.TemporaryDirectory() as folder, shaped_hosts(2, bits_per_s=mbit * 1e6) as hosts:
+        words = [sys.executable, "-m", "benchmarks.one_connection", "--node"]
+        if delay_ms:
+            for host in hosts:
+                delay = ["tc", "qdisc", "add", "dev", "eth0", "parent", "1:", "netem", "delay", f"{delay_ms}ms"]
+                subprocess.run([*host.prefix, *delay], check=True)
+        processes = [
+            subprocess.Popen(
+                [*host.prefix, *words, str(number), host.address, folder],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            for number, host in enumerate(hosts)
+        ]
+        try:
+            told: list[list[float]] = json.loads(processes[0].communicate(timeout=300)[0])
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait(timeout=10)
+    return told
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mbit", type=float, default=10.0)
+    parser.add_argument("--node", nargs=3, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.node:
+        warnings.simplefilter("ignore", DeprecationWarning)  # hivemind's use of importlib.resources
+        number, address, folder = chosen.node
+        print(json.dumps(asyncio.run(node(int(number), address, Path(folder)))))
+        return
+    reason = why_not()
+    if reason is not None:
+        print(f"skipped: {reason}")
+        return
+    rows = measure(chosen.mbit, 0)
+    speed = chosen.mbit * 1e6 / 8
+    for (n, n_bytes), row in zip(CASES, rows, strict=False):
+        shares = "  ".join(f"{seconds / row[-1]:.2f}" for seconds in row)
+        print(f"{n} messages of {n_bytes:,} bytes: {row[-1]:.3f} s (line {n * n_bytes / speed:.3f} s); {shares}")
+    for name, row in zip(("the same connection", "the other"), rows[len(CASES) :], strict=True):
+        print(f"{SHORT_BYTES:,} bytes after {LONG_BYTES:,} in {name}: {row[0]:.3f} s, the long one {row[1]:.3f} s")
+
+
+if __name__ == "__main__":
+    main()
