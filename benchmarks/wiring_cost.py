@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from gossamer.peer.pipeline.activations import Codec, Compression, decode_activations, encode_activations
+from gossamer.peer.pipeline.activations import Codec, Compression
 from gossamer.peer.pipeline.backlog import Phase
 from gossamer.peer.pipeline.candidates import Announcement
 from gossamer.peer.pipeline.courier import Courier, CourierOptions
@@ -146,23 +146,38 @@ def _decisions_s() -> float:
 
 
 def _codec(size: Size, compression: Compression) -> float:
-    """Every tensor of a microbatch is encoded once and decoded once."""
-    tensors = _travelling(size)
+    """Every tensor of a microbatch is encoded once by who makes it, taken in by the trainer if that is not the trainer,
+    and decoded by each pass that needs it."""
+    codec, tensors = Codec(compression), _made(size)
     started_s = time.process_time()
-    for tensor, kind in tensors * size.n_microbatches:
-        header, payload = encode_activations(tensor, compression)
-        decode_activations(header, payload, kind, n_samples_max=size.n_samples)
+    for one in tensors * size.n_microbatches:
+        parcel = codec.encode(one.tensor)
+        if one.is_taken_in:
+            parcel = codec.receive(parcel.header, parcel.payload)
+        for _ in range(one.n_uses):
+            codec.decode(parcel.header, parcel.payload)
     return 1e3 * (time.process_time() - started_s) / size.n_microbatches
 
 
-def _travelling(size: Size) -> list[tuple[torch.Tensor, Any]]:
-    """All tensors that a microbatch's passes send, there and back, with their kinds."""
+@dataclass(frozen=True)
+class Made:
+    """A tensor of a microbatch."""
+
+    tensor: torch.Tensor
+    is_taken_in: bool
+    """By the trainer, from a replica."""
+    n_uses: int
+    """Passes that it is sent for."""
+
+
+def _made(size: Size) -> list[Made]:
+    """What enters a stage is used by its forward and its backward pass, at the last stage by the one that is both."""
     _, kinds, every = _material(size)
     inputs, targets = every[0]
-    floats = [(torch.randn(size.n_samples, *kind.input.shape), kind.input) for kind in kinds[1:]]
-    # Forward: inputs and outputs. Backward: inputs once more, the gradients of outputs, and of inputs.
-    there = [(inputs, kinds[0].input), *floats]
-    return [*there[:-1], *floats, *there, *floats, (targets, kinds[-1].output), *floats]
+    floats = [torch.randn(size.n_samples, *kind.input.shape) for kind in kinds[1:]]
+    entering = [Made(one, True, 2 if stage < len(floats) else 1) for stage, one in enumerate(floats, 1)]
+    gradients = [Made(one, True, 1) for one in floats]
+    return [Made(inputs, False, 2), Made(targets, False, 1), *entering, *gradients]
 
 
 def _material(

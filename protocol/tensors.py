@@ -84,6 +84,13 @@ def parse_header(data: bytes) -> TensorHeader:
 
 
 def check_header(header: TensorHeader) -> None:
+    """As `check_layout`, and the hash must be there. Raises BadTensor."""
+    check_layout(header)
+    if len(header.sha256) != 32:
+        raise BadTensor(f"tensor {header.name!r} comes with a hash of {len(header.sha256)} bytes: expected 32")
+
+
+def check_layout(header: TensorHeader) -> None:
     """Refuse a header that no array has: codec, name, shape, or length. Raises BadTensor."""
     if header.codec not in _PLAIN and header.codec not in _SCALE:
         raise BadTensor(f"tensor {header.name[:80]!r} has unknown codec {int(header.codec)}: upgrade one of both sides")
@@ -91,8 +98,6 @@ def check_header(header: TensorHeader) -> None:
     expected = payload_bytes(header.codec, n_elements)
     if header.payload_bytes != expected:
         raise BadTensor(f"tensor {header.name!r} announces {header.payload_bytes} bytes, its shape needs {expected}")
-    if len(header.sha256) != 32:
-        raise BadTensor(f"tensor {header.name!r} comes with a hash of {len(header.sha256)} bytes: expected 32")
 
 
 def encode_floats(values: F32, codec: TensorCodec) -> bytes:

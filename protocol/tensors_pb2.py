@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgossamer/protocol/tensors.proto\x12\x11gossamer.protocol\"\x81\x01\n\x0cTensorHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x05\x63odec\x18\x02 \x01(\x0e\x32\x1e.gossamer.protocol.TensorCodec\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x15\n\rpayload_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06sha256\x18\x05 \x01(\x0c*\x88\x01\n\x0bTensorCodec\x12\x1c\n\x18TENSOR_CODEC_UNSPECIFIED\x10\x00\x12\x08\n\x04\x46P32\x10\x01\x12\x08\n\x04\x46P16\x10\x02\x12\x08\n\x04\x42\x46\x31\x36\x10\x03\x12\r\n\tINT8_FP16\x10\x04\x12\r\n\tINT8_FP32\x10\x05\x12\t\n\x05INT64\x10\x06\x12\t\n\x05INT32\x10\x07\x12\t\n\x05UINT8\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgossamer/protocol/tensors.proto\x12\x11gossamer.protocol\"\x91\x01\n\x0cTensorHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x05\x63odec\x18\x02 \x01(\x0e\x32\x1e.gossamer.protocol.TensorCodec\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x15\n\rpayload_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06sha256\x18\x05 \x01(\x0c\x12\x0e\n\x06\x62lake3\x18\x06 \x01(\x0c*\x88\x01\n\x0bTensorCodec\x12\x1c\n\x18TENSOR_CODEC_UNSPECIFIED\x10\x00\x12\x08\n\x04\x46P32\x10\x01\x12\x08\n\x04\x46P16\x10\x02\x12\x08\n\x04\x42\x46\x31\x36\x10\x03\x12\r\n\tINT8_FP16\x10\x04\x12\r\n\tINT8_FP32\x10\x05\x12\t\n\x05INT64\x10\x06\x12\t\n\x05INT32\x10\x07\x12\t\n\x05UINT8\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gossamer.protocol.tensors_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TENSORCODEC']._serialized_start=187
-  _globals['_TENSORCODEC']._serialized_end=323
+  _globals['_TENSORCODEC']._serialized_start=203
+  _globals['_TENSORCODEC']._serialized_end=339
   _globals['_TENSORHEADER']._serialized_start=55
-  _globals['_TENSORHEADER']._serialized_end=184
+  _globals['_TENSORHEADER']._serialized_end=200
 # @@protoc_insertion_point(module_scope)

@@ -29,15 +29,17 @@ INT32: TensorCodec
 UINT8: TensorCodec
 
 class TensorHeader(_message.Message):
-    __slots__ = ("name", "codec", "shape", "payload_bytes", "sha256")
+    __slots__ = ("name", "codec", "shape", "payload_bytes", "sha256", "blake3")
     NAME_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
+    BLAKE3_FIELD_NUMBER: _ClassVar[int]
     name: str
     codec: TensorCodec
     shape: _containers.RepeatedScalarFieldContainer[int]
     payload_bytes: int
     sha256: bytes
-    def __init__(self, name: _Optional[str] = ..., codec: _Optional[_Union[TensorCodec, str]] = ..., shape: _Optional[_Iterable[int]] = ..., payload_bytes: _Optional[int] = ..., sha256: _Optional[bytes] = ...) -> None: ...
+    blake3: bytes
+    def __init__(self, name: _Optional[str] = ..., codec: _Optional[_Union[TensorCodec, str]] = ..., shape: _Optional[_Iterable[int]] = ..., payload_bytes: _Optional[int] = ..., sha256: _Optional[bytes] = ..., blake3: _Optional[bytes] = ...) -> None: ...

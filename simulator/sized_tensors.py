@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..peer.pipeline.activations import Codec, Compression
+from ..peer.pipeline.activations import Buffer, Codec, Compression, Parcel
 from ..protocol.tensors_pb2 import TensorHeader
 
 _REMEMBERED = 4096
@@ -40,9 +40,11 @@ def mean_of(tensor: Tensor) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class _Encoded:
-    header: TensorHeader
-    payload: bytes
+    parcel: Parcel
     decoded: Tensor
+
+    def is_like(self, header: TensorHeader, payload: Buffer) -> bool:
+        return self.parcel.header == header and self.parcel.payload == payload
 
 
 @dataclass(eq=False)
@@ -56,7 +58,7 @@ class Remembered:
         if len(self.by_number) >= _REMEMBERED:  # by their hashes they are no more
             self.by_number.clear()
             self.by_hash.clear()
-        self.by_number[key] = self.by_hash[encoded.header.sha256] = encoded
+        self.by_number[key] = self.by_hash[encoded.parcel.header.blake3] = encoded
 
 
 class SizedCodec(Codec):
@@ -66,23 +68,30 @@ class SizedCodec(Codec):
         super().__init__(compression)
         self._remembered = remembered
 
-    def encode(self, tensor: Tensor) -> tuple[TensorHeader, bytes]:
+    def encode(self, tensor: Tensor) -> Parcel:
         number = number_of(tensor)
         if number is None:
             return super().encode(tensor)
         key = number, tensor.shape, tensor.dtype, self.compression
         known = self._remembered.by_number.get(key)
         if known is None:
-            header, payload = super().encode(tensor)
-            decoded = super().decode(header, payload)
+            parcel = super().encode(tensor)
+            decoded = super().decode(parcel.header, parcel.payload)
             decoded = constant(float(decoded.reshape(-1)[0]), tuple(decoded.shape), decoded.dtype)
-            known = _Encoded(header=header, payload=payload, decoded=decoded)
+            known = _Encoded(parcel=parcel, decoded=decoded)
             self._remembered.add(key, known)
-        return known.header, known.payload
+        return known.parcel
 
-    def decode(self, header: TensorHeader, payload: bytes | memoryview) -> Tensor:
+    def receive(self, header: TensorHeader, payload: Buffer) -> Parcel:
+        """As `decode`."""
+        known = self._remembered.by_hash.get(header.blake3)
+        if known is None or not known.is_like(header, payload):
+            return super().receive(header, payload)
+        return known.parcel
+
+    def decode(self, header: TensorHeader, payload: Buffer) -> Tensor:
         """Bytes that are not those of a constant are hashed and read as usual."""
-        known = self._remembered.by_hash.get(header.sha256)
-        if known is None or known.header != header or known.payload != bytes(payload):
+        known = self._remembered.by_hash.get(header.blake3)
+        if known is None or not known.is_like(header, payload):
             return super().decode(header, payload)
         return known.decoded

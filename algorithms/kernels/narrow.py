@@ -78,3 +78,16 @@ def from_levels(levels: Vector, block: Number, scales: Vector, values: Vector) -
             least, most = min(least, level), max(most, level)
         sound = sound and bool(least > -128 and (scale > 0 or least == most))
     return sound
+
+
+@compiled(BOOL, I8_IN, INT, F32_IN)
+def are_sound_levels(levels: Vector, block: Number, scales: Vector) -> Number:
+    """What `from_levels` returns, without the values."""
+    sound = True
+    for b in range(len(scales)):
+        given = levels[b * block : (b + 1) * block]
+        least, most = np.int8(0), np.int8(0)
+        for i in range(len(given)):
+            least, most = min(least, given[i]), max(most, given[i])
+        sound = sound and bool(least > -128 and (scales[b] > 0 or least == most))
+    return sound

@@ -1,22 +1,32 @@
-"""Activations and their gradients on the wire: in 8 bits by blocks (default), half precision, or as they are."""
+"""Activations and their gradients on the wire: in 8 bits by blocks (default), half precision, or as they are.
+
+A tensor is encoded once, by who made it, and hashed then; trainers hand its bytes on as they came (`Parcel`), and who
+computes with it reads them. The hash travels along, so that a bit that flips in any memory on the way is found, a
+trainer's included; that of lines is found by TLS already. It also names what a backward pass was given, which a peer
+must not be able to forge: hence a cryptographic hash, and the fastest there is.
+"""
 
 from __future__ import annotations
 
 import enum
-import hashlib
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from blake3 import blake3
 from torch import Tensor
 
 from ...protocol.errors import BadTensor, ChecksumMismatch
-from ...protocol.tensors import BLOCK, check_header, decode_tensor, encode_tensor, payload_bytes
+from ...protocol.tensors import BLOCK, check_layout, payload_bytes
 from ...protocol.tensors_pb2 import FP16, FP32, INT8_FP32, INT64, TensorCodec, TensorHeader
-from .microbatches import Boundary
+from .microbatches import Boundary, is_finite
 
+Buffer = bytes | memoryview
 SCALE_MAX = float(np.finfo(np.float32).max) / 128
+HASH_BYTES = 32
 
 
 class Compression(enum.Enum):
@@ -32,17 +42,43 @@ class Compression(enum.Enum):
         return {Compression.INT8: INT8_FP32, Compression.FP16: FP16, Compression.NONE: FP32}[self]
 
 
+@dataclass(frozen=True)
+class Parcel:
+    """A tensor as it travels, checked."""
+
+    header: TensorHeader
+    payload: bytes
+
+    @property
+    def n_samples(self) -> int:
+        return self.header.shape[0]
+
+    @property
+    def kind(self) -> Boundary:
+        dtype = torch.int64 if self.header.codec == INT64 else torch.float32
+        return Boundary(shape=tuple(self.header.shape[1:]), dtype=dtype)
+
+
 class Codec:
     """Turns the tensors of a run's passes into bytes and back."""
 
     def __init__(self, compression: Compression) -> None:
         self.compression = compression
 
-    def encode(self, tensor: Tensor) -> tuple[TensorHeader, bytes]:
+    def encode(self, tensor: Tensor) -> Parcel:
         """As `encode_activations`."""
         return encode_activations(tensor, self.compression)
 
-    def decode(self, header: TensorHeader, payload: bytes | memoryview) -> Tensor:
+    def receive(self, header: TensorHeader, payload: Buffer) -> Parcel:
+        """What came from outside, to be handed on. `header` is one that `check_announced` has let pass.
+
+        Raises: as `decode`, for the very same bytes.
+        """
+        check_payload(header, payload)
+        clean = TensorHeader(codec=header.codec, shape=header.shape, payload_bytes=len(payload), blake3=header.blake3)
+        return Parcel(clean, bytes(payload))
+
+    def decode(self, header: TensorHeader, payload: Buffer) -> Tensor:
         """As `decode_checked`."""
         return decode_checked(header, payload)
 
@@ -53,19 +89,17 @@ def wire_bytes(boundary: Boundary, compression: Compression, n_samples: int) -> 
     return payload_bytes(codec, n_samples * math.prod(boundary.shape))
 
 
-def encode_activations(tensor: Tensor, compression: Compression) -> tuple[TensorHeader, bytes]:
-    """Header and payload. Raises BadTensor for what the codec cannot hold: NaN, infinities, above fp16's range."""
-    if not tensor.is_floating_point():
-        return encode_tensor(tensor.detach().contiguous().numpy(), INT64)
-    values = tensor.detach().to(torch.float32).contiguous()
-    payload = _ENCODERS[compression](values)
-    header = TensorHeader(
-        codec=compression.codec,
-        shape=tensor.shape,
-        payload_bytes=len(payload),
-        sha256=hashlib.sha256(payload).digest(),
-    )
-    return header, payload
+def encode_activations(tensor: Tensor, compression: Compression) -> Parcel:
+    """Raises BadTensor for what the codec cannot hold: NaN, infinities, above fp16's range, other integers."""
+    values = tensor.detach()
+    if tensor.is_floating_point():
+        codec, payload = compression.codec, _ENCODERS[compression](values.to(torch.float32).contiguous())
+    elif tensor.dtype == torch.int64:
+        codec, payload = INT64, values.contiguous().numpy().astype("<i8", copy=False).tobytes()
+    else:
+        raise BadTensor(f"a tensor of {tensor.dtype} does not pass between stages: make it float32 or int64")
+    header = TensorHeader(codec=codec, shape=tensor.shape, payload_bytes=len(payload), blake3=blake3(payload).digest())
+    return Parcel(header, payload)
 
 
 def check_announced(header: TensorHeader, boundary: Boundary, *, n_samples_max: int) -> int:
@@ -73,7 +107,9 @@ def check_announced(header: TensorHeader, boundary: Boundary, *, n_samples_max: 
 
     Returns: the payload's length. Raises BadTensor.
     """
-    check_header(header)
+    check_layout(header)
+    if len(header.blake3) != HASH_BYTES:
+        raise BadTensor(f"a pass's tensor has a hash of {len(header.blake3)} bytes, expected {HASH_BYTES}: upgrade it")
     is_float = header.codec in (INT8_FP32, FP16, FP32)
     if is_float != boundary.dtype.is_floating_point or not (is_float or header.codec == INT64):
         raise BadTensor(
@@ -87,22 +123,29 @@ def check_announced(header: TensorHeader, boundary: Boundary, *, n_samples_max: 
     return header.payload_bytes
 
 
-def decode_activations(
-    header: TensorHeader, payload: bytes | memoryview, boundary: Boundary, *, n_samples_max: int
-) -> Tensor:
+def check_payload(header: TensorHeader, payload: Buffer) -> None:
+    """Refuse a payload that is not what was announced, or that no encoder makes. Raises BadTensor, ChecksumMismatch."""
+    _check_hash(header, payload)
+    if header.codec in _CHECKS:
+        _CHECKS[header.codec](payload, math.prod(header.shape))
+
+
+def decode_activations(header: TensorHeader, payload: Buffer, boundary: Boundary, *, n_samples_max: int) -> Tensor:
     """The tensor, of the boundary's kind. Raises BadTensor, ChecksumMismatch."""
     check_announced(header, boundary, n_samples_max=n_samples_max)
     return decode_checked(header, payload)
 
 
-def decode_checked(header: TensorHeader, payload: bytes | memoryview) -> Tensor:
+def decode_checked(header: TensorHeader, payload: Buffer) -> Tensor:
     """As `decode_activations`, of a header that `check_announced` has let pass."""
-    if header.codec not in _DECODERS:
-        return torch.from_numpy(decode_tensor(header, payload))
-    if len(payload) != header.payload_bytes or hashlib.sha256(payload).digest() != header.sha256:
-        raise ChecksumMismatch("a pass's tensor is not the one that was announced: fetch it again")
+    _check_hash(header, payload)
     values = _DECODERS[header.codec](payload, math.prod(header.shape))
     return values.reshape(tuple(header.shape))
+
+
+def _check_hash(header: TensorHeader, payload: Buffer) -> None:
+    if len(payload) != header.payload_bytes or blake3(payload).digest() != header.blake3:
+        raise ChecksumMismatch("a pass's tensor is not the one that was announced: fetch it again")
 
 
 def _to_float32(values: Tensor) -> bytes:
@@ -112,7 +155,7 @@ def _to_float32(values: Tensor) -> bytes:
 
 def _to_float16(values: Tensor) -> bytes:
     halves = values.to(torch.float16)
-    _require_finite_halves(halves)
+    _require_finite_halves(halves.numpy())
     return halves.numpy().tobytes()
 
 
@@ -124,38 +167,67 @@ def _to_int8(values: Tensor) -> bytes:
     n_blocks = -(-flat.size // BLOCK)
     if flat.size < n_blocks * BLOCK:
         flat = np.concatenate([flat, np.zeros(n_blocks * BLOCK - flat.size, np.float32)])
-    scales, levels = np.empty(n_blocks, np.float32), np.empty(n_blocks * BLOCK, np.int8)
+    payload = np.empty(n_blocks * (4 + BLOCK), np.uint8)
+    scales, levels = payload[: 4 * n_blocks].view(np.float32), payload[4 * n_blocks :].view(np.int8)
     if not to_levels(flat, BLOCK, scales, levels):
         raise _not_finite("int8")
-    return scales.astype("<f4", copy=False).tobytes() + levels[: values.numel()].tobytes()
+    return payload[: 4 * n_blocks + values.numel()].tobytes()
 
 
-def _from_float32(payload: bytes | memoryview, n: int) -> Tensor:
+def _from_int64(payload: Buffer, n: int) -> Tensor:
+    return torch.from_numpy(np.frombuffer(payload, "<i8", count=n).astype(np.int64))
+
+
+def _from_float32(payload: Buffer, n: int) -> Tensor:
     values = torch.from_numpy(np.frombuffer(payload, "<f4", count=n).astype(np.float32))
     _require_finite(values, "fp32")
     return values
 
 
-def _from_float16(payload: bytes | memoryview, n: int) -> Tensor:
-    halves = torch.from_numpy(np.frombuffer(payload, "<f2", count=n).astype(np.float16))
+def _check_float32(payload: Buffer, n: int) -> None:
+    if not np.isfinite(np.frombuffer(payload, "<f4", count=n)).all():
+        raise _not_finite("fp32")
+
+
+def _from_float16(payload: Buffer, n: int) -> Tensor:
+    halves = np.frombuffer(payload, "<f2", count=n).astype(np.float16)
     _require_finite_halves(halves)
-    return halves.to(torch.float32)
+    return torch.from_numpy(halves).to(torch.float32)
 
 
-def _from_int8(payload: bytes | memoryview, n: int) -> Tensor:
+def _check_float16(payload: Buffer, n: int) -> None:
+    _require_finite_halves(np.frombuffer(payload, "<f2", count=n))
+
+
+def _from_int8(payload: Buffer, n: int) -> Tensor:
     from ...algorithms.kernels.narrow import from_levels
 
+    scales, levels = _blocks(payload, n)
+    values = np.empty(len(levels), np.float32)
+    if not from_levels(levels, BLOCK, scales, values):
+        raise _no_encoders()
+    return torch.from_numpy(values[:n])
+
+
+def _check_int8(payload: Buffer, n: int) -> None:
+    from ...algorithms.kernels.narrow import are_sound_levels
+
+    scales, levels = _blocks(payload, n)
+    if not are_sound_levels(levels, BLOCK, scales):
+        raise _no_encoders()
+
+
+def _blocks(payload: Buffer, n: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
+    """Scales, which are sound, and the levels of whole blocks. Raises BadTensor."""
     n_blocks = -(-n // BLOCK)
     scales = np.frombuffer(payload, "<f4", count=n_blocks).astype(np.float32)
     levels = np.frombuffer(payload, np.int8, offset=scales.nbytes, count=n)
+    # NaN makes the comparison false. No level is above 127, so no value is infinite.
+    if not (scales <= SCALE_MAX).all() or np.signbit(scales).any():
+        raise _no_encoders()
     if n < n_blocks * BLOCK:
         levels = np.concatenate([levels, np.zeros(n_blocks * BLOCK - n, np.int8)])
-    values = np.empty(n_blocks * BLOCK, np.float32)
-    # NaN makes the comparison false. No level is above 127, so no value is infinite.
-    is_sound = bool((scales <= SCALE_MAX).all()) and not bool(np.signbit(scales).any())
-    if not is_sound or not from_levels(levels, BLOCK, scales, values):
-        raise BadTensor("a pass's tensor has a scale or a level that no encoder makes: its sender diverged or lies")
-    return torch.from_numpy(values[:n])
+    return scales, levels
 
 
 _ENCODERS: Mapping[Compression, Callable[[Tensor], bytes]] = {
@@ -163,21 +235,27 @@ _ENCODERS: Mapping[Compression, Callable[[Tensor], bytes]] = {
     Compression.FP16: _to_float16,
     Compression.NONE: _to_float32,
 }
-_DECODERS: Mapping[TensorCodec, Callable[[bytes | memoryview, int], Tensor]] = {
+_DECODERS: Mapping[TensorCodec, Callable[[Buffer, int], Tensor]] = {
     INT8_FP32: _from_int8,
     FP16: _from_float16,
     FP32: _from_float32,
+    INT64: _from_int64,
+}
+_CHECKS: Mapping[TensorCodec, Callable[[Buffer, int], None]] = {
+    INT8_FP32: _check_int8,
+    FP16: _check_float16,
+    FP32: _check_float32,
 }
 
 
 def _require_finite(values: Tensor, codec: str) -> None:
-    if not np.isfinite(values.numpy()).all():
+    if not is_finite(values):
         raise _not_finite(codec)
 
 
-def _require_finite_halves(values: Tensor) -> None:
+def _require_finite_halves(values: npt.NDArray[np.float16]) -> None:
     """By their exponents: numpy's own test of float16 takes twenty times as long."""
-    exponents = values.numpy().view(np.uint16) & np.uint16(0x7C00)
+    exponents = values.view(np.uint16) & np.uint16(0x7C00)
     if (exponents == np.uint16(0x7C00)).any():
         raise _not_finite("fp16")
 
@@ -186,3 +264,7 @@ def _not_finite(codec: str) -> BadTensor:
     return BadTensor(
         f"a pass's tensor holds NaN, infinities or values too large for {codec}: its sender diverged or lies"
     )
+
+
+def _no_encoders() -> BadTensor:
+    return BadTensor("a pass's tensor has a scale or a level that no encoder makes: its sender diverged or lies")

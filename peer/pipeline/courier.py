@@ -1,7 +1,8 @@
 """Carries microbatches through the stages: the part of a trainer that makes every one of them arrive.
 
-The tensors at each boundary are kept until the step is over. So whatever replica dies, and whenever, one pass is done
-again elsewhere, from the same tensors and with the same random numbers; nothing above or below it is repeated.
+The tensors at each boundary are kept until the step is over, as the bytes that came: a trainer hands them on. So
+whatever replica dies, and whenever, one pass is done again elsewhere, from the same tensors and with the same random
+numbers; nothing above or below it is repeated.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from ...protocol.errors import (
+    BadTensor,
     Busy,
     GossamerError,
     NetworkClosed,
@@ -25,14 +27,14 @@ from ...protocol.errors import (
 )
 from ...protocol.identity import PeerId
 from ...tasks import Evaluation
+from .activations import Parcel
 from .backlog import Phase
 from .candidates import Announcement, Attempts
 from .hedging import Asking, hedged
 from .microbatches import Boundaries, MicrobatchId
 from .pacing import Turns, any_time
-from .passing import Answer, Request, StageClient
+from .passing import Answer, Request, Returned, StageClient
 from .spreading import position_of
-from .stage import Passed
 from .wiring import StageWiring
 
 T = TypeVar("T")
@@ -59,9 +61,9 @@ class Carried:
 
     microbatch: MicrobatchId
     version: int
-    inputs: list[Tensor]
+    inputs: list[Parcel]
     """Of each stage."""
-    arrived: list[Tensor | None]
+    arrived: list[Parcel | None]
     """What each stage's backward pass is given: the gradient of its output, or the targets; None: not known yet."""
     route: list[PeerId | None]
     """Who holds the gradient of each stage; None: nobody yet."""
@@ -108,12 +110,12 @@ class Courier:
         Raises: NoReplica when a stage has nobody left, or one pass has failed too often.
         """
         n_stages = len(self._wirings)
-        unknown: list[Tensor | None] = [None] * (n_stages - 1)
+        unknown: list[Parcel | None] = [None] * (n_stages - 1)
         carried = Carried(
             microbatch=microbatch,
             version=version,
-            inputs=[inputs],
-            arrived=[*unknown, targets],
+            inputs=[self._encode(inputs)],
+            arrived=[*unknown, self._encode(targets)],
             route=[None] * n_stages,
             lives=[0] * n_stages,
         )
@@ -135,15 +137,15 @@ class Courier:
         wiring = self._wirings[stage]
         lives: dict[PeerId, int] = {}
 
-        async def ask(peer: PeerId, timeout_s: float) -> Answer[Passed]:
+        async def ask(peer: PeerId, timeout_s: float) -> Answer[Returned]:
             lives[peer] = wiring.life(peer)
             return await self._client.backward(peer, request, is_first=stage == 0, timeout_s=timeout_s)
 
-        peer, passed = await self._insist(carried, request, ask)
+        peer, returned = await self._insist(carried, request, ask)
         carried.route[stage], carried.lives[stage] = peer, lives[peer]
-        carried.loss = passed.loss if passed.loss is not None else carried.loss
+        carried.loss = returned.loss if returned.loss is not None else carried.loss
         if stage > 0 and carried.arrived[stage - 1] is None:
-            carried.arrived[stage - 1] = passed.input_gradient
+            carried.arrived[stage - 1] = returned.input_gradient
 
     def expect(self, n_microbatches: int, n_samples: int, n_all: int) -> None:
         """So many microbatches are to come from here in this step, of so many of all trainers."""
@@ -165,18 +167,19 @@ class Courier:
 
     async def evaluate(self, microbatch: MicrobatchId, version: int, inputs: Tensor, targets: Tensor) -> Evaluation:
         """How good the model is on these samples. Raises: as `carry`."""
-        carried = Carried(microbatch=microbatch, version=version, inputs=[inputs], arrived=[], route=[], lives=[])
+        given, wanted = self._encode(inputs), self._encode(targets)
+        carried = Carried(microbatch=microbatch, version=version, inputs=[given], arrived=[], route=[], lives=[])
         last = len(self._wirings) - 1
         for stage in range(last + 1):
-            tensors = (carried.inputs[-1], targets) if stage == last else (carried.inputs[-1],)
-            request = self._request(carried, stage, Phase.EVALUATE, tensors)
+            parcels = (carried.inputs[-1], wanted) if stage == last else (carried.inputs[-1],)
+            request = self._request(carried, stage, Phase.EVALUATE, parcels)
             result = await self._evaluate(carried, request, is_last=stage == last)
             if isinstance(result, Evaluation):
                 return result
             carried.inputs.append(result)
         raise NoReplica("the last stage gave no evaluation: it runs another version of gossamer")
 
-    async def _evaluate(self, carried: Carried, request: Request, *, is_last: bool) -> Tensor | Evaluation:
+    async def _evaluate(self, carried: Carried, request: Request, *, is_last: bool) -> Parcel | Evaluation:
         output = self._boundaries[request.stage].output
         _, result = await self._insist(
             carried,
@@ -185,7 +188,7 @@ class Courier:
         )
         return result
 
-    async def _forward(self, carried: Carried, stage: int) -> Tensor:
+    async def _forward(self, carried: Carried, stage: int) -> Parcel:
         request = self._request(carried, stage, Phase.FORWARD, (carried.inputs[stage],))
         output = self._boundaries[stage].output
         _, out = await self._insist(
@@ -193,9 +196,15 @@ class Courier:
         )
         return out
 
-    def _request(self, carried: Carried, stage: int, phase: Phase, tensors: tuple[Tensor, ...]) -> Request:
+    def _encode(self, tensor: Tensor) -> Parcel:
+        try:
+            return self._client.encode(tensor)
+        except BadTensor as error:
+            raise NoReplica(f"a microbatch that cannot be sent to anybody ({error}): look at the task's data") from None
+
+    def _request(self, carried: Carried, stage: int, phase: Phase, parcels: tuple[Parcel, ...]) -> Request:
         return Request(
-            phase=phase, microbatch=carried.microbatch, version=carried.version, stage=stage, tensors=tensors
+            phase=phase, microbatch=carried.microbatch, version=carried.version, stage=stage, parcels=parcels
         )
 
     async def _insist(self, carried: Carried, request: Request, ask: Ask[T]) -> tuple[PeerId, T]:

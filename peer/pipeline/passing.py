@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Generic, TypeVar
 
+from blake3 import blake3
 from torch import Tensor
 
 from ...protocol import pipelines_pb2 as pb
@@ -16,11 +17,9 @@ from ...protocol.identity import PeerId
 from ...protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, Client
 from ...protocol.wire import parse
 from ...tasks import Evaluation
-from ..rounds.gather import read_payload
-from .activations import Codec, check_announced, wire_bytes
+from .activations import Codec, Parcel, check_announced, wire_bytes
 from .backlog import Phase
 from .microbatches import Boundaries, Boundary, MicrobatchId
-from .stage import Passed
 
 T = TypeVar("T")
 METHOD, LONG_METHOD = "stage/pass", "stage/pass-stream"
@@ -46,6 +45,18 @@ class Answer(Generic[T]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Returned:
+    """Result of a backward pass, as it came from a replica."""
+
+    input_gradient: Parcel | None
+    """For the stage before; None at the first stage."""
+    loss: float | None
+    """Mean over the microbatch; None but at the last stage."""
+    counted: bool
+    """False: this microbatch's gradient was held there already."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """A pass that a trainer asks for."""
 
@@ -53,10 +64,24 @@ class Request:
     microbatch: MicrobatchId
     version: int
     stage: int
-    tensors: tuple[Tensor, ...]
+    parcels: tuple[Parcel, ...]
     """Forward: the input. Backward: the input, then the gradient of the output, or the targets."""
-    content: bytes | None = None
-    """Tells these tensors from others under the same name; None: not known yet."""
+
+    @property
+    def n_samples(self) -> int:
+        return self.parcels[0].n_samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Received:
+    """A request as it has come to a replica."""
+
+    phase: Phase
+    microbatch: MicrobatchId
+    version: int
+    tensors: tuple[Tensor, ...]
+    content: bytes | None
+    """Tells these tensors from others under the same name, in a backward pass."""
 
     @property
     def n_samples(self) -> int:
@@ -77,32 +102,35 @@ class StageClient:
         self._codec = codec
         self._n_samples_max = n_samples_max
 
-    async def forward(self, peer: PeerId, request: Request, output: Boundary, *, timeout_s: float) -> Answer[Tensor]:
-        """The stage's output. Raises: as `Client.stream`, and whatever the replica refuses with."""
-        answer, tensors = await self._ask(peer, request, (output,), timeout_s)
-        return Answer(result=tensors[0], told_s=_told_s(answer))
+    def encode(self, tensor: Tensor) -> Parcel:
+        """What a pass is asked with: the same bytes, however often it is asked for. Raises BadTensor."""
+        return self._codec.encode(tensor)
 
-    async def backward(self, peer: PeerId, request: Request, *, is_first: bool, timeout_s: float) -> Answer[Passed]:
+    async def forward(self, peer: PeerId, request: Request, output: Boundary, *, timeout_s: float) -> Answer[Parcel]:
+        """The stage's output. Raises: as `Client.stream`, and whatever the replica refuses with."""
+        answer, parcels = await self._ask(peer, request, (output,), timeout_s)
+        return Answer(result=parcels[0], told_s=_told_s(answer))
+
+    async def backward(self, peer: PeerId, request: Request, *, is_first: bool, timeout_s: float) -> Answer[Returned]:
         """What a backward pass gives, at the first stage without a gradient. Raises: as `forward`."""
-        x = request.tensors[0]
-        wanted = () if is_first else (Boundary(shape=tuple(x.shape[1:]), dtype=x.dtype),)
-        answer, tensors = await self._ask(peer, request, wanted, timeout_s)
+        wanted = () if is_first else (request.parcels[0].kind,)
+        answer, parcels = await self._ask(peer, request, wanted, timeout_s)
         loss = answer.loss if answer.HasField("loss") else None
-        passed = Passed(input_gradient=tensors[0] if tensors else None, loss=loss, counted=answer.counted)
-        return Answer(result=passed, told_s=_told_s(answer))
+        returned = Returned(input_gradient=parcels[0] if parcels else None, loss=loss, counted=answer.counted)
+        return Answer(result=returned, told_s=_told_s(answer))
 
     async def evaluate(
         self, peer: PeerId, request: Request, output: Boundary, *, is_last: bool, timeout_s: float
-    ) -> Answer[Tensor | Evaluation]:
+    ) -> Answer[Parcel | Evaluation]:
         """The stage's output, at the last stage how good it is. Raises: as `forward`."""
-        answer, tensors = await self._ask(peer, request, () if is_last else (output,), timeout_s)
+        answer, parcels = await self._ask(peer, request, () if is_last else (output,), timeout_s)
         accuracy = answer.accuracy if answer.HasField("accuracy") else None
-        result = Evaluation(loss=answer.loss, accuracy=accuracy) if is_last else tensors[0]
+        result = Evaluation(loss=answer.loss, accuracy=accuracy) if is_last else parcels[0]
         return Answer(result=result, told_s=_told_s(answer))
 
     async def _ask(
         self, peer: PeerId, request: Request, wanted: Sequence[Boundary], timeout_s: float
-    ) -> tuple[pb.PassAnswer, list[Tensor]]:
+    ) -> tuple[pb.PassAnswer, list[Parcel]]:
         message = pb.PassRequest(
             step=request.microbatch.step,
             index=request.microbatch.index,
@@ -110,28 +138,33 @@ class StageClient:
             version=request.version,
             stage=request.stage,
             kind=KINDS[request.phase],
+            tensors=[parcel.header for parcel in request.parcels],
         )
-        payload = _append(message, request.tensors, self._codec)
-        chunks = framed(message, payload)
+        chunks = framed(message, [parcel.payload for parcel in request.parcels])
+        n_bytes_there = sum(len(parcel.payload) for parcel in request.parcels)
         n_bytes_back = sum(wire_bytes(kind, self._codec.compression, request.n_samples) for kind in wanted)
         if peer == self._network.peer_id and self._local is not None:
             answers = self._local(peer, chunks)
-        elif len(payload) <= SHORT_BYTES_MAX and n_bytes_back <= SHORT_BYTES_MAX:
+        elif n_bytes_there <= SHORT_BYTES_MAX and n_bytes_back <= SHORT_BYTES_MAX:
             whole = await self._network.call(peer, METHOD, await anext(chunks), timeout_s=timeout_s)
             answers = alone(whole)
         else:
             answers = self._network.stream(peer, LONG_METHOD, chunks, timeout_s=timeout_s)
         answer = parse(pb.PassAnswer, await anext(answers, b""), bytes_max=MAX_MESSAGE_BYTES, what="a pass's answer")
-        tensors = await read_tensors(answer, answers, wanted, self._codec, n_samples_max=request.n_samples)
-        if any(tensor.shape[0] != request.n_samples for tensor in tensors):
+        payloads = await read_payloads(answer, answers, wanted, n_samples_max=request.n_samples)
+        if any(header.shape[0] != request.n_samples for header in answer.tensors):
             raise InvalidMessage(f"{peer} answers {request.n_samples} samples with another number: ask another replica")
-        return answer, tensors
+        pairs = zip(answer.tensors, payloads, strict=True)
+        return answer, [self._codec.receive(header, payload) for header, payload in pairs]
 
 
 async def read_request(
     chunks: AsyncIterator[bytes], stage: int, boundaries: Boundaries, codec: Codec, *, is_last: bool, n_samples_max: int
-) -> Request:
-    """A request that came from outside, for this stage. Raises InvalidMessage."""
+) -> Received:
+    """A request that came from outside, for this stage.
+
+    Raises: InvalidMessage, BadTensor, ChecksumMismatch, MessageTooLarge.
+    """
     message = parse(pb.PassRequest, await anext(chunks, b""), bytes_max=MAX_MESSAGE_BYTES, what="a pass's request")
     if message.stage != stage:
         raise InvalidMessage(f"a pass for stage {message.stage} came to stage {stage}: look its replicas up again")
@@ -140,12 +173,12 @@ async def read_request(
         raise InvalidMessage(f"a pass of unknown kind {message.kind} came: upgrade one of both sides")
     brings_both = phase is Phase.BACKWARD or (phase is Phase.EVALUATE and is_last)
     expected = (boundaries.input, boundaries.output) if brings_both else (boundaries.input,)
-    tensors = await read_tensors(message, chunks, expected, codec, n_samples_max=n_samples_max)
-    return Request(
+    payloads = await read_payloads(message, chunks, expected, n_samples_max=n_samples_max)
+    tensors = [codec.decode(header, payload) for header, payload in zip(message.tensors, payloads, strict=True)]
+    return Received(
         phase=phase,
         microbatch=MicrobatchId(step=message.step, index=message.index, take=message.take),
         version=message.version,
-        stage=stage,
         tensors=tuple(tensors),
         content=_content(message) if phase is Phase.BACKWARD else None,
     )
@@ -153,37 +186,51 @@ async def read_request(
 
 def _content(message: pb.PassRequest) -> bytes:
     """From the hashes of the payloads, which were checked: tensors that are as long as they are hashed once only."""
-    digest = hashlib.sha256()
+    digest = blake3()
     for header in message.tensors:
-        digest.update(repr((header.codec, tuple(header.shape))).encode() + header.sha256)
+        digest.update(repr((header.codec, tuple(header.shape))).encode() + header.blake3)
     return digest.digest()
 
 
-async def read_tensors(
+async def read_payloads(
     message: pb.PassRequest | pb.PassAnswer,
     chunks: AsyncIterator[bytes],
     expected: Sequence[Boundary],
-    codec: Codec,
     *,
     n_samples_max: int,
-) -> list[Tensor]:
-    """The tensors that a message announces: exactly these kinds. Nothing longer than announced is awaited.
+) -> list[bytes | memoryview]:
+    """The bytes of the tensors that a message announces: exactly these kinds. Nothing longer than that is awaited.
 
-    Raises: BadTensor, ChecksumMismatch, MessageTooLarge, InvalidMessage.
+    Raises: BadTensor, MessageTooLarge, InvalidMessage.
     """
     if len(message.tensors) != len(expected):
         raise InvalidMessage(f"a pass came with {len(message.tensors)} tensors, expected {len(expected)}: refused")
-    kinds = list(zip(message.tensors, expected, strict=True))
+    kinds = zip(message.tensors, expected, strict=True)
     lengths = [check_announced(header, boundary, n_samples_max=n_samples_max) for header, boundary in kinds]
-    n_bytes = sum(lengths) - len(message.payload)
-    if n_bytes < 0:
-        raise MessageTooLarge(f"a pass brings {len(message.payload)} bytes and announces {sum(lengths)}: refused")
-    payload = memoryview(message.payload + await read_payload(chunks, n_bytes))
-    tensors, start = [], 0
-    for (header, _), length in zip(kinds, lengths, strict=True):
-        tensors.append(codec.decode(header, payload[start : start + length]))
-        start += length
-    return tensors
+    received = [message.payload] if message.payload else []
+    missing = sum(lengths) - len(message.payload)
+    if missing < 0:
+        raise _too_many(lengths)
+    async for chunk in chunks:
+        missing -= len(chunk)
+        if missing < 0:
+            raise _too_many(lengths)
+        received.append(chunk)
+    return _cut(received, lengths)
+
+
+def _too_many(lengths: Sequence[int]) -> MessageTooLarge:
+    return MessageTooLarge(f"a pass brings more than the {sum(lengths)} bytes that it announced: cut off")
+
+
+def _cut(received: list[bytes], lengths: Sequence[int]) -> list[bytes | memoryview]:
+    """One piece of each length; what came in pieces of these lengths is not copied. Too few bytes make short ones."""
+    if [len(chunk) for chunk in received] == list(lengths):
+        return list(received)
+    whole = received[0] if len(received) == 1 else b"".join(received)
+    ends = list(accumulate(lengths))
+    view = memoryview(whole)
+    return [view[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
 def answer_of(
@@ -194,38 +241,31 @@ def answer_of(
     codec: Codec,
     seconds: float,
     accuracy: float | None = None,
-) -> tuple[pb.PassAnswer, bytes]:
-    """An answer and the payload that follows it."""
-    message = pb.PassAnswer(counted=counted, seconds=seconds)
+) -> tuple[pb.PassAnswer, list[bytes]]:
+    """An answer and the payloads that follow it."""
+    parcels = [codec.encode(tensor) for tensor in tensors]
+    message = pb.PassAnswer(counted=counted, seconds=seconds, tensors=[parcel.header for parcel in parcels])
     if loss is not None:
         message.loss = loss
     if accuracy is not None:
         message.accuracy = accuracy
-    return message, _append(message, tensors, codec)
+    return message, [parcel.payload for parcel in parcels]
 
 
 def _told_s(answer: pb.PassAnswer) -> float:
     return answer.seconds if math.isfinite(answer.seconds) and answer.seconds > 0 else 0.0
 
 
-async def framed(message: pb.PassRequest | pb.PassAnswer, payload: bytes) -> AsyncIterator[bytes]:
-    """The chunks of a message with its tensors: a single one, if they are few bytes."""
-    if len(payload) <= SHORT_BYTES_MAX:
-        message.payload, payload = payload, b""
+async def framed(message: pb.PassRequest | pb.PassAnswer, payloads: Sequence[bytes]) -> AsyncIterator[bytes]:
+    """The chunks of a message with its tensors: a single one, if they are few bytes, else a tensor each and more."""
+    if sum(map(len, payloads)) <= SHORT_BYTES_MAX:
+        message.payload, payloads = b"".join(payloads), ()
     yield message.SerializeToString()
-    for start in range(0, len(payload), MAX_CHUNK_BYTES):
-        yield payload[start : start + MAX_CHUNK_BYTES]
+    for payload in payloads:
+        for start in range(0, len(payload), MAX_CHUNK_BYTES):
+            yield payload[start : start + MAX_CHUNK_BYTES]
 
 
 async def alone(chunk: bytes) -> AsyncIterator[bytes]:
     """A single chunk."""
     yield chunk
-
-
-def _append(message: pb.PassRequest | pb.PassAnswer, tensors: Sequence[Tensor], codec: Codec) -> bytes:
-    payloads = []
-    for tensor in tensors:
-        header, payload = codec.encode(tensor)
-        message.tensors.append(header)
-        payloads.append(payload)
-    return payloads[0] if len(payloads) == 1 else b"".join(payloads)

@@ -20,7 +20,7 @@ from .activations import Codec
 from .backlog import Backlog, Job, Phase
 from .meter import Meter
 from .microbatches import MicrobatchId
-from .passing import LONG_METHOD, METHOD, Request, alone, answer_of, framed, read_request
+from .passing import LONG_METHOD, METHOD, Received, alone, answer_of, framed, read_request
 from .stage import Passed, StageReplica
 
 BACKWARD_PASSES = 3.0
@@ -69,7 +69,7 @@ class Tally:
 
 @dataclass(eq=False)
 class _Asked:
-    request: Request
+    request: Received
     answer: asyncio.Future[Result]
     seconds: float = 0.0
     """That it took to compute; its share, if several were computed as one."""
@@ -170,8 +170,8 @@ class StageServer:
             result = await asked.answer
         finally:
             self._backlog.drop(asked)
-        answer, payload = self._worded(result, asked.seconds)
-        async for chunk in framed(answer, payload):
+        answer, payloads = self._worded(result, asked.seconds)
+        async for chunk in framed(answer, payloads):
             yield chunk
 
     async def _reach(self, version: int) -> None:
@@ -190,7 +190,7 @@ class StageServer:
         finally:
             self._n_early -= 1
 
-    def _worded(self, result: Result, seconds: float) -> tuple[pb.PassAnswer, bytes]:
+    def _worded(self, result: Result, seconds: float) -> tuple[pb.PassAnswer, list[bytes]]:
         worded = partial(answer_of, codec=self._codec, seconds=seconds)
         if isinstance(result, Tensor):
             return worded(tensors=[result], counted=True, loss=None)
@@ -242,7 +242,7 @@ class StageServer:
         self.tally.samples += samples
         self.tally.seconds += seconds
 
-    def _pass(self, requests: Sequence[Request]) -> Sequence[Result]:
+    def _pass(self, requests: Sequence[Received]) -> Sequence[Result]:
         first = requests[0]
         if first.phase is Phase.EVALUATE:
             return [self._evaluate(first)]
@@ -264,7 +264,7 @@ class StageServer:
         ends = list(accumulate(request.n_samples for request in requests))
         return [out[end - request.n_samples : end] for request, end in zip(requests, ends, strict=True)]
 
-    def _evaluate(self, request: Request) -> Result:
+    def _evaluate(self, request: Received) -> Result:
         out = self._replica.evaluate(request.version, request.tensors[0])
         if not self._replica.stage.is_last:
             return out

@@ -19,30 +19,32 @@ def test_a_constants_bytes_are_those_of_any_tensor_twice_as_well(compression: Co
     usual, sized = Codec(compression), SizedCodec(compression, Remembered())
 
     for _ in range(2):
-        header, payload = sized.encode(tensor)
-        decoded = sized.decode(header, memoryview(payload))
+        parcel = sized.encode(tensor)
+        decoded = sized.decode(parcel.header, memoryview(parcel.payload))
 
-        assert (header, payload) == usual.encode(tensor.clone())
-        torch.testing.assert_close(decoded, usual.decode(header, payload), rtol=0, atol=0)
+        assert parcel == usual.encode(tensor.clone())
+        assert sized.receive(parcel.header, memoryview(parcel.payload)) == parcel
+        torch.testing.assert_close(decoded, usual.decode(parcel.header, parcel.payload), rtol=0, atol=0)
         assert number_of(decoded) is not None
 
 
 def test_bytes_that_were_altered_on_the_way_are_noticed_although_their_hash_is_known() -> None:
     codec = SizedCodec(Compression.INT8, Remembered())
-    header, payload = codec.encode(constant(0.1, SHAPE))
+    parcel = codec.encode(constant(0.1, SHAPE))
 
-    with pytest.raises(ChecksumMismatch):
-        codec.decode(header, payload[:-1] + b"\x00")
+    for read in (codec.receive, codec.decode):
+        with pytest.raises(ChecksumMismatch):
+            read(parcel.header, parcel.payload[:-1] + b"\x00")
 
 
 def test_what_is_no_constant_is_coded_as_usual() -> None:
     codec = SizedCodec(Compression.NONE, Remembered())
     tensor = torch.rand(SHAPE, generator=torch.Generator().manual_seed(1))
 
-    header, payload = codec.encode(tensor)
+    parcel = codec.encode(tensor)
 
-    assert torch.equal(codec.decode(header, payload), tensor)
-    assert number_of(codec.decode(header, payload)) is None
+    assert torch.equal(codec.decode(parcel.header, parcel.payload), tensor)
+    assert number_of(codec.decode(parcel.header, parcel.payload)) is None
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 import torch
+from blake3 import blake3
 from torch import Tensor
 
 from gossamer.peer.pipeline.activations import (
+    Codec,
     Compression,
     check_announced,
     decode_activations,
@@ -18,6 +18,7 @@ from gossamer.peer.pipeline.activations import (
 from gossamer.peer.pipeline.microbatches import Boundary
 from gossamer.protocol.errors import BadTensor, ChecksumMismatch
 from gossamer.protocol.tensors import decode_tensor, encode_tensor
+from gossamer.protocol.tensors_pb2 import TensorHeader
 
 FLOATS = Boundary(shape=(16, 32), dtype=torch.float32)
 TOKENS = Boundary(shape=(16,), dtype=torch.int64)
@@ -27,7 +28,7 @@ TOKENS = Boundary(shape=(16,), dtype=torch.int64)
 def test_lengths_are_as_stated(compression: str, bytes_each: float) -> None:
     chosen = Compression(compression)
 
-    header, payload = encode_activations(_floats(), chosen)
+    header, payload = _encoded(_floats(), chosen)
 
     assert len(payload) == wire_bytes(FLOATS, chosen, 3) == 3 * 16 * 32 * bytes_each
     assert check_announced(header, FLOATS, n_samples_max=3) == len(payload)
@@ -52,15 +53,15 @@ def test_eight_bits_err_by_half_a_step_of_their_block_at_most() -> None:
 def test_tokens_travel_as_they_are(compression: Compression) -> None:
     tokens = torch.arange(48).reshape(3, 16) * 10**12
 
-    header, payload = encode_activations(tokens, compression)
+    header, payload = _encoded(tokens, compression)
 
     assert torch.equal(decode_activations(header, payload, TOKENS, n_samples_max=3), tokens)
     assert len(payload) == wire_bytes(TOKENS, compression, 3)
 
 
 def test_other_kinds_of_tensors_are_refused_before_their_bytes_are_awaited() -> None:
-    floats, _ = encode_activations(_floats(), Compression.INT8)
-    tokens, _ = encode_activations(torch.zeros(3, 16, dtype=torch.int64), Compression.INT8)
+    floats, _ = _encoded(_floats(), Compression.INT8)
+    tokens, _ = _encoded(torch.zeros(3, 16, dtype=torch.int64), Compression.INT8)
 
     for header, boundary in ((floats, TOKENS), (tokens, FLOATS)):
         with pytest.raises(BadTensor, match="cut and task differ"):
@@ -71,11 +72,35 @@ def test_other_kinds_of_tensors_are_refused_before_their_bytes_are_awaited() -> 
         check_announced(floats, Boundary(shape=(32, 16), dtype=torch.float32), n_samples_max=3)
 
 
-def test_damaged_bytes_are_refused() -> None:
-    header, payload = encode_activations(_floats(), Compression.INT8)
+@pytest.mark.parametrize("compression", list(Compression))
+@pytest.mark.parametrize("bit", [0, 1000, 4095])
+def test_a_bit_that_flips_anywhere_on_the_way_is_found_by_whoever_gets_the_bytes(
+    compression: Compression, bit: int
+) -> None:
+    codec = Codec(compression)
+    made = codec.encode(_floats())
+    flipped = bytearray(made.payload)
+    flipped[bit // 8] ^= 1 << bit % 8
 
-    with pytest.raises(ChecksumMismatch):
-        decode_activations(header, payload[:-1] + b"\x55", FLOATS, n_samples_max=3)
+    for read in (codec.receive, codec.decode):
+        with pytest.raises(ChecksumMismatch):
+            read(made.header, bytes(flipped))
+        with pytest.raises(ChecksumMismatch):
+            read(made.header, made.payload[:-1])
+
+
+@pytest.mark.parametrize("compression", list(Compression))
+def test_what_is_handed_on_has_the_bytes_and_the_hash_of_who_made_it_and_nothing_else(
+    compression: Compression,
+) -> None:
+    codec = Codec(compression)
+    made = codec.encode(_floats())
+    header = TensorHeader.FromString(made.header.SerializeToString() + b"\x7a\x04lie!")  # a field that is not known
+    header.name = "lie"
+
+    received = codec.receive(header, memoryview(made.payload))
+
+    assert (received, received.kind, received.n_samples) == (made, FLOATS, 3)
 
 
 @pytest.mark.parametrize("compression", list(Compression))
@@ -84,11 +109,13 @@ def test_bytes_are_those_of_the_protocols_codec(compression: Compression, n: int
     x = torch.randn(1, n, generator=torch.Generator().manual_seed(n))
     x[0, : n // 3] = 0
 
-    header, payload = encode_activations(x, compression)
+    header, payload = _encoded(x, compression)
 
-    assert (header, payload) == encode_tensor(x.numpy(), compression.codec)
+    expected, same = encode_tensor(x.numpy(), compression.codec)
+    assert payload == same
+    assert (header.codec, header.shape, header.payload_bytes) == (expected.codec, expected.shape, len(same))
     decoded = decode_activations(header, payload, Boundary(shape=(n,), dtype=torch.float32), n_samples_max=1)
-    assert decoded.numpy().tobytes() == decode_tensor(header, payload).tobytes()
+    assert decoded.numpy().tobytes() == decode_tensor(expected, payload).tobytes()
 
 
 @pytest.mark.parametrize("compression", list(Compression))
@@ -118,12 +145,13 @@ def test_what_half_precision_cannot_hold_is_not_sent() -> None:
     ],
 )
 def test_what_no_encoder_sends_is_refused(compression: Compression, bits: bytes) -> None:
-    header, payload = encode_activations(_floats(), compression)
+    header, payload = _encoded(_floats(), compression)
     forged = bits + payload[len(bits) :]
-    header.sha256 = hashlib.sha256(forged).digest()
+    header.blake3 = blake3(forged).digest()
 
-    with pytest.raises(BadTensor, match="its sender diverged or lies"):
-        decode_activations(header, forged, FLOATS, n_samples_max=3)
+    for read in (Codec(compression).receive, Codec(compression).decode):
+        with pytest.raises(BadTensor, match="its sender diverged or lies"):
+            read(header, forged)
 
 
 def _floats() -> Tensor:
@@ -131,5 +159,10 @@ def _floats() -> Tensor:
 
 
 def _through(x: Tensor, compression: Compression) -> Tensor:
-    header, payload = encode_activations(x, compression)
+    header, payload = _encoded(x, compression)
     return decode_activations(header, payload, FLOATS, n_samples_max=3)
+
+
+def _encoded(x: Tensor, compression: Compression) -> tuple[TensorHeader, bytes]:
+    made = encode_activations(x, compression)
+    return made.header, made.payload

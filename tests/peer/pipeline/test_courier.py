@@ -229,10 +229,13 @@ def test_a_pass_that_waits_is_served_when_what_was_put_off_is_dropped_before_its
     kinds, peer = swarm.kinds[1], placed.host.peer_id
     x = torch.zeros(N_SAMPLES, *kinds.input.shape)
     gradient = torch.zeros(N_SAMPLES, *kinds.output.shape)
+    encode = swarm.client.encode
 
     async def main() -> None:
-        first = Request(phase=Phase.BACKWARD, microbatch=NAMES[0], version=0, stage=1, tensors=(x, gradient))
-        second = Request(phase=Phase.FORWARD, microbatch=NAMES[1], version=0, stage=1, tensors=(x,))
+        first = Request(
+            phase=Phase.BACKWARD, microbatch=NAMES[0], version=0, stage=1, parcels=(encode(x), encode(gradient))
+        )
+        second = Request(phase=Phase.FORWARD, microbatch=NAMES[1], version=0, stage=1, parcels=(encode(x),))
         asked = asyncio.create_task(swarm.client.backward(peer, first, is_first=False, timeout_s=5.0))
         await asyncio.sleep(0.1)  # it is being computed
         dropped = asyncio.create_task(placed.host.network.compute(lambda: placed.replica.forget(_none), Cost()))
@@ -273,10 +276,11 @@ def test_what_a_given_up_replica_answers_does_not_count() -> None:
 def test_replicas_refuse_what_is_not_for_them() -> None:
     swarm = Swarm(4)
     peer = swarm.placed[0].host.peer_id
-    x = swarm.task.inputs(swarm.every[0])
+    samples = swarm.task.inputs(swarm.every[0])
+    x = swarm.client.encode(samples)
 
     async def ask(**changes: object) -> None:
-        fields = {"phase": Phase.FORWARD, "microbatch": NAMES[0], "version": 0, "stage": 0, "tensors": (x,), **changes}
+        fields = {"phase": Phase.FORWARD, "microbatch": NAMES[0], "version": 0, "stage": 0, "parcels": (x,), **changes}
         request = Request(**fields)  # type: ignore[arg-type]
         await swarm.client.forward(peer, request, swarm.kinds[0].output, timeout_s=10.0)
 
@@ -287,9 +291,9 @@ def test_replicas_refuse_what_is_not_for_them() -> None:
         with pytest.raises(InvalidMessage, match="look its replicas up again"):
             await ask(stage=2)
         with pytest.raises(BadTensor, match="expected 1 to 4 samples"):
-            await ask(tensors=(torch.cat([x, x]),))
+            await ask(parcels=(swarm.client.encode(torch.cat([samples, samples])),))
         with pytest.raises(InvalidMessage, match="2 tensors, expected 1"):
-            await ask(tensors=(x, x))
+            await ask(parcels=(x, x))
         await ask()
 
     swarm.sim.run(try_all())

@@ -41,10 +41,14 @@ class Pair:
 
     async def forward(self, x: Tensor) -> Tensor:
         request = Request(
-            phase=Phase.FORWARD, microbatch=MicrobatchId(step=0, index=0), version=0, stage=0, tensors=(x,)
+            phase=Phase.FORWARD,
+            microbatch=MicrobatchId(step=0, index=0),
+            version=0,
+            stage=0,
+            parcels=(CODEC.encode(x),),
         )
         answer = await self.client.forward(self.host.peer_id, request, self.kinds.output, timeout_s=60.0)
-        return answer.result
+        return CODEC.decode(answer.result.header, answer.result.payload)
 
     async def call(self, message: pb.PassRequest) -> bytes:
         return await self.trainer.network.call(self.host.peer_id, METHOD, message.SerializeToString(), timeout_s=60.0)
@@ -76,8 +80,8 @@ def test_short_passes_are_calls_and_long_ones_streams(n_samples: int, method: st
 
 def test_a_call_whose_answer_would_be_long_is_refused() -> None:
     pair = Pair()
-    header, payload = CODEC.encode(torch.zeros(SHORT_BYTES_MAX // 16, 4))
-    message = pb.PassRequest(kind=pb.PASS_FORWARD, tensors=[header], payload=payload)
+    parcel = CODEC.encode(torch.zeros(SHORT_BYTES_MAX // 16, 4))
+    message = pb.PassRequest(kind=pb.PASS_FORWARD, tensors=[parcel.header], payload=parcel.payload)
 
     with pytest.raises(MessageTooLarge, match="ask for a stream"):
         pair.sim.run(pair.call(message))
@@ -85,10 +89,10 @@ def test_a_call_whose_answer_would_be_long_is_refused() -> None:
 
 def test_more_bytes_than_are_announced_are_refused() -> None:
     pair = Pair()
-    header, payload = CODEC.encode(torch.zeros(4, 4))
-    message = pb.PassRequest(kind=pb.PASS_FORWARD, tensors=[header], payload=payload + b"more")
+    parcel = CODEC.encode(torch.zeros(4, 4))
+    message = pb.PassRequest(kind=pb.PASS_FORWARD, tensors=[parcel.header], payload=parcel.payload + b"more")
 
-    with pytest.raises(MessageTooLarge, match="announces 64"):
+    with pytest.raises(MessageTooLarge, match="more than the 64 bytes"):
         pair.sim.run(pair.call(message))
 
 
