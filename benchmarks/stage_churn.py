@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--peers", type=int, default=64)
     parser.add_argument("--stages", type=int, default=8)
     parser.add_argument("--hours", type=float, default=2.0)
-    parser.add_argument("--seeds", type=int, nargs="+", help="default 0 to 4, with --daemons 0")
+    parser.add_argument("--seeds", "--seed", type=int, nargs="+", help="default 0 to 4, with --daemons 0")
     parser.add_argument("--sigma", type=float, help="of log speeds; default .7, with --daemons .2")
     parser.add_argument("--rebalance-every", type=float, nargs="+", default=[0.0, 300.0, 60.0], metavar="S")
     parser.add_argument("--forward-s", type=float, default=0.25, help="with --daemons: a microbatch at a stage")

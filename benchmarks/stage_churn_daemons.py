@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from gossamer.simulator.playing import Played, play
 from gossamer.simulator.scenario import Scenario, scenario_of
 
 from .churning import Peer, best
-from .stage_churn_losses import losses, work_of
+from .stage_churn_losses import Logs, losses, work_of
 
 FLOPS_PER_S = 1e12
 """Of the median machine."""
@@ -99,7 +100,11 @@ def tell_daemons(
     ticks = [TICK_S * tick for tick in range(int(duration_s / TICK_S))]
     alive = [[peer.speed for peer in peers if still or peer.life(now_s)] for now_s in ticks]
     optima = [best(speeds, n_stages, work_of(n_stages)) for speeds in alive]
-    whole, bound = (statistics.mean(part) / forward_s for part in zip(*optima, strict=True))
+    whole, bound = _mean_rates(optima, forward_s)
+    ended_s = _ends_s(logs)
+    finished = ", ".join(f"{after - before:.1f}" for before, after in pairwise([0.0, *ended_s]))
+    until_s = ended_s[-1] if ended_s else duration_s
+    possible, _ = _mean_rates(optima[: max(1, int(until_s / TICK_S))], forward_s)
     parts = losses(logs, peers, n_stages, ticks, done_of_whole=rate / whole, still=still)
     moves = f"moves every {every_s:g} s" if every_s else "no moves"
     who = f"{len(peers)} peers{' that stay' if still else ''}, {n_stages} stages"
@@ -107,9 +112,28 @@ def tell_daemons(
         f"daemons: {who}, {duration_s:g} s, seed {seed}, {n_microbatches} microbatches, passes of {forward_s:g} s, "
         f"{moves}: {rate / whole:.1%} of `whole`, {rate / bound:.1%} of `bound` ({rate:.2f} microbatches/s) = "
         f"{parts.placed:.1%} members alive, where they are, x {parts.once:.1%} not done again, x {parts.busy:.1%} "
-        f"not idle; " + _what_happened(played, events, n_microbatches),
+        f"not idle; until the end of the last step that ended {sum(counted.values()) / until_s / possible:.1%} of "
+        f"`whole`, steps of {finished} s; " + _what_happened(played, events, n_microbatches),
         flush=True,
     )
+
+
+def _mean_rates(optima: Sequence[tuple[float, float]], forward_s: float) -> tuple[float, float]:
+    """(whole, bound) in microbatches/s."""
+    whole, bound = (statistics.mean(part) / forward_s for part in zip(*optima, strict=True))
+    return whole, bound
+
+
+def _ends_s(logs: Logs) -> list[float]:
+    """When each step was first applied somewhere."""
+    began_s = min(entry.unix_s for log in logs.values() for entry in log)
+    first: dict[int, float] = {}
+    for log in logs.values():
+        for entry in log:
+            if isinstance(entry.event, StepPassed):
+                at_s = entry.unix_s - began_s
+                first[entry.event.round] = min(at_s, first.get(entry.event.round, at_s))
+    return sorted(first.values())
 
 
 def _what_happened(played: Played, events: Sequence[object], n_microbatches: int) -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...protocol.identity import PeerId
+from ..rounds.roster import Member
 from .speed import Speed
+
+FIRST_GUESS = 100.0
+"""Samples/s that a replica is believed to do before anything is known of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +24,26 @@ class Announcement:
     """Grows with each announcement of this peer."""
     samples_per_s: float
     """Forward passes that it has measured, or its guess: the start of our own average."""
+
+
+def announced(members: Sequence[Member], told: Mapping[PeerId, float]) -> list[Announcement]:
+    """Of all members. Who says nothing of its speed is thought to be like the others: else newcomers would get too
+    much, or nothing.
+
+    Args:
+        told: samples/s; 0: not known.
+    """
+    known = {peer: speed for peer, speed in told.items() if speed > 0}
+    guess = statistics.median(known.values()) if known else FIRST_GUESS
+    return [
+        Announcement(
+            peer=member.peer,
+            stage=member.stage,
+            sequence=member.incarnation,
+            samples_per_s=known.get(member.peer, guess),
+        )
+        for member in members
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,8 @@ URGENT_EVERY_S = 30.0
 """Between moves to stages that one death would end."""
 ON_THE_WAY_S = 120.0
 """A moved replica that has not come by then is not counted on any more."""
+RESTLESS_S = 300.0
+"""So long after a loss others are expected."""
 RESTARTS_AFTER = 10.0
 """A lost stage begins anew from its initial weights after so many times the wait for a checkpoint."""
 
@@ -65,14 +67,23 @@ class StageChanges:
     Args:
         every_s: between two moves; 0: nobody is moved.
         restore_after_s: a lost stage's newest state is waited for so long.
+        is_new: whether this member has only just come, and doesn't know whom the run has lost lately.
     """
 
     def __init__(
-        self, n_stages: int, *, every_s: float, restore_after_s: float, clock: Callable[[], float], roster: Roster
+        self,
+        n_stages: int,
+        *,
+        every_s: float,
+        restore_after_s: float,
+        clock: Callable[[], float],
+        roster: Roster,
+        is_new: bool = False,
     ) -> None:
         self._n_stages, self._every_s, self._restore_after_s = n_stages, every_s, restore_after_s
         self._clock = clock
         self._moved_s = clock()
+        self._restless_until_s = clock() + RESTLESS_S if is_new else -math.inf
         self._lost_since_s: dict[int, float] = {}
         self._on_the_way: dict[PeerId, tuple[int, float]] = {}
         self.records: Mapping[PeerId, StageRecord] = {}
@@ -84,6 +95,9 @@ class StageChanges:
     def note(self, decision: Decision, before: Roster, after: Roster) -> None:
         """A decision was applied."""
         now = self._clock()
+        restarted = [member for member in decision.added if member.peer in before.peers]
+        if restarted or len(decision.removed) > len(decision.moves):
+            self._restless_until_s = now + RESTLESS_S
         for move in decision.moves:
             self._moved_s = now
             self._on_the_way[before.members[move.slot].peer] = (move.stage, now)
@@ -93,6 +107,11 @@ class StageChanges:
         }
         self.brought = {peer: one for peer, one in self.brought.items() if peer not in on_roster}
         self._note_lost(after)
+
+    @property
+    def is_restless(self) -> bool:
+        """Whether somebody was lost, or left, in the last minutes: it may be somebody's turn again."""
+        return self._clock() < self._restless_until_s
 
     def _note_lost(self, roster: Roster) -> None:
         lost = lost_stages(roster.members, self._n_stages)

@@ -25,7 +25,7 @@ from .lending import Lending
 from .meter import Meter
 from .microbatches import MicrobatchId
 from .model import F32, StageModel
-from .planning import AFRESH, AMENDS_AFTER_S, PARTS_EVERY_S, GoingOn, Planning
+from .planning import AFRESH, AMENDS_AFTER_S, PARTS_CALM_S, PARTS_EVERY_S, GoingOn, Planning
 from .proposing import proposable
 from .step_plan import StepPlan
 
@@ -257,6 +257,7 @@ class StageExchange(Gather):
         return [
             self._opened_s + AMENDS_AFTER_S,
             self._opened_s + PARTS_EVERY_S,
+            self._opened_s + PARTS_CALM_S,
             *(stalled_s + wait_s for wait_s in waiting),
         ]
 

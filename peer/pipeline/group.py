@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import math
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +27,7 @@ from ..rounds.snapshots import Snapshot, Standing
 from ..rounds.spreading import FAREWELL_S
 from ..rounds.transfer import Data, Proposal
 from .borrowing import Borrowing
-from .candidates import Announcement
+from .candidates import announced
 from .changes import Brought, StageChanges, lost_stages
 from .courier import Courier
 from .decided import Decided
@@ -44,9 +43,6 @@ from .server import StageServer
 from .step_plan import StepPlan
 from .supply import Supply
 from .training import StageTrainer, StepReport
-
-FIRST_GUESS = 100.0
-"""Samples/s that a replica is believed to do before anything is known of it."""
 
 
 class StageGroup(Group):
@@ -70,6 +66,7 @@ class StageGroup(Group):
             restore_after_s=self.replica.manifest.pipeline.restore_after_s,
             clock=asyncio.get_running_loop().time,
             roster=self.roster,
+            is_new=self.index > 0,
         )
         self.n_lost = n_lost
         self.moved_to: int | None = None
@@ -158,6 +155,7 @@ class StageGroup(Group):
             part_took_s=self._part_took_s,
         )
         exchange.planning.is_awaited = lambda: bool(self.joiners) or self.wants_snapshot
+        exchange.planning.is_restless = lambda: self.changes.is_restless
         exchange.planning.quorum_fraction = self.replica.manifest.group.quorum_fraction
         return exchange
 
@@ -323,22 +321,9 @@ class StageGroup(Group):
             self.supply.go_on(place, self.parts.counted)
 
     def _know_replicas(self) -> None:
-        """Whoever is on the roster serves its stage; what it says of its speed is where our own averages begin. Who
-        says nothing yet is thought to be like the others: else newcomers would get too much, or nothing."""
-        records = self.changes.records
-        told = {peer: one.samples_per_s for peer, one in records.items() if one.samples_per_s > 0}
-        guess = statistics.median(told.values()) if told else FIRST_GUESS
-        self.courier.update(
-            [
-                Announcement(
-                    peer=member.peer,
-                    stage=member.stage,
-                    sequence=member.incarnation,
-                    samples_per_s=told.get(member.peer, guess),
-                )
-                for member in self.roster.members
-            ]
-        )
+        """Whoever is on the roster serves its stage; what it says of its speed is where our own averages begin."""
+        told = {peer: one.samples_per_s for peer, one in self.changes.records.items()}
+        self.courier.update(announced(self.roster.members, told))
 
     async def take_snapshot(self, rounded: bytes | None = None) -> None:
         data = await self.meter.compute(self.replica.snapshot, self.replica.apply_cost())

@@ -24,7 +24,9 @@ PARTIAL_PATIENCE = 3.0
 AMENDS_AFTER_S = 5.0
 """A roster stays as it is so long, at least, unless its step is over."""
 PARTS_EVERY_S = 10.0
-"""A step that takes longer is counted in parts, if its method allows that."""
+"""A step that takes longer is counted in parts, if its method allows that and members are being lost."""
+PARTS_CALM_S = 60.0
+"""The same while nobody is lost."""
 PARTS_SHARE = 0.2
 """Of the time may be spent on counting parts, where gradients travel slowly."""
 PARTS_MAX = 16
@@ -66,6 +68,8 @@ class Planning:
         """From a plan to the decision, the last time."""
         self.is_awaited: Callable[[], bool] = lambda: False
         """Whether somebody waits for the roster to change."""
+        self.is_restless: Callable[[], bool] = lambda: True
+        """Whether members were lost in the last minutes."""
         self._n_whole = 0
         self._opened_s = self.progressed_s = round_.elapsed_s
         """When one more microbatch was whole, after the step began."""
@@ -164,8 +168,13 @@ class Planning:
         """Whether a part of the step is to be counted now: what is counted is safe from the deaths that follow."""
         since_s = self._round.elapsed_s - self._opened_s
         is_worth_it = n_whole >= max(1, self._countable.n_microbatches // PARTS_MAX)
-        every_s = max(AMENDS_AFTER_S if self.is_awaited() else PARTS_EVERY_S, self.part_took_s / PARTS_SHARE)
+        every_s = max(self._parts_every_s(), self.part_took_s / PARTS_SHARE)
         return self.counts_in_parts and is_worth_it and since_s >= every_s
+
+    def _parts_every_s(self) -> float:
+        if self.is_awaited():
+            return AMENDS_AFTER_S
+        return PARTS_EVERY_S if self._round.suspects or self.is_restless() else PARTS_CALM_S
 
     def _is_usable(self, route: Route) -> bool:
         members = self._round.place.roster.members

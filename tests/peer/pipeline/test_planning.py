@@ -80,6 +80,28 @@ def test_members_keep_their_microbatches_when_the_roster_changes_and_what_the_lo
     ]
 
 
+@pytest.mark.parametrize(
+    ("is_restless", "suspects", "is_awaited", "every_s"),
+    [
+        (False, {}, False, 60.0),
+        (True, {}, False, 10.0),
+        (False, {1: "unreachable"}, False, 10.0),
+        (False, {}, True, 5.0),
+    ],
+)
+def test_parts_are_rare_while_nobody_is_lost(
+    is_restless: bool, suspects: dict[int, str], is_awaited: bool, every_s: float
+) -> None:
+    due = []
+    for elapsed_s in (every_s - 0.1, every_s + 0.1):
+        planning = _planning(suspects, elapsed_s)
+        planning.counts_in_parts, planning._opened_s = True, 0.0
+        planning.is_restless, planning.is_awaited = lambda: is_restless, lambda: is_awaited
+        due.append(planning._is_part_due(4))
+
+    assert due == [False, True]
+
+
 def _planning(suspects: dict[int, str], elapsed_s: float = 1.0) -> Planning:
     live = [slot for slot in range(len(ROSTER)) if slot not in suspects]
     round_ = SimpleNamespace(
