@@ -97,7 +97,7 @@ async def test_no_living_bootstrap_address_fails_and_names_each() -> None:
 
     async with Fleet() as fleet:
         with pytest.raises(BootstrapFailed) as failure:
-            await fleet.open(bootstrap=tuple(dead), startup_timeout_s=1)
+            await fleet.open(bootstrap=tuple(dead), startup_timeout_s=4)
 
     assert all(f"{each}: connection refused" in str(failure.value) for each in dead)
 
@@ -111,7 +111,7 @@ async def test_a_bootstrap_address_of_another_program_is_told_from_a_dead_one() 
 
     async with Fleet() as fleet:
         with pytest.raises(BootstrapFailed) as failure:
-            await fleet.open(bootstrap=(stranger,), startup_timeout_s=2)
+            await fleet.open(bootstrap=(stranger,), startup_timeout_s=4)
     server.close()
 
     assert "connection refused" not in str(failure.value)
