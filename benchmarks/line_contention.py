@@ -35,7 +35,9 @@ ROUND_TRIP_S = 0.0003
 SHORT_BYTES = 200
 SHORT_CALLS = 20
 """To each other host in a turn, at once."""
-SETTLE_S = 0.05
+PAUSE_S = 0.15
+"""Between turns, as between rounds. TCP that was silent for longer than its timeout for lost packets (0.2 s at least)
+begins with small windows again, and then hardly overflows a queue."""
 Turn = tuple[float, float, float]
 """(seconds, processor seconds of the process, and of the kernel on nobody's account) of one host in one turn."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -126,10 +128,13 @@ async def _take(peer: PeerId, request: bytes) -> bytes:
 # ----------------------------------------------------------------------------------------------------------------- real
 
 
-def real_exchange(n_hosts: int, mbit: float, n_bytes: int, *, n_calls: int = 1) -> Exchanged:
-    """Args: n_calls: to each other host in a turn."""
+def real_exchange(n_hosts: int, mbit: float, n_bytes: int, *, n_calls: int = 1, pause_s: float = PAUSE_S) -> Exchanged:
+    """Args:
+    n_calls: to each other host in a turn.
+    pause_s: of silence between turns.
+    """
     with tempfile.TemporaryDirectory() as folder, shaped_hosts(n_hosts, bits_per_s=mbit * 1e6) as hosts:
-        rest = [str(n_hosts), folder, str(mbit), str(n_bytes), str(n_calls)]
+        rest = [str(n_hosts), folder, str(pause_s), str(n_bytes), str(n_calls)]
         processes = [_start(host, [str(number), host.address, *rest]) for number, host in enumerate(hosts)]
         try:
             told: list[list[Turn]] = [json.loads(process.communicate(timeout=180)[0]) for process in processes]
@@ -151,9 +156,9 @@ def _start(host: ShapedHost, told: Sequence[str]) -> subprocess.Popen[str]:
 
 
 async def node(
-    number: int, address: str, n_hosts: int, folder: Path, mbit: float, n_bytes: int, n_calls: int
+    number: int, address: str, n_hosts: int, folder: Path, pause_s: float, n_bytes: int, n_calls: int
 ) -> list[Turn]:
-    """One host: finds the others through files, then sends to all at appointed times."""
+    """One host: finds the others through files, then sends to all whenever all are ready."""
     identity = Identity.generate()
     identity.save(folder / f"key{number}")
     first = json.loads(await _read(folder / "node0"))["addresses"] if number else []
@@ -166,18 +171,15 @@ async def node(
     try:
         network.set_gate(lambda peer: True)
         network.serve("take", _take)
+        starter = Starter(n_hosts)
+        network.serve("start", starter.serve)
         _write(folder / f"node{number}", json.dumps({"peer": identity.peer_id, "addresses": network.addresses()}))
         peers = [PeerId(json.loads(await _read(folder / f"node{other}"))["peer"]) for other in range(n_hosts)]
         others = [peer for peer in peers if peer != identity.peer_id]
+        host = starter if number == 0 else peers[0]
         for peer in others:
             await network.call(peer, "take", b"", timeout_s=30)
-        _write(folder / f"ready{number}", str(time.time()))
-        ready = [float(await _read(folder / f"ready{other}")) for other in range(n_hosts)]
-        every_s = 0.2 + 4 * (n_hosts - 1) * n_calls * n_bytes / (mbit * 1e6 / 8)
-        turns = [
-            await _turn(network, others * n_calls, n_bytes, max(ready) + 1.0 + turn * every_s)
-            for turn in range(N_TURNS)
-        ]
+        turns = [await _turn(network, host, others * n_calls, n_bytes, pause_s) for _ in range(N_TURNS)]
         _write(folder / f"done{number}", "")
         for other in range(n_hosts):
             await _read(folder / f"done{other}")  # others may still send to us
@@ -186,13 +188,37 @@ async def node(
         await network.close()
 
 
-async def _turn(network: RealNetwork, others: Sequence[PeerId], n_bytes: int, at_unix_s: float) -> Turn:
-    await asyncio.sleep(max(0.0, at_unix_s - time.time()))
-    begun = time.process_time(), _kernel_s()
+async def _turn(
+    network: RealNetwork, starter: PeerId | Starter, others: Sequence[PeerId], n_bytes: int, pause_s: float
+) -> Turn:
+    if isinstance(starter, Starter):
+        await starter.wait()
+    else:
+        await network.call(starter, "start", b"", timeout_s=60)
+    begun, begun_s = (time.process_time(), _kernel_s()), time.time()
     await asyncio.gather(*(network.call(peer, "take", bytes(n_bytes), timeout_s=60) for peer in others))
-    taken_s = time.time() - at_unix_s
-    await asyncio.sleep(SETTLE_S)  # others may still call us
+    taken_s = time.time() - begun_s
+    await asyncio.sleep(pause_s)  # others may still call us
     return taken_s, time.process_time() - begun[0], _kernel_s() - begun[1]
+
+
+class Starter:
+    """Lets all hosts begin a turn together, when the last is ready."""
+
+    def __init__(self, n_hosts: int) -> None:
+        self._n_hosts, self._n_ready, self._begun = n_hosts, 0, asyncio.Event()
+
+    async def wait(self) -> None:
+        self._n_ready += 1
+        begun = self._begun
+        if self._n_ready == self._n_hosts:
+            self._n_ready, self._begun = 0, asyncio.Event()
+            begun.set()
+        await begun.wait()
+
+    async def serve(self, peer: PeerId, request: bytes) -> bytes:
+        await self.wait()
+        return b""
 
 
 def _kernel_s() -> float:
@@ -222,6 +248,6 @@ def _text(path: Path) -> str:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", DeprecationWarning)  # hivemind's use of importlib.resources
-    number, address, n_hosts, folder, mbit, n_bytes, n_calls = sys.argv[1:]
-    work = node(int(number), address, int(n_hosts), Path(folder), float(mbit), int(n_bytes), int(n_calls))
+    number, address, n_hosts, folder, pause_s, n_bytes, n_calls = sys.argv[1:]
+    work = node(int(number), address, int(n_hosts), Path(folder), float(pause_s), int(n_bytes), int(n_calls))
     print(json.dumps(asyncio.run(work)))

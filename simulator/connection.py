@@ -16,6 +16,9 @@ class Sender(Protocol):
     def weight(self) -> int:
         """Bytes of that message."""
 
+    def begins(self) -> None:
+        """Its first byte leaves."""
+
     def has_left(self) -> None:
         """Its last byte has left."""
 
@@ -106,6 +109,7 @@ class Connection(Flow):
         n_bytes = carriage.line_bytes(sender.weight(), path.loss)
         carriage.n_bytes += n_bytes
         carriage.flows.run(self, route.links, n_bytes, path.bytes_per_s)
+        sender.begins()
 
     def _begin_next(self) -> None:
         if self._waiting:
@@ -120,8 +124,9 @@ class Connection(Flow):
         """The flow is at the next message by now."""
         assert self._waiting
         self._carriage.n_bytes += self._fed_bytes
-        self._head = self._waiting.popleft()
+        self._head = sender = self._waiting.popleft()
         self._feed()
+        sender.begins()
 
     def _feed(self) -> None:
         """Tell the flow what comes next: it then keeps its share of the lines, and nothing is to be shared out anew."""

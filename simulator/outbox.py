@@ -104,6 +104,18 @@ class Outbox:
         assert self._outgoing is not None
         return self._outgoing.n_bytes
 
+    def begins(self) -> None:
+        """The first byte of the outgoing message leaves. The other end handles bytes as they come, not at the end."""
+        if self._fabric.costs.handling.byte_s and self._route is not None:
+            self._later(self._route.path.latency_s, partial(self._take_in, self.weight()))
+
+    def _take_in(self, n_bytes: int) -> None:
+        if self._is_cut():
+            return
+        owner = self.far._owner or self._fabric.endpoints.get(self.peer)
+        if owner is not None and owner.thread is not None and not owner.closed:
+            owner.thread.do(n_bytes * self._fabric.costs.handling.byte_s, _nothing)
+
     def has_left(self) -> None:
         """The last byte of the outgoing message has left."""
         message = self._outgoing
@@ -144,7 +156,9 @@ class Outbox:
         if owner is None or owner.thread is None:
             self._deliver(message)
         else:
-            owner.thread.do(self._fabric.costs.handling_s(message.n_bytes), partial(self._deliver, message))
+            taken_in = self._route is not None
+            handling_s = self._fabric.costs.handling_s(0 if taken_in else message.n_bytes)
+            owner.thread.do(handling_s, partial(self._deliver, message))
 
     def _deliver(self, message: Message) -> None:
         far = self.far
@@ -211,6 +225,10 @@ class Outbox:
     def _later(self, seconds: float, callback: Callable[[], object]) -> None:
         loop = self._fabric.loop
         loop.post(loop.now_s + seconds, callback)
+
+
+def _nothing() -> None:
+    """When bytes are taken in nothing happens yet."""
 
 
 def wake(waiter: Future[None] | None) -> None:

@@ -32,6 +32,7 @@ class Parcel:
 
     n_bytes: int
     loop: VirtualLoop
+    begun_s: float | None = None
     left_s: float | None = None
     connection: Connection | None = None
 
@@ -41,6 +42,9 @@ class Parcel:
 
     def weight(self) -> int:
         return self.n_bytes
+
+    def begins(self) -> None:
+        self.begun_s = self.loop.now_s
 
     def has_left(self) -> None:
         self.left_s = self.loop.now_s

@@ -100,6 +100,17 @@ def test_handling_a_message_takes_both_ends_their_time_one_after_the_other() -> 
     assert ten_s > 10 * 0.02  # each loop handles twenty messages
 
 
+@pytest.mark.parametrize(("byte_s", "takes_s"), [(0.5e-6, 0.5 + 1.0), (2e-6, 2.0 + 2.0)])
+def test_bytes_are_handled_at_the_far_end_while_they_come(byte_s: float, takes_s: float) -> None:
+    sim, (near, far) = _world(CostModel(wire=BARE, handling=Handling(byte_s=byte_s)))
+    sim.set_line(near, up_bytes_per_s=1e6, down_bytes_per_s=float("inf"))
+    sim.set_line(far, up_bytes_per_s=float("inf"), down_bytes_per_s=float("inf"))
+
+    sim.run(near.network.call(far.peer_id, "take", bytes(1_000_000), timeout_s=9))
+
+    assert sim.now_s == pytest.approx(takes_s, rel=0.01)
+
+
 def test_lines_carry_headers_as_well() -> None:
     costs = CostModel(wire=Wire(message_bytes=100, byte_share=0.1))
     sim, (near, far) = _world(costs)
