@@ -28,9 +28,10 @@ SPINS_MAX = 200_000
 _CANCELLED_TIMERS_MIN = 100
 _ROUNDS_PER_PAUSE = 10_000
 _PAUSES_PER_COLLECTION = 40
-_PAUSES_PER_FULL_COLLECTION = 200
+_PAUSES_PER_FULL_COLLECTION = 120
+"""Rounds of daemons leave cycles, and most are older by then than those that a lesser collection looks at."""
 _TASKS_MANY = 1000
-"""A full collection takes as long as there are objects, so with more tasks than this they are as much rarer."""
+"""A world of so many tasks, and again of twice as many, is put aside: looking through it takes seconds each time."""
 
 
 class Fluid(Protocol):
@@ -81,6 +82,7 @@ class Clockwork(asyncio.BaseEventLoop):
         self._moved_at_round = 0
         self._pause_at_round = _ROUNDS_PER_PAUSE
         self._n_pauses = self._n_pauses_since_full = 0
+        self._n_tasks_aside = 0
         self._shuffle = None if shuffle_seed is None else random.Random(shuffle_seed)
         self._failure: BaseException | None = None
         self.set_exception_handler(lambda loop, context: self._keep_failure(context))
@@ -235,12 +237,18 @@ class Clockwork(asyncio.BaseEventLoop):
                 f"time has stood still at {self.now_s:.6f} s for {SPINS_MAX} rounds of the loop, these are pending:"
                 f"{self._waiting()}"
             )
-        if self._n_pauses == _PAUSES_PER_COLLECTION and self._n_tasks() > _TASKS_MANY:
-            gc.freeze()  # what is there now is the world itself, and takes seconds to look through
-        elif self._n_pauses % _PAUSES_PER_COLLECTION == 0:
-            is_full = self._n_pauses_since_full >= _PAUSES_PER_FULL_COLLECTION * max(1.0, self._n_tasks() / _TASKS_MANY)
-            self._n_pauses_since_full = 0 if is_full else self._n_pauses_since_full
-            gc.collect(2 if is_full else 1)
+        if self._n_pauses % _PAUSES_PER_COLLECTION == 0:
+            self._collect()
+
+    def _collect(self) -> None:
+        n_tasks = self._n_tasks()
+        if n_tasks > max(_TASKS_MANY, 2 * self._n_tasks_aside):
+            self._n_tasks_aside = n_tasks
+            gc.freeze()
+            return
+        is_full = self._n_pauses_since_full >= _PAUSES_PER_FULL_COLLECTION
+        self._n_pauses_since_full = 0 if is_full else self._n_pauses_since_full
+        gc.collect(2 if is_full else 1)
 
     def _n_tasks(self) -> int:
         """That are under way."""
