@@ -75,14 +75,19 @@ def test_a_newcomer_serves_in_the_step_in_which_it_comes(tmp_path: Path) -> None
 
 
 def test_what_was_counted_is_not_lost_with_who_had_it(tmp_path: Path) -> None:
-    swarm = slow(tmp_path, seed=2, n_peers=6)
-    victim, n_counted = 4, 0
+    swarm = slow(tmp_path, seed=2, n_peers=7)
+    victim, n_counted = 0, 0
 
     async def main() -> dict[int, Result]:
-        nonlocal n_counted
-        swarm.start(6, flops_per_s=FLOPS_PER_S)
-        await swarm.reach(2)
+        nonlocal victim, n_counted
+        swarm.start(7, flops_per_s=FLOPS_PER_S)
+        await swarm.reach(1)
         await asyncio.sleep(2.0)  # until all are there
+        first_stage = stage_of(swarm, 6)
+        swarm.hosts[6].kill()  # from now on parts are counted often
+        await swarm.reach(2)
+        await asyncio.sleep(2.0)
+        victim = next(number for number in range(1, 6) if stage_of(swarm, number) != first_stage)
         while not n_counted:
             await asyncio.sleep(0.1)
             n_counted = len(group_of(swarm, 0).parts.counted)
