@@ -8,7 +8,7 @@ from typing import Any
 from ...protocol.errors import InvalidManifest, UsageError
 from ...protocol.manifest import Manifest
 from ...tasks import Staged, Task
-from ..event_kinds import Joined, StepPassed, short_id
+from ..event_kinds import Joined, Settled, StepPassed, short_id
 from ..pipeline.models import stage_model
 from ..rounds.roster import WHOLE
 from .swarm import Child
@@ -72,7 +72,7 @@ def _digests(children: Sequence[Child]) -> dict[str, list[str]]:
     """The different final states of each stage's replicas: one, if all went well."""
     found: dict[str, dict[str, None]] = {}
     for child in children:
-        stages = [entry.event.stage for entry in child.entries if isinstance(entry.event, StepPassed)]
+        stages = [entry.event.stage for entry in child.entries if isinstance(entry.event, StepPassed | Settled)]
         if child.ended and stages:
             found.setdefault(str(stages[-1]), {})[child.ended.digest] = None
     return {stage: list(found[stage]) for stage in sorted(found, key=int)}

@@ -1,0 +1,46 @@
+"""What `up` tells of a pipeline, from the logs of its daemons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gossamer.peer.commands.stages import summarise_stages
+from gossamer.peer.commands.swarm import Child
+from gossamer.peer.event_kinds import Ended, Event, Joined, Settled, StepPassed
+from gossamer.peer.events import Entry
+
+
+def test_who_comes_back_to_another_stage_is_told_of_with_that_one() -> None:
+    joined = Joined(round=0, roster=("a", "b", "c"), lineage="", stages=(0, 1, 1))
+    moved = Settled(stage=0, n_stages=2, step=1, how="the neediest")
+    children = [
+        child(0, joined, passed(0), ended("first")),
+        child(1, joined, passed(1), ended("second")),
+        child(2, joined, passed(1), moved, ended("first")),
+    ]
+
+    summary = summarise_stages(children)
+
+    assert summary["state_digests_by_stage"] == {"0": ["first"], "1": ["second"]}
+
+
+def test_replicas_that_disagree_are_told_of() -> None:
+    joined = Joined(round=0, roster=("a", "b"), lineage="", stages=(0, 0))
+    children = [child(0, joined, passed(0), ended("one")), child(1, joined, passed(0), ended("another"))]
+
+    assert summarise_stages(children)["state_digests_by_stage"] == {"0": ["one", "another"]}
+
+
+def child(number: int, *events: Event) -> Child:
+    entries = [Entry(t_s=0.0, unix_s=0.0, peer=str(number), event=event) for event in events]
+    return Child(number=number, folder=Path(), peer_id=f"peer {number}", entries=entries)
+
+
+def ended(digest: str) -> Ended:
+    return Ended(outcome="finished", step=1, round=1, digest=digest)
+
+
+def passed(stage: int) -> StepPassed:
+    counters = dict.fromkeys(("forward_passes", "backward_passes", "rerouted", "mended"), 0)
+    counters |= dict.fromkeys(("n_waiting_max", "duplicates_refused", "discarded"), 0)
+    return StepPassed(round=0, step=1, stage=stage, counted=2, expected=2, busy_s=0.5, duration_s=1.0, **counters)
