@@ -31,12 +31,9 @@ class Carriage:
         self.flows = flows
         self.n_bytes = 0.0
         """Put on lines so far, by messages that have begun to be sent."""
-        self._byte_factor, self._message_bytes = 1 + costs.wire.byte_share, costs.wire.message_bytes
-
-    def line_bytes(self, n_bytes: int, loss: float) -> float:
-        """Of a message, headers and what is sent again included; as `CostModel.wire_bytes`."""
-        sent = n_bytes * self._byte_factor + self._message_bytes
-        return sent / (1 - loss) if loss else sent
+        self.byte_factor, self.message_bytes = 1 + costs.wire.byte_share, costs.wire.message_bytes
+        self.tells_beginnings = costs.handling.byte_s > 0
+        """Whether it matters to senders when their messages begin."""
 
 
 class Connection(Flow):
@@ -47,9 +44,9 @@ class Connection(Flow):
 
     __slots__ = ("_carriage", "_fed_bytes", "_head", "_is_callers", "_route", "_waiting")
 
-    def __init__(self, carriage: Carriage, route: Route, sender: Sender, *, is_caller: bool) -> None:
+    def __init__(self, carriage: Carriage, route: Route, sender: Sender, n_bytes: int, *, is_caller: bool) -> None:
         """Args:
-        sender: of the first message, which is sent at once.
+        sender, n_bytes: of the first message, which is sent at once.
         is_caller: it carries requests of the end that opened the connection; else the answers to such.
         """
         self.number, self.is_running, self.has_next = -1, False, False
@@ -63,7 +60,7 @@ class Connection(Flow):
             route.requests = self
         else:
             route.answers = self
-        self._begin(sender)
+        self._begin(sender, self._line_bytes(n_bytes))
 
     def put(self, sender: Sender) -> None:
         """Send a message when all before it have left."""
@@ -103,17 +100,23 @@ class Connection(Flow):
             self._begin_next()
         sender.has_left()
 
-    def _begin(self, sender: Sender) -> None:
-        route, carriage, self._head = self._route, self._carriage, sender
-        path = route.path
-        n_bytes = carriage.line_bytes(sender.weight(), path.loss)
+    def _begin(self, sender: Sender, n_bytes: float) -> None:
+        carriage, route, self._head = self._carriage, self._route, sender
         carriage.n_bytes += n_bytes
-        carriage.flows.run(self, route.links, n_bytes, path.bytes_per_s)
-        sender.begins()
+        carriage.flows.run(self, route.links, n_bytes, route.path.bytes_per_s)
+        if carriage.tells_beginnings:
+            sender.begins()
+
+    def _line_bytes(self, n_bytes: int) -> float:
+        """Of a message, headers and what is sent again included; as `CostModel.wire_bytes`."""
+        carriage, loss = self._carriage, self._route.path.loss
+        sent = n_bytes * carriage.byte_factor + carriage.message_bytes
+        return sent / (1 - loss) if loss else sent
 
     def _begin_next(self) -> None:
         if self._waiting:
-            self._begin(self._waiting.popleft())
+            sender = self._waiting.popleft()
+            self._begin(sender, self._line_bytes(sender.weight()))
             self._feed()
         elif self._is_callers:
             self._route.requests = None
@@ -126,13 +129,14 @@ class Connection(Flow):
         self._carriage.n_bytes += self._fed_bytes
         self._head = sender = self._waiting.popleft()
         self._feed()
-        sender.begins()
+        if self._carriage.tells_beginnings:
+            sender.begins()
 
     def _feed(self) -> None:
         """Tell the flow what comes next: it then keeps its share of the lines, and nothing is to be shared out anew."""
         n_bytes = 0.0
         if self._waiting:
-            n_bytes = self._carriage.line_bytes(self._waiting[0].weight(), self._route.path.loss)
+            n_bytes = self._line_bytes(self._waiting[0].weight())
         if n_bytes or self._fed_bytes:
             self._fed_bytes = n_bytes
             self._carriage.flows.feed(self, n_bytes)

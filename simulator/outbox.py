@@ -97,7 +97,7 @@ class Outbox:
         if route is None:
             self.has_left()
         else:
-            self._connection = self._fabric.wires.send(route, self, is_caller=self.is_caller)
+            self._connection = self._fabric.wires.send(route, self, message.n_bytes, is_caller=self.is_caller)
 
     def weight(self) -> int:
         """Bytes of the outgoing message."""
@@ -106,7 +106,7 @@ class Outbox:
 
     def begins(self) -> None:
         """The first byte of the outgoing message leaves. The other end handles bytes as they come, not at the end."""
-        if self._fabric.costs.handling.byte_s and self._route is not None:
+        if self._route is not None:
             self._later(self._route.path.latency_s, partial(self._take_in, self.weight()))
 
     def _take_in(self, n_bytes: int) -> None:

@@ -134,12 +134,12 @@ class Wires:
         """Put on lines so far."""
         return self._carriage.n_bytes
 
-    def send(self, route: Route, sender: Sender, *, is_caller: bool) -> Connection:
+    def send(self, route: Route, sender: Sender, n_bytes: int, *, is_caller: bool) -> Connection:
         """Send a message of one end of a session: the one that opened the connection, or the other. A peer asks
         another over a connection of its own, so two peers that ask each other have two."""
         connection = route.requests if is_caller else route.answers
         if connection is None:
-            return Connection(self._carriage, route, sender, is_caller=is_caller)
+            return Connection(self._carriage, route, sender, n_bytes, is_caller=is_caller)
         connection.put(sender)
         return connection
 

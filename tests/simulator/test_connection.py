@@ -64,7 +64,7 @@ class World:
 
     def put(self, source: str, target: str, n_bytes: int, *, is_caller: bool = True) -> Parcel:
         parcel = Parcel(n_bytes, self.loop)
-        parcel.connection = self.wires.send(self.wires.route(source, target), parcel, is_caller=is_caller)
+        parcel.connection = self.wires.send(self.wires.route(source, target), parcel, n_bytes, is_caller=is_caller)
         return parcel
 
     def run(self, *events: tuple[float, Callable[[], object]], until_s: float = 1000.0) -> None:
