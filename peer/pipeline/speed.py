@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 Name = TypeVar("Name")
-MEASURED = 2
-"""Passes that came back before others are compared with a replica: a trainer may send it no more in a whole step."""
+MEASURED = 3
+"""Passes that came back before others are compared with a replica."""
 SECONDS_MIN = 1e-9
 
 
