@@ -51,23 +51,20 @@ def environment() -> dict[str, str]:
 
 
 def cpu_seconds(modules: str, tmp_path: Path) -> float:
-    """Processor time of an import in a fresh interpreter: the best of some, with compiled modules at hand."""
+    """Processor time of an import in a fresh interpreter, with compiled modules at hand after the first time."""
     code = f"import time; a = time.process_time(); import {modules}; print(time.process_time() - a)"
     env = {**environment(), "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
-    runs = [
-        subprocess.run([*PYTHON, "-c", code], capture_output=True, text=True, timeout=50, env=env, check=True)
-        for _ in range(4)
-    ]
-    return min(float(run.stdout) for run in runs)
+    run = subprocess.run([*PYTHON, "-c", code], capture_output=True, text=True, timeout=50, env=env, check=True)
+    return float(run.stdout)
 
 
 def test_daemon_imports_quickly(tmp_path: Path) -> None:
-    libraries = cpu_seconds(LIBRARIES, tmp_path)
+    # In turns, since a shared machine is faster now and slower then.
+    pairs = [(cpu_seconds(LIBRARIES, tmp_path), cpu_seconds("gossamer.edge.commands.run", tmp_path)) for _ in range(6)]
 
-    ours = cpu_seconds("gossamer.edge.commands.run", tmp_path)
-
-    assert ours <= max(IMPORT_S_MAX, OVER_LIBRARIES * libraries), f"{ours:.3f} s, the libraries alone {libraries:.3f} s"
+    quick = [ours <= max(IMPORT_S_MAX, OVER_LIBRARIES * libraries) for libraries, ours in pairs]
+    assert any(quick), f"seconds of the libraries alone, and of all: {pairs}"
 
 
 def test_daemon_loads_nothing_of_a_peers() -> None:
