@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import meeting
 from benchmarks.shaped_links import ShapedHost, shaped_hosts
-from gossamer.peer.network import NetworkConfig, RealNetwork
-from gossamer.protocol.atomic import write_atomically
-from gossamer.protocol.identity import Identity, PeerId
+from gossamer.peer.network import RealNetwork
+from gossamer.protocol.identity import PeerId
 from gossamer.simulator.costs import CostModel, Handling
 from gossamer.simulator.world import Simulation
 
@@ -159,33 +159,20 @@ async def node(
     number: int, address: str, n_hosts: int, folder: Path, pause_s: float, n_bytes: int, n_calls: int
 ) -> list[Turn]:
     """One host: finds the others through files, then sends to all whenever all are ready."""
-    identity = Identity.generate()
-    identity.save(folder / f"key{number}")
-    first = json.loads(await _read(folder / "node0"))["addresses"] if number else []
-    network = await RealNetwork.open(
-        identity,
-        NetworkConfig(
-            run_id="contention", identity_path=folder / f"key{number}", bootstrap=tuple(first), listen_host=address
-        ),
-    )
-    try:
-        network.set_gate(lambda peer: True)
+    async with meeting.opened(number, address, folder, "contention") as network:
         network.serve("take", _take)
         starter = Starter(n_hosts)
         network.serve("start", starter.serve)
-        _write(folder / f"node{number}", json.dumps({"peer": identity.peer_id, "addresses": network.addresses()}))
-        peers = [PeerId(json.loads(await _read(folder / f"node{other}"))["peer"]) for other in range(n_hosts)]
-        others = [peer for peer in peers if peer != identity.peer_id]
+        peers = await meeting.meet(network, number, n_hosts, folder)
+        others = [peer for peer in peers if peer != network.peer_id]
         host = starter if number == 0 else peers[0]
         for peer in others:
             await network.call(peer, "take", b"", timeout_s=30)
         turns = [await _turn(network, host, others * n_calls, n_bytes, pause_s) for _ in range(N_TURNS)]
-        _write(folder / f"done{number}", "")
+        meeting.write(folder / f"done{number}", "")
         for other in range(n_hosts):
-            await _read(folder / f"done{other}")  # others may still send to us
+            await meeting.read(folder / f"done{other}")  # others may still send to us
         return turns
-    finally:
-        await network.close()
 
 
 async def _turn(
@@ -225,25 +212,6 @@ def _kernel_s() -> float:
     """Time that all cores spent on interrupts so far, on nobody's account: packets are carried in it."""
     fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
     return (int(fields[6]) + int(fields[7])) / TICKS_PER_S
-
-
-def _write(path: Path, text: str) -> None:
-    write_atomically(path, text.encode(), durable=False)
-
-
-async def _read(path: Path) -> str:
-    async with asyncio.timeout(60):
-        while not _there(path):  # noqa: ASYNC110 - processes that know each other by files only
-            await asyncio.sleep(0.05)
-    return _text(path)
-
-
-def _there(path: Path) -> bool:
-    return path.exists()
-
-
-def _text(path: Path) -> str:
-    return path.read_text()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How messages of one connection share it: one after the other, or all at once?
 
-    sudo python -m benchmarks.one_connection [--mbit 10] [--delay-ms 20]
+    sudo python -m benchmarks.one_connection [--mbit 10]
 
 Two networks of our own (gRPC over TLS) in the namespaces of `shaped_links`. One sends several messages to the other at
 once; printed is when each has arrived, in shares of the time until all have. Where they go one after the other these
@@ -22,10 +22,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.line_contention import _read, _write
+from benchmarks import meeting
 from benchmarks.shaped_links import shaped_hosts, why_not
-from gossamer.peer.network import NetworkConfig, RealNetwork
-from gossamer.protocol.identity import Identity, PeerId
+from gossamer.peer.network import RealNetwork
+from gossamer.protocol.identity import PeerId
 
 TURNS = 7
 CASES = ((6, 20_000), (6, 60_000), (6, 120_000), (6, 400_000))
@@ -35,35 +35,22 @@ PAUSE_S = 0.5
 
 async def node(number: int, address: str, folder: Path) -> list[list[float]]:
     """One of the two; the first sends, and tells when what has arrived."""
-    identity = Identity.generate()
-    identity.save(folder / f"key{number}")
-    first = json.loads(await _read(folder / "node0"))["addresses"] if number else []
-    network = await RealNetwork.open(
-        identity,
-        NetworkConfig(
-            run_id="connection", identity_path=folder / f"key{number}", bootstrap=tuple(first), listen_host=address
-        ),
-    )
-    try:
-        network.set_gate(lambda peer: True)
+    async with meeting.opened(number, address, folder, "connection") as network:
         network.serve("take", _arrived)
         network.serve("give", _short)
-        _write(folder / f"node{number}", json.dumps({"peer": identity.peer_id, "addresses": network.addresses()}))
-        other = PeerId(json.loads(await _read(folder / f"node{1 - number}"))["peer"])
+        other = (await meeting.meet(network, number, 2, folder))[1 - number]
         await network.call(other, "take", b"", timeout_s=30)
         if number:
             network.serve("fetch", lambda peer, request: _fetch(network, other))
-            _write(folder / "serves", "")
-            await _read(folder / "done")
+            meeting.write(folder / "serves", "")
+            await meeting.read(folder / "done")
             return []
-        await _read(folder / "serves")
-        rows = [await _median([await _at_once(network, other, *case) for _ in range(TURNS)]) for case in CASES]
+        await meeting.read(folder / "serves")
+        rows = [_median([await _at_once(network, other, *case) for _ in range(TURNS)]) for case in CASES]
         for way in ("take", "fetch"):
-            rows.append(await _median([await _overtaking(network, other, way) for _ in range(TURNS)]))
-        _write(folder / "done", "")
+            rows.append(_median([await _overtaking(network, other, way) for _ in range(TURNS)]))
+        meeting.write(folder / "done", "")
         return rows
-    finally:
-        await network.close()
 
 
 async def _arrived(peer: PeerId, request: bytes) -> bytes:
@@ -103,17 +90,13 @@ async def _overtaking(network: RealNetwork, other: PeerId, way: str) -> list[flo
     return [float(short) - asked_s, float(await long) - begun_s]
 
 
-async def _median(turns: Sequence[Sequence[float]]) -> list[float]:
+def _median(turns: Sequence[Sequence[float]]) -> list[float]:
     return [statistics.median(column) for column in zip(*turns, strict=True)]
 
 
-def measure(mbit: float, delay_ms: float) -> list[list[float]]:
+def measure(mbit: float) -> list[list[float]]:
     with tempfile.TemporaryDirectory() as folder, shaped_hosts(2, bits_per_s=mbit * 1e6) as hosts:
         words = [sys.executable, "-m", "benchmarks.one_connection", "--node"]
-        if delay_ms:
-            for host in hosts:
-                delay = ["tc", "qdisc", "add", "dev", "eth0", "parent", "1:", "netem", "delay", f"{delay_ms}ms"]
-                subprocess.run([*host.prefix, *delay], check=True)
         processes = [
             subprocess.Popen(
                 [*host.prefix, *words, str(number), host.address, folder],
@@ -146,7 +129,7 @@ def main() -> None:
     if reason is not None:
         print(f"skipped: {reason}")
         return
-    rows = measure(chosen.mbit, 0)
+    rows = measure(chosen.mbit)
     speed = chosen.mbit * 1e6 / 8
     for (n, n_bytes), row in zip(CASES, rows, strict=False):
         shares = "  ".join(f"{seconds / row[-1]:.2f}" for seconds in row)

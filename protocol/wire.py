@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache, wraps
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -11,7 +9,6 @@ from google.protobuf.message import DecodeError, Message
 from .errors import InvalidMessage, MessageTooLarge
 
 M = TypeVar("M", bound=Message)
-T = TypeVar("T")
 
 
 def parse(kind: type[M], data: bytes, *, bytes_max: int, what: str) -> M:
@@ -29,23 +26,3 @@ def parse(kind: type[M], data: bytes, *, bytes_max: int, what: str) -> M:
     except DecodeError:
         raise InvalidMessage(f"{what} of {len(data)} bytes is not a {kind.__name__}: discard it") from None
     return message
-
-
-def remembered(n: int, *, bytes_max: int) -> Callable[[Callable[[bytes], T]], Callable[[bytes], T]]:
-    """Let a function read short messages that come again and again only once. What it returns must not be changed.
-
-    Args:
-        n: messages that are remembered.
-        bytes_max: longest of them.
-    """
-
-    def remembering(read: Callable[[bytes], T]) -> Callable[[bytes], T]:
-        read_once = lru_cache(maxsize=n)(read)
-
-        @wraps(read)
-        def read_again(data: bytes) -> T:
-            return read_once(data) if len(data) <= bytes_max else read(data)
-
-        return read_again
-
-    return remembering

@@ -183,12 +183,7 @@ class Flows:
         due_s = self._loop.now_s + RESOLUTION_S
         n_ended = sharing.finish(self._links, self._rows, self._entries, self._counts, due_s)
         if n_ended == 1:
-            number = self._ended.item(0)
-            flow = self._flows[number]
-            if flow is None or not flow.has_next:
-                flow = self._release(number)
-            flow.has_next = False
-            flow.over()
+            self._over(self._ended.item(0)).over()
             return
         for flow in [self._over(number) for number in self._ended[:n_ended].tolist()]:
             flow.over()

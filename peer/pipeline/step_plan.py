@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from ...protocol import pipelines_pb2 as pb
 from ...protocol.errors import InvalidMessage
 from ...protocol.network import MAX_MESSAGE_BYTES
-from ...protocol.wire import parse, remembered
+from ...protocol.wire import parse
 from ..rounds.counts import MICROBATCHES_MAX, Count, Countable, check_counts
 from ..rounds.plan import PLANS_PER_BALLOT
 from ..rounds.roster import PEERS_MAX, Roster
@@ -106,11 +106,17 @@ class StepPlan:
             check_counts(self.counts, roster, countable)
 
 
-@remembered(PLANS_REMEMBERED, bytes_max=REMEMBERED_BYTES_MAX)
 def read_plan(data: bytes) -> tuple[bytes, int, StepPlan]:
     """(lineage, round, plan, not checked yet) of a message from outside. Raises MessageTooLarge, InvalidMessage."""
+    return _read_again(data) if len(data) <= REMEMBERED_BYTES_MAX else _read(data)
+
+
+def _read(data: bytes) -> tuple[bytes, int, StepPlan]:
     message = parse(pb.StepPlan, data, bytes_max=MAX_MESSAGE_BYTES, what="a step's plan")
     return message.lineage, message.round, StepPlan._of(message)
+
+
+_read_again = lru_cache(maxsize=PLANS_REMEMBERED)(_read)
 
 
 def trainer_of(index: int, roster: Roster, deals: Mapping[int, int]) -> int:

@@ -11,13 +11,11 @@ from typing import Literal
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage
 from ...protocol.network import MAX_MESSAGE_BYTES
-from ...protocol.wire import parse, remembered
+from ...protocol.wire import parse
 from .counts import MICROBATCHES_MAX, Route
 from .decision import HASH_BYTES, LINEAGE_BYTES, PARTS_MAX, Item
 from .roster import PEERS_MAX, Roster
 
-REPORTS_REMEMBERED, REMEMBERED_BYTES_MAX = 64, 16 << 10
-"""Short ones that are not parsed again: a leader that looks for its members says the same while there is no news."""
 RATE_MAX = 1e12
 """Bytes per second; also keeps infinity and NaN out."""
 PATIENCE_S_MAX = 86_400.0
@@ -119,7 +117,6 @@ class Report:
         )
 
 
-@remembered(REPORTS_REMEMBERED, bytes_max=REMEMBERED_BYTES_MAX)
 def read_report(data: bytes) -> tuple[bytes, int, Report]:
     """(lineage, round, report) of a `Hold` that came from outside. Raises MessageTooLarge, InvalidMessage."""
     message = parse(pb.Hold, data, bytes_max=MAX_MESSAGE_BYTES, what="a hold message")

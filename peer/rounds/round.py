@@ -105,6 +105,8 @@ class Round:
         self._early: list[Coroutine[Any, Any, None]] = []
         self.over = asyncio.Event()
         """Set when this peer takes no part in it any more."""
+        self.watched_by: set[int] = set()
+        """Slots whose watching call stands."""
         self.reporting = Reporting(self)
         self.decided: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         self.leadership = Leadership(self, 0) if place.leader_of(0) == place.slot else None

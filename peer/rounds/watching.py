@@ -7,6 +7,7 @@ the process at its other end dies.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -67,14 +68,19 @@ async def watch_leaders(round_: Round) -> None:
 
 
 async def be_watched(round_: Round, slot: int, ballot: int) -> bytes:
-    """Answer a watcher: when the round is over here, at the latest after a while."""
+    """Answer a watcher: when the round is over here, at the latest after a while. One call of each member stands; a
+    further one is answered at once."""
     round_.heard(slot)
     round_.enter(ballot)
-    try:
-        async with asyncio.timeout(STANDS_S):
-            await round_.over.wait()
-    except TimeoutError:
+    if slot in round_.watched_by:
         return b""
+    round_.watched_by.add(slot)
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STANDS_S):
+                await round_.over.wait()
+    finally:
+        round_.watched_by.discard(slot)
     return b""
 
 

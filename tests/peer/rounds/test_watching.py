@@ -70,6 +70,14 @@ class Flaky:
         return b""
 
 
+def watched_round() -> Round:
+    """What a watched member has of a round that does not end."""
+    parts = SimpleNamespace(
+        heard=lambda slot: None, enter=lambda ballot: None, over=asyncio.Event(), watched_by=set[int]()
+    )
+    return cast(Round, parts)
+
+
 PEERS = [PeerId(f"peer {number}") for number in range(3)]
 
 
@@ -131,8 +139,7 @@ def test_a_watched_member_that_dies_is_noticed_at_once_and_costs_no_messages_bef
     round_ = LongRound(watcher.network, [watched.peer_id])
 
     async def be_watched(peer: PeerId, request: bytes) -> bytes:
-        watched_round = SimpleNamespace(heard=lambda slot: None, enter=lambda ballot: None, over=asyncio.Event())
-        return await watching.be_watched(cast(Round, watched_round), 0, 0)
+        return await watching.be_watched(watched_round(), 0, 0)
 
     async def main() -> float:
         watched.network.set_gate(lambda peer: True)
@@ -148,6 +155,23 @@ def test_a_watched_member_that_dies_is_noticed_at_once_and_costs_no_messages_bef
     killed_s = sim.run(main())
 
     assert 0.0 < round_.suspected_s[0] - killed_s < 1.0
+
+
+def test_a_member_that_asks_again_while_its_call_stands_is_answered_at_once() -> None:
+    async def ask_thrice() -> tuple[bool, bool, bool]:
+        round_ = watched_round()
+        first = asyncio.create_task(watching.be_watched(round_, 0, 0))
+        of_another = asyncio.create_task(watching.be_watched(round_, 1, 0))
+        await asyncio.sleep(1.0)
+        begun_s = asyncio.get_running_loop().time()
+        assert await watching.be_watched(round_, 0, 0) == b""
+        is_at_once = asyncio.get_running_loop().time() == begun_s
+        stand = not first.done() and not of_another.done()
+        round_.over.set()
+        await asyncio.gather(first, of_another)
+        return is_at_once, stand, not round_.watched_by
+
+    assert Simulation(seed=0).run(ask_thrice()) == (True, True, True)
 
 
 def test_a_leader_acts_on_deaths_before_a_quorum_has_reported() -> None:
