@@ -122,7 +122,7 @@ def real(kind: Kind, n_peers: int, mbit: float, steps: int, folder: Path) -> Fig
 def simulated(n_peers: int, mbit: float, like: Path, other_threads: float, lines: Lines, folder: Path) -> Figures:
     costs = folder / "costs.toml"
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        calibrate(CalibrateOrder(out=costs, like=like), json_output=True)
+        calibrate(CalibrateOrder(out=costs, like=like, at_once=n_peers), json_output=True)
     save_costs(on_lines(load_costs(costs), lines), costs)
     fleet = {
         "peers": n_peers,
@@ -233,11 +233,9 @@ def main() -> None:
     console, results = Console(width=170), dict[str, tuple[Figures, Figures]]()
     bookkeeping_s = measure_bookkeeping()
     transport = {mbit: _transport(mbit, bookkeeping_s, console) for mbit in chosen.mbit}
-    # On the slowest lines, where waiting for a core is least mistaken for it.
-    slowest = min(chosen.mbit)
-    sizes = {KINDS[name].peers(n_peers) for name in chosen.runs for n_peers in chosen.peers}
-    contention = {n: contention_at(n, slowest, transport[slowest], console) for n in sorted(sizes)}
+    sizes = sorted({KINDS[name].peers(n_peers) for name in chosen.runs for n_peers in chosen.peers})
     for mbit in chosen.mbit:
+        contention = {n: contention_at(n, mbit, transport[mbit], console) for n in sizes}
         message_s = transport[mbit].message_s + bookkeeping_s
         handling = transport[mbit].model_copy(update={"message_s": message_s})
         for name in chosen.runs:

@@ -35,10 +35,11 @@ from ..peer.rounds.reducing import reducing_cost
 from ..protocol.identity import Identity, PeerId
 from ..protocol.manifest import Manifest
 from ..tasks import Task
+from .companions import Turns, companions
 from .costs import CostModel, Handling, Maths
 from .playing import play
 from .scenario import scenario_of
-from .stage_maths import measure_stages
+from .stage_maths import measure_stages, stage_turns
 from .world import Simulation
 
 T = TypeVar("T")
@@ -53,17 +54,23 @@ _CALLS = 400
 _LARGE_BYTES = 512 << 10
 
 
-def calibrate(task: Task, manifest: Manifest, *, n_members: int, tell: Tell = lambda what: None) -> CostModel:
-    """Measure for a run of this task and method with so many members. Takes about half a minute."""
+def calibrate(
+    task: Task, manifest: Manifest, *, n_members: int, at_once: int = 1, tell: Tell = lambda what: None
+) -> CostModel:
+    """Measure for a run of this task and method with so many members. Takes about half a minute.
+
+    Args: at_once: so many of them compute on this machine at the same time.
+    """
     tell("mathematics")
-    maths = measure_maths(task, manifest, n_members=n_members)
+    with companions(at_once - 1, _turns, task, manifest, n_members):
+        maths = measure_maths(task, manifest, n_members=n_members)
     tell("transport")
     transport = measure_transport()
     tell("bookkeeping")
     bookkeeping_s = measure_bookkeeping()
     return CostModel(
         machine=f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}; "
-        f"{manifest.task.name} by {manifest.method.name}, {n_members} members",
+        f"{manifest.task.name} by {manifest.method.name}, {n_members} members, {at_once} at once",
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         handling=Handling(message_s=transport.message_s + bookkeeping_s, byte_s=transport.byte_s),
         maths=maths,
@@ -78,8 +85,10 @@ def measure_maths(task: Task, manifest: Manifest, *, n_members: int) -> Maths:
     torch.set_num_threads(1)
     if manifest.pipeline.stages > 1:
         return measure_stages(task, manifest)
-    replica = Replica(task, manifest)
-    taken = _seconds_of_rounds(replica, n_members)
+    replica, taken = Replica(task, manifest), defaultdict[str, list[float]](list)
+    for index in range(_WARM_UPS + _REPEATS):
+        for name, seconds_ in _round(replica, n_members, index).items():
+            taken[name].append(seconds_)
     taken["evaluate"] = [_cpu_s(replica.evaluate)[0] for _ in range(3)]
     seconds = {name: statistics.median(values[-_REPEATS:]) for name, values in taken.items()}
     work = replica.work_cost(n_members, 0)
@@ -107,23 +116,25 @@ def measure_maths(task: Task, manifest: Manifest, *, n_members: int) -> Maths:
     )
 
 
-def _seconds_of_rounds(replica: Replica, n_members: int) -> dict[str, list[float]]:
-    """What each part of a round takes a replica, round after round. Its own payload stands for everybody's."""
-    taken: dict[str, list[float]] = defaultdict(list)
-    dense = replica.exchange is Exchange.REDUCE
-    for index in range(_WARM_UPS + _REPEATS):
-        work_s, work = _cpu_s(partial(replica.work, index, n_members, 0))
-        encode_s, payload = _cpu_s(partial(replica.encode, work.floats))
-        payloads: list[bytes | memoryview] = [payload] * n_members
-        if dense:
-            parts = [np.frombuffer(payload, np.uint8)] * n_members
-            reduce_s, reduced = _cpu_s(partial(replica.reduce, parts, 0))
-            taken["reduce"].append(reduce_s)
-            payloads = [reduced.tobytes()]
-        apply_s, _ = _cpu_s(partial(replica.apply, payloads, 0, Slots.everybody(n_members)))
-        for name, seconds in (("work", work_s), ("encode", encode_s), ("apply", apply_s)):
-            taken[name].append(seconds)
+def _round(replica: Replica, n_members: int, index: int) -> dict[str, float]:
+    """What each part of a round takes a replica. Its own payload stands for everybody's."""
+    taken: dict[str, float] = {}
+    taken["work"], work = _cpu_s(partial(replica.work, index, n_members, 0))
+    taken["encode"], payload = _cpu_s(partial(replica.encode, work.floats))
+    payloads: list[bytes | memoryview] = [payload] * n_members
+    if replica.exchange is Exchange.REDUCE:
+        parts = [np.frombuffer(payload, np.uint8)] * n_members
+        taken["reduce"], reduced = _cpu_s(partial(replica.reduce, parts, 0))
+        payloads = [reduced.tobytes()]
+    taken["apply"], _ = _cpu_s(partial(replica.apply, payloads, 0, Slots.everybody(n_members)))
     return taken
+
+
+def _turns(task: Task, manifest: Manifest, n_members: int) -> Turns:
+    """What a companion does over and over: as `measure_maths` measures it."""
+    if manifest.pipeline.stages > 1:
+        return stage_turns(task, manifest)
+    return partial(_round, Replica(task, manifest), n_members)
 
 
 def _cpu_s(work: Callable[[], T]) -> tuple[float, T]:

@@ -46,15 +46,13 @@ def measure_stages(task: Task, manifest: Manifest) -> Maths:
 
     Raises: UsageError for a task that cannot be cut.
     """
-    if not isinstance(task, Staged):
-        raise UsageError(f"task {task.name!r} cannot be cut into stages: measure a run with one stage")
-    stages = [_stage(task, manifest, stage) for stage in range(manifest.pipeline.stages)]
+    stages = _stages(task, manifest)
     taken: dict[str, list[float]] = defaultdict(list)
     for step in range(_WARM_UPS + _REPEATS):
         for name, seconds in _step(stages, step).items():
             taken[name].append(seconds / len(stages))
     seconds_of = {name: statistics.median(values[_WARM_UPS:]) for name, values in taken.items()}
-    n_samples = manifest.data.batch_size
+    task, n_samples = stages[0].task, manifest.data.batch_size
     forward_flops = n_samples * FORWARD_SHARE * task.flops_per_sample() / len(stages)
     flops_per_s = BACKWARD_PASSES * forward_flops / seconds_of["stage backward"]
     costs = [(model.encode_cost(), model.apply_cost()) for model in stages]
@@ -75,6 +73,18 @@ def measure_stages(task: Task, manifest: Manifest) -> Maths:
         memory_bytes_per_s=_MEMORY_BYTES_PER_S,
         factor={name: float(f"{factor:.4g}") for name, factor in factors.items()},
     )
+
+
+def stage_turns(task: Task, manifest: Manifest) -> Callable[[int], object]:
+    """Does a step of one microbatch, by its number. Raises: as `measure_stages`."""
+    return partial(_step, _stages(task, manifest))
+
+
+def _stages(task: Task, manifest: Manifest) -> list[StageModel]:
+    """Raises UsageError."""
+    if not isinstance(task, Staged):
+        raise UsageError(f"task {task.name!r} cannot be cut into stages: measure a run with one stage")
+    return [_stage(task, manifest, stage) for stage in range(manifest.pipeline.stages)]
 
 
 def _stage(task: Staged, manifest: Manifest, stage: int) -> StageModel:

@@ -67,6 +67,9 @@ def calibrate(
     like: Annotated[
         Path | None, typer.Option(help="A folder of gossamer up: its task, method and peers in place of the above.")
     ] = None,
+    at_once: Annotated[
+        int, typer.Option(help="Peers that compute on this machine at the same time.", min=1, max=64)
+    ] = 1,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on stdout; progress goes to stderr.")
     ] = False,
@@ -76,7 +79,14 @@ def calibrate(
 
     command.calibrate(
         command.Order(
-            out=out, task=task, method=method, batch=batch, peers=peers, settings=tuple(settings or ()), like=like
+            out=out,
+            task=task,
+            method=method,
+            batch=batch,
+            peers=peers,
+            settings=tuple(settings or ()),
+            like=like,
+            at_once=at_once,
         ),
         json_output=json,
     )

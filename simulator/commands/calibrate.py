@@ -27,6 +27,7 @@ class Order:
     peers: int = 4
     settings: tuple[str, ...] = ()
     like: Path | None = None
+    at_once: int = 1
 
 
 def calibrate(order: Order, *, json_output: bool) -> CostModel:
@@ -34,7 +35,7 @@ def calibrate(order: Order, *, json_output: bool) -> CostModel:
     task, manifest, n_members = _what(order)
     if not order.out.parent.is_dir():
         raise GossamerError(f"cannot write {order.out}: there is no folder {order.out.parent}")
-    costs = calibrating.calibrate(task, manifest, n_members=n_members, tell=_tell)
+    costs = calibrating.calibrate(task, manifest, n_members=n_members, at_once=order.at_once, tell=_tell)
     save_costs(costs, order.out)
     if json_output:
         print(json.dumps({**costs.model_dump(), "out": str(order.out)}))
