@@ -39,15 +39,16 @@ class Joined:
     roster: tuple[str, ...]
     lineage: str
     stages: tuple[int, ...] = ()
-    """Of a pipeline: what each of the roster serves."""
+    """Of a pipeline: what those of the roster serve that don't only train."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """This peer serves a stage of a pipeline from now on."""
+    """This peer serves a stage of a pipeline from now on, or only trains."""
 
     kind: ClassVar[str] = "settled"
-    stage: int
+    stage: int | None
+    """None: it only trains."""
     n_stages: int
     step: int
     """Updates behind the stage's weights."""
@@ -86,7 +87,8 @@ class StepPassed:
     round: int
     step: int
     """Updates when the round had ended."""
-    stage: int
+    stage: int | None
+    """That this peer serves; None: it only trains."""
     counted: int
     """Microbatches that the update counts, once at each stage; 0 if the round failed."""
     made_up: int = 0

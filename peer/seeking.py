@@ -63,6 +63,7 @@ class Seeker:
         self._published: Standing | None = None
         self._since_s = 0.0
         self._every_s = SEEK_EVERY_S
+        self._told_lack = ""
 
     def load_checkpoint(self) -> None:
         """Take over the newest good checkpoint, if there is one. Raises InvalidManifest if it is of another run."""
@@ -105,6 +106,10 @@ class Seeker:
     def _is_on(self, roster: Roster, member: Member) -> bool:
         """Whether a roster names this peer in this very life."""
         return member in roster.members
+
+    def _lacks(self, members: Sequence[Member]) -> str:
+        """Why these cannot start the run; empty: they can."""
+        return ""
 
     def _first_roster(self, members: Sequence[Member]) -> Roster:
         """Who starts the run."""
@@ -167,6 +172,12 @@ class Seeker:
             return
         if anew and waited_s < OWNER_PATIENCE_S:
             return
+        members = [member, *(claim.member for claim in here)]
+        if lacks := self._lacks(members):
+            if lacks != self._told_lack:
+                self._warn(lacks)
+            self._told_lack = lacks
+            return
         digest = await self._digest()
         # Who fell out of step and lost its standing says no digest: nobody could start from that.
         offers = [(claim.samples, claim.round_index, claim.digest) for claim in here if len(claim.digest) == HASH_BYTES]
@@ -179,7 +190,7 @@ class Seeker:
             epoch=member.incarnation,
             round=index,
             digest=digest,
-            roster=self._first_roster([member, *(claim.member for claim in here)]).to_wire(),
+            roster=self._first_roster(members).to_wire(),
         )
         data = genesis.SerializeToString(deterministic=True)
         self._published = standing_of_genesis(data, self._signed.run_id)

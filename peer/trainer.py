@@ -126,7 +126,7 @@ class Trainer(Delegate):
         self._member_of = roster.peers
         lineage = self.standing().lineage.hex()
         names = tuple(short_id(peer) for peer in roster.peers)
-        stages = tuple(member.stage for member in roster.members if member.stage != WHOLE)
+        stages = tuple(member.stage for member in roster.members if member.stage != WHOLE and member.serves)
         self.emit(Joined(round=round_index, roster=names, lineage=lineage, stages=stages))
 
     def _tell_outcome(self, outcome: Outcome) -> None:

@@ -77,7 +77,7 @@ def _strays(daemons: Sequence[Daemon], within: float) -> Iterator[str]:
     expected: dict[int, dict[str, Tensor]] = {}
     for daemon in daemons:
         model = daemon.replica
-        if not isinstance(model, StageModel):
+        if not isinstance(model, StageModel) or not model.serves:
             continue
         if model.step not in expected:
             expected[model.step] = model_of_one_process(model.task, model.manifest, model.step)

@@ -14,7 +14,7 @@ from ..algorithms import method_class
 from ..peer.daemon import Daemon, Devices
 from ..peer.pipeline.daemon import StageDaemon
 from ..peer.pipeline.model import StageModel
-from ..peer.rounds.roster import PEERS_MAX, WHOLE
+from ..peer.rounds.roster import NO_STAGE, PEERS_MAX, WHOLE
 from ..protocol.errors import GossamerError, UsageError
 from ..protocol.identity import Identity
 from ..protocol.manifest import SignedManifest, compose, manifest_of, parse
@@ -122,7 +122,9 @@ class Swarm:
             kind: type[Daemon] = Daemon
             limits: dict[str, Any] = {}
             if self.manifest.manifest.pipeline.stages > 1:
+                only_trains = number >= len(self.fleet.machines) - self.scenario.pipeline.trainers
                 kind, limits = StageDaemon, {"memory_max": int(self.fleet.machines[number].memory_bytes)}
+                limits["stage"] = NO_STAGE if only_trains else WHOLE
             daemon = kind(
                 network=host.network,
                 identity=host.identity,
@@ -268,7 +270,7 @@ def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:
             "kind": method_class(method).default_schedule,
         },
         "data": {"batch_size": run.batch},
-        "pipeline": scenario.pipeline.model_dump(),
+        "pipeline": scenario.pipeline.model_dump(exclude={"trainers"}),
         "group": {
             "start_peers": n_first,
             "strict": run.strict,

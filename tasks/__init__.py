@@ -8,7 +8,7 @@ from .layers import Layer
 from .registry import TASKS, build_task, is_users_own
 from .sharding import global_batch, round_batches, shard
 from .staged import Derivatives, Staged
-from .stages import Cut, Stage, assemble, build_stage, loans, owned_names
+from .stages import Cut, NoStage, Stage, assemble, build_stage, loans, owned_names
 from .task import Evaluation, Indices, Task
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Layer",
     "LayerCost",
     "MissingData",
+    "NoStage",
     "Stage",
     "Staged",
     "Task",

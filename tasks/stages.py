@@ -114,6 +114,18 @@ class Stage(nn.Module):
         return x
 
 
+class NoStage(Stage):
+    """What a peer has that serves no stage: no layers and no weights.
+
+    Args: index: in place of a stage's.
+    """
+
+    def __init__(self, index: int, n_stages: int) -> None:
+        nn.Module.__init__(self)
+        self.index, self.n_stages, self.loss, self.layers, self.body = index, n_stages, None, (), nn.Module()
+        self.owned, self.lenders, self.borrowed, self.buffers_held = {}, {}, {}, {}
+
+
 def build_stage(task: Staged, seed: int, cut: Cut, index: int) -> Stage:
     """A stage with the initial weights that the whole model has for this seed, bit for bit.
 

@@ -54,6 +54,9 @@ def up(
         int, typer.Option(help="Cut the model into so many stages, each served by some peers.", min=1, max=64)
     ] = 1,
     activations: Annotated[Activations, typer.Option(help="How they travel between stages.")] = Activations.INT8,
+    trainers: Annotated[
+        int, typer.Option(help="So many of the peers, the last, serve no stage and only pass microbatches.", min=0)
+    ] = 0,
     max_memory: MaxMemory = None,
     data: Data = None,
     out: Annotated[Path | None, typer.Option(help="Folder for logs, checkpoints and report.")] = None,
@@ -81,6 +84,7 @@ def up(
             strict=strict,
             stages=stages,
             activations=activations.value,
+            trainers=trainers,
             max_memory=max_memory,
             data=data,
             options=(
@@ -136,7 +140,9 @@ def peer(
         float, typer.Option(help="Seconds to hold the final state for latecomers, once the run has ended.", min=0)
     ] = 0.0,
     max_memory: MaxMemory = None,
-    stage: Annotated[str | None, typer.Option(help="Of a pipeline: auto (default), or the stage to serve.")] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="Of a pipeline: auto (default), the stage to serve, or none to train only.")
+    ] = None,
     replica_only: Annotated[
         bool, typer.Option("--replica-only", help="Serve a stage, but pass no microbatches.")
     ] = False,

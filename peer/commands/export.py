@@ -15,6 +15,7 @@ from ...algorithms import METHODS
 from ...protocol.errors import NoCheckpoint, StateError, UsageError
 from ..checkpoints import Loaded, load_newest
 from ..folder import PeerFolder
+from ..rounds.roster import NO_STAGE
 from .places import peer_folders
 
 
@@ -56,6 +57,8 @@ def stages_of(found: Sequence[Loaded], pipeline: Mapping[str, Any]) -> list[Load
         if isinstance(told, dict) and told.get("owned") == pipeline["owned"]:
             stage = told["stage"]
             assert isinstance(stage, int)
+            if stage == NO_STAGE:
+                continue
             by_step.setdefault(loaded.checkpoint.step, {})[stage] = loaded
     n_stages = int(pipeline["n_stages"])
     whole = [step for step, stages in by_step.items() if len(stages) == n_stages]

@@ -27,7 +27,7 @@ from ..network.front import Front, parse_listen
 from ..network.real import RealNetwork
 from ..pipeline.daemon import StageDaemon
 from ..pipeline.memory import check_memory, parse_bytes
-from ..rounds.roster import WHOLE
+from ..rounds.roster import NO_STAGE, WHOLE
 from .departure import Departure
 from .gateway import HOME, gateway_identity
 from .memory_cap import within
@@ -60,7 +60,7 @@ class Call:
     seed_for_s: float = 0.0
     """How long to hold the final state for latecomers."""
     stage: str | None = None
-    """auto, or a number: what to serve of a pipeline."""
+    """auto, none, or a number: what to serve of a pipeline."""
     trains: bool = True
     """Whether to pass microbatches, besides serving a stage."""
     max_memory: str | None = None
@@ -127,7 +127,7 @@ async def _run(call: Call) -> Result:
             "seed_for_s": call.seed_for_s,
         }
         stage = parse_stage(call.stage, manifest.manifest)
-        if cap is not None:
+        if cap is not None and stage != NO_STAGE:
             check_memory(task, manifest.manifest, cap, None if stage == WHOLE else stage)
         if manifest.manifest.pipeline.stages > 1:
             daemon: Daemon = StageDaemon(stage=stage, trains=call.trains, memory_max=cap, **options)

@@ -10,7 +10,7 @@ from ...protocol.manifest import Manifest
 from ...tasks import Staged, Task
 from ..event_kinds import Joined, Settled, StepPassed, short_id
 from ..pipeline.models import stage_model
-from ..rounds.roster import WHOLE
+from ..rounds.roster import NO_STAGE, WHOLE
 from .swarm import Child
 
 
@@ -26,15 +26,28 @@ def check_pipeline(manifest: Manifest, task: Task) -> None:
     stage_model(task, manifest, bytes(32)).settle(n_stages - 1)
 
 
+def check_trainers(n_trainers: int, n_stages: int, n_peers: int) -> None:
+    """See that enough peers are left to serve. Raises UsageError."""
+    if n_trainers and n_stages == 1:
+        raise UsageError("--trainers: every peer of a whole model trains; leave it out, or cut the model by --stages")
+    if n_trainers and n_peers - n_trainers < n_stages:
+        raise UsageError(
+            f"--trainers {n_trainers} of --peers {n_peers} leave {n_peers - n_trainers} to serve {n_stages} stages: "
+            f"start {n_stages + n_trainers} peers or more"
+        )
+
+
 def parse_stage(text: str | None, manifest: Manifest) -> int:
-    """What `--stage` says: WHOLE for auto. Raises UsageError."""
+    """What `--stage` says: WHOLE for auto, NO_STAGE for none. Raises UsageError."""
     if text is None or text == "auto":
         return WHOLE
     n_stages = manifest.pipeline.stages
     if n_stages == 1:
         raise UsageError("--stage: this run's model is not cut; leave --stage out")
+    if text == "none":
+        return NO_STAGE
     if not text.isdecimal() or int(text) >= n_stages:
-        raise UsageError(f"--stage {text!r}: write auto, or a stage from 0 to {n_stages - 1}")
+        raise UsageError(f"--stage {text!r}: write auto, none to train only, or a stage from 0 to {n_stages - 1}")
     return int(text)
 
 
@@ -42,15 +55,19 @@ def summarise_stages(children: Sequence[Child]) -> dict[str, Any]:
     """What the logs of a pipeline's daemons tell; empty for whole models."""
     passed = [e.event for child in children for e in child.entries if isinstance(e.event, StepPassed)]
     rosters = sorted(
-        ((e.event.round, e.event.stages) for child in children for e in child.entries if isinstance(e.event, Joined)),
+        (e.event.round, e.event.stages, len(e.event.roster))
+        for child in children
+        for e in child.entries
+        if isinstance(e.event, Joined)
     )
     if not passed or not rosters or not rosters[-1][1]:
         return {}
     counted = {event.step: event.counted for event in passed}
-    n_stages = max(stage for _, stages in rosters for stage in stages) + 1
+    n_stages = max(stage for _, stages, _ in rosters for stage in stages) + 1
     return {
         "stages": n_stages,
         "replicas_per_stage": [rosters[-1][1].count(stage) for stage in range(n_stages)],
+        "only_train": rosters[-1][2] - len(rosters[-1][1]),
         "microbatches_counted": sum(counted.values()),
         "microbatches_expected": max(counted) * passed[0].expected,
         "rerouted": sum(event.rerouted + event.mended for event in passed),
@@ -73,6 +90,6 @@ def _digests(children: Sequence[Child]) -> dict[str, list[str]]:
     found: dict[str, dict[str, None]] = {}
     for child in children:
         stages = [entry.event.stage for entry in child.entries if isinstance(entry.event, StepPassed | Settled)]
-        if child.ended and stages:
+        if child.ended and stages and stages[-1] is not None:
             found.setdefault(str(stages[-1]), {})[child.ended.digest] = None
     return {stage: list(found[stage]) for stage in sorted(found, key=int)}

@@ -32,7 +32,7 @@ from ..report import write_report
 from . import order as orders
 from .account import tell
 from .fleet import Fleet, settle_devices, summarise_devices
-from .stages import summarise_stages
+from .stages import check_trainers, summarise_stages
 from .summary import summarise
 from .swarm import Child, Kill, Place, Swarm, parse_kill
 
@@ -60,6 +60,8 @@ class Order(orders.Order):
     stop_at: int | None = None
     max_memory: str | None = None
     """Of each daemon, such as 600MB."""
+    trainers: int = 0
+    """So many of the daemons, the last, serve no stage of a pipeline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,8 @@ def up(
     plan = _reopen(order, resume) if resume is not None else _prepare(order, out)
     for child, place in zip(plan.children, places, strict=False):
         child.place = place
+    for child in plan.children[len(plan.children) - order.trainers :]:
+        child.extra += ["--stage", "none"]
     extra = ["--data", str(order.data)] if order.data is not None else []
     extra += ["--stop-at", str(order.stop_at)] if order.stop_at is not None else []
     extra += ["--max-memory", order.max_memory] if order.max_memory is not None else []
@@ -137,6 +141,7 @@ def _prepare(order: Order, out: Path | None) -> Plan:
         _check_new(out)
     n_daemons = order.peers + order.gateways
     _check_devices(order, n_daemons)
+    check_trainers(order.trainers, order.stages, n_daemons)
     manifest, task = orders.manifest_for(order, created=CREATED, start_peers=n_daemons, policy="ticket")
     if order.max_memory is not None:
         check_memory(task, manifest, parse_bytes(order.max_memory))

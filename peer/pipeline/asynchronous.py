@@ -10,7 +10,7 @@ from __future__ import annotations
 from ...algorithms import Method
 from ...algorithms.allreduce import AllReduce
 from ...protocol.errors import InvalidManifest
-from ...tasks import Stage, build_stage
+from ...tasks import Stage
 from .decided import Decided
 from .double_buffered import DoubleBuffered, Weights
 from .model import TAKES_PER_MICROBATCH, StageModel
@@ -29,12 +29,11 @@ class AsynchronousModel(StageModel):
     steps_go_on = False
 
     def _build_passes(self, module: Stage) -> StageReplica:
-        seed, kinds = self.manifest.run.seed, self.kinds[module.index]
-        first, second = (build_stage(self.task, seed, self.cut, module.index) for _ in range(2))
+        first, second = (self._build_stage(module.index) for _ in range(2))
         passes = DoubleBuffered(
             module,
-            kinds,
-            run_seed=seed,
+            self._boundaries,
+            run_seed=self.manifest.run.seed,
             held_max=self._held_max(sum(parameter.numel() for parameter in module.parameters())),
             copies=(first, second),
             ahead=self._ahead,

@@ -1,4 +1,4 @@
-"""A daemon of a pipeline's run: it serves one stage, and passes microbatches through all of them."""
+"""A daemon of a pipeline's run: it serves one stage, passes microbatches through all of them, or both."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..replica import Replica
 from ..rounds.group import Group
 from ..rounds.outcome import Ending
 from ..rounds.place import Rules
-from ..rounds.roster import WHOLE, Member
+from ..rounds.roster import NO_STAGE, WHOLE, Member
 from ..rounds.snapshots import Standing
 from ..seeking import Seeker
 from .activations import Codec, Compression
@@ -45,7 +45,7 @@ class StageDaemon(Daemon):
     """One peer of a pipeline's run.
 
     Args:
-        stage: to serve; WHOLE: the neediest.
+        stage: to serve; WHOLE: the neediest; NO_STAGE: none, it only trains.
         trains: whether it also passes microbatches.
         memory_max: bytes that this peer gives; None: as many as it takes.
     Raises: as `Daemon`, and InvalidManifest for a task or method that does not fit a pipeline, UsageError for a stage
@@ -61,8 +61,10 @@ class StageDaemon(Daemon):
         self, *, stage: int = WHOLE, trains: bool = True, memory_max: int | None = None, **options: Any
     ) -> None:
         n_stages = options["manifest"].manifest.pipeline.stages
-        if stage != WHOLE and not 0 <= stage < n_stages:
+        if stage not in (WHOLE, NO_STAGE) and not 0 <= stage < n_stages:
             raise UsageError(f"--stage {stage}: this run has stages 0 to {n_stages - 1}; give one of them, or auto")
+        if stage == NO_STAGE and not trains:
+            raise UsageError("a peer that serves no stage must train: leave --replica-only out, or serve a stage")
         if options.get("devices") is not None:
             raise InvalidManifest("a pipeline's run has no gateways: leave --gateway out, or use one stage")
         self._wish, self._trains = stage, trains
@@ -189,7 +191,7 @@ class StageDaemon(Daemon):
         return group.state
 
     def _record(self) -> StageRecord | None:
-        if self.group is None or self.server is None:
+        if self.group is None or self.server is None or not self.replica.serves:
             return None
         tally = self.server.tally
         return StageRecord(
@@ -206,4 +208,4 @@ class StageDaemon(Daemon):
             self.group.changes.records = view
 
     def _more_status(self) -> dict[str, Any]:
-        return {"stage": self.replica.stage if self.replica.settled else None}
+        return {"stage": self.replica.stage_served}

@@ -21,7 +21,7 @@ from ...algorithms import Method
 from ...algorithms.local import Local
 from ...protocol.errors import BadTensor, Diverged, InvalidManifest
 from ...protocol.manifest import Manifest
-from ...tasks import Stage, Staged, build_stage
+from ...tasks import Stage, Staged
 from ..rounds.decision import HASH_BYTES
 from ..rounds.roster import Roster
 from .decided import Decided
@@ -56,7 +56,7 @@ class DriftingModel(StageModel):
         self._cycle = (0, self.method.steps(0))
         self._local_steps = {}
         self.unsettled.clear()
-        return super()._build_passes(build_stage(self.task, self.manifest.run.seed, self.cut, module.index))
+        return super()._build_passes(self._build_stage(module.index))
 
     # -- cycles ----------------------------------------------------------------------------------
 

@@ -93,7 +93,7 @@ class StageGroup(Group):
         return await super().run()
 
     def may_join(self, member: Member) -> bool:
-        return 0 <= member.stage < self.replica.n_stages
+        return self.replica.is_role(member.stage)
 
     def note_joiner(self, member: Member, request: rounds_pb.JoinRequest) -> None:
         super().note_joiner(member, request)
@@ -210,12 +210,8 @@ class StageGroup(Group):
 
     async def _combine(self, decision: Decision, items: Sequence[Data], slot: int | None) -> Applied | None:
         model, roster = self.replica, self.roster
-        base = decision.stage_digests[model.stage] if len(decision.stage_digests) == model.n_stages else b""
-        if base != self.state:
-            raise Diverged(
-                f"stage {model.stage} goes from {base.hex()[:12]} in round {self.index}, but this peer's is "
-                f"{self.state.hex()[:12]}: resynchronising"
-            )
+        if model.serves:
+            self._check_base(decision)
         digest = hashlib.sha256(self.digest + decision.encode()).digest()
         if decision.turns:
             await self._keep_part(decision, items)
@@ -260,6 +256,16 @@ class StageGroup(Group):
             model.passes,
         )
         return Applied(digest=self.digest, dropped=())
+
+    def _check_base(self, decision: Decision) -> None:
+        """Raises Diverged."""
+        stage, n_stages = self.replica.stage, self.replica.n_stages
+        base = decision.stage_digests[stage] if len(decision.stage_digests) == n_stages else b""
+        if base != self.state:
+            raise Diverged(
+                f"stage {stage} goes from {base.hex()[:12]} in round {self.index}, but this peer's is "
+                f"{self.state.hex()[:12]}: resynchronising"
+            )
 
     async def _keep_part(self, decision: Decision, items: Sequence[Data]) -> None:
         indices = {index for count in decision.counts for index, _ in count.names}

@@ -15,14 +15,14 @@ from ...algorithms import Exchange, Method, build_method
 from ...protocol.errors import InvalidManifest, StaleStage
 from ...protocol.manifest import Manifest
 from ...protocol.network import Cost
-from ...tasks import CannotCut, Stage, Staged, build_stage, cut_by_cost, loans, owned_names
+from ...tasks import CannotCut, NoStage, Stage, Staged, build_stage, cut_by_cost, loans, owned_names
 from ..buffers import Buffers
 from ..replica import Replica, schedule_of
-from ..rounds.roster import WHOLE, Roster
+from ..rounds.roster import NO_STAGE, WHOLE, Roster
 from .decided import Decided, Stepped
 from .fitting import refuse_unfit, why_unfit
 from .memory import copies_of, held_max_within
-from .microbatches import MicrobatchId, boundaries
+from .microbatches import Boundaries, MicrobatchId, boundaries
 from .stage import StageReplica, Summed
 from .unsettled import Owed
 
@@ -34,7 +34,8 @@ TAKES_PER_MICROBATCH = 2
 
 
 class StageModel(Replica):
-    """A stage's weights, its method and counters.
+    """A stage's weights, its method and counters. With NO_STAGE there are no weights: what is left are the counters,
+    and what follows from them.
 
     Raises: InvalidManifest for a task that cannot be cut so, or a method that stages cannot use.
     """
@@ -74,8 +75,8 @@ class StageModel(Replica):
         return self.cut.n_stages
 
     def settle(self, stage: int) -> None:
-        """Take a stage, with the run's initial weights. Raises InvalidManifest for an unfit method."""
-        module = build_stage(self.task, self.manifest.run.seed, self.cut, stage)
+        """Take a stage, or none, with the run's initial weights. Raises InvalidManifest for an unfit method."""
+        module = self._build_stage(stage)
         chosen = self.manifest.method
         try:
             method = build_method(chosen.name, dict(module.owned), chosen.options, schedule_of(self.manifest))
@@ -88,11 +89,20 @@ class StageModel(Replica):
         self.passes = self._build_passes(module)
         self._progress.zero_()
 
+    def _build_stage(self, stage: int) -> Stage:
+        if stage == NO_STAGE:
+            return NoStage(stage, self.n_stages)
+        return build_stage(self.task, self.manifest.run.seed, self.cut, stage)
+
     def _build_passes(self, module: Stage) -> StageReplica:
         """What passes microbatches through the stage."""
         held_max = self._held_max(sum(parameter.numel() for parameter in module.parameters()))
-        kinds, seed = self.kinds[module.index], self.manifest.run.seed
-        return StageReplica(module, kinds, run_seed=seed, held_max=held_max)
+        return StageReplica(module, self._boundaries, run_seed=self.manifest.run.seed, held_max=held_max)
+
+    @property
+    def _boundaries(self) -> Boundaries:
+        """Of my stage; where there is none, nothing is passed."""
+        return self.kinds[self.stage if self.serves else 0]
 
     def _held_max(self, n_parameters: int) -> int:
         wanted = self.takes_per_microbatch * self.manifest.pipeline.microbatches
@@ -103,6 +113,19 @@ class StageModel(Replica):
     @property
     def settled(self) -> bool:
         return self.stage != WHOLE
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has a stage."""
+        return self.settled and self.stage != NO_STAGE
+
+    @property
+    def stage_served(self) -> int | None:
+        return self.stage if self.serves else None
+
+    def is_role(self, stage: int) -> bool:
+        """Whether a peer of this run may have this in place of a stage."""
+        return 0 <= stage < self.n_stages or stage == NO_STAGE
 
     # -- a step ----------------------------------------------------------------------------------
 
@@ -140,6 +163,8 @@ class StageModel(Replica):
             payloads: of all the step's parts so far.
         Returns: what is to be kept of them for the update.
         """
+        if not self.serves:
+            return []
         self._take_back()
         self.passes.forget(lambda name: name.step != self.step or name.index not in indices)
         return self._reduced(payloads) if self.exchange is Exchange.REDUCE else list(payloads)
@@ -153,7 +178,7 @@ class StageModel(Replica):
 
     def lendable(self, summed: Summed, lender: int) -> F32:
         """The gradients of what this stage borrows from another, summed over samples, one after the other."""
-        names = [name for name, stage in self.loans[self.stage].items() if stage == lender]
+        names = [name for name, stage in self._borrowed_names.items() if stage == lender]
         parts = [summed.gradients[name].reshape(-1) * summed.n_samples for name in names]
         lent: F32 = torch.cat(parts).numpy()
         return lent
@@ -217,6 +242,8 @@ class StageModel(Replica):
         self._combine(decided, mine, self.step)
 
     def _combine(self, decided: Decided, mine: int | None, step: int) -> None:
+        if not self.serves:
+            return
         is_reduced = self.exchange is Exchange.REDUCE
         bodies = [bytes(body) for body in (self._reduced(decided.payloads) if is_reduced else decided.payloads)]
         self.method.combine(bodies, mine=mine, step=step, slots=decided.slots)
@@ -237,13 +264,18 @@ class StageModel(Replica):
     # -- tied weights ----------------------------------------------------------------------------
 
     @property
+    def _borrowed_names(self) -> Mapping[str, int]:
+        """What this stage borrows: its name -> its owner's stage."""
+        return self.loans[self.stage] if self.serves else {}
+
+    @property
     def borrows(self) -> bool:
-        return bool(self.loans[self.stage])
+        return bool(self._borrowed_names)
 
     @property
     def lenders(self) -> tuple[int, ...]:
         """Stages that this one borrows from."""
-        return tuple(sorted(set(self.loans[self.stage].values())))
+        return tuple(sorted(set(self._borrowed_names.values())))
 
     def lend(self, borrower: int, version: int) -> bytes:
         """The bits of what a stage borrows from this one, one tensor after the other. Raises StaleStage."""
@@ -271,7 +303,7 @@ class StageModel(Replica):
         self.passes.renew(self.step)
 
     def _borrowed_from(self, lender: int) -> dict[str, torch.Tensor]:
-        return {name: self.passes.stage.borrowed[name] for name, s in self.loans[self.stage].items() if s == lender}
+        return {name: self.passes.stage.borrowed[name] for name, s in self._borrowed_names.items() if s == lender}
 
     # -- state -----------------------------------------------------------------------------------
 

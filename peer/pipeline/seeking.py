@@ -1,9 +1,9 @@
 """How a pipeline's peer finds its place: as `Seeker`, and which stage it serves.
 
-A newcomer takes the stage that it was told or moved to, else the neediest; one that comes back keeps its own unless
-another needs it far more. It downloads that stage's state from all replicas of it that vouch for one digest, while a
-quorum of the run's members, of whatever stage, vouches for the round that the state belongs to. If nobody serves the
-stage any more, it brings what it has of it.
+A newcomer takes the stage that it was told or moved to, or none if it is to train only, else the neediest; one that
+comes back keeps its own unless another needs it far more. It downloads that stage's state from all replicas of it that
+vouch for one digest, while a quorum of the run's members, of whatever stage, vouches for the round that the state
+belongs to. If nobody serves the stage any more, it brings what it has of it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from ..folder import standing_of
 from ..joining import Resync, best_lineage
 from ..membership import Announcement
 from ..rounds.decision import HASH_BYTES
-from ..rounds.roster import WHOLE, Member, Roster
+from ..rounds.roster import NO_STAGE, WHOLE, Member, Roster
 from ..rounds.snapshots import Offer, Standing, download
 from ..seeking import SEEK_EVERY_S, Seeker
 from .board import StageRecord
-from .changes import serving_of
+from .changes import lost_stages, serving_of
 from .model import StageModel
 from .present import Present, ask_present, newest_of_stage
 from .vouching import Vouched, ask_donors, donors_of, newest_vouched
@@ -69,7 +69,7 @@ class StageSeeker(Seeker):
 
     _replica: StageModel
     wish = WHOLE
-    """The stage that this peer was told to serve; WHOLE: any."""
+    """The stage that this peer was told to serve; WHOLE: any; NO_STAGE: none."""
     moved_to: int | None = None
     """The stage that a decision sent it to."""
     n_lost = 0
@@ -87,8 +87,12 @@ class StageSeeker(Seeker):
             self._warn(f"checkpoint {path.name} is not used: {reason}")
         told = loaded.checkpoint.record.get("pipeline")
         stage = told.get("stage") if isinstance(told, dict) else None
-        if not isinstance(told, dict) or not isinstance(stage, int) or not 0 <= stage < self._replica.n_stages:
+        if not isinstance(told, dict) or not isinstance(stage, int) or not self._replica.is_role(stage):
             raise InvalidManifest("the checkpoint in this folder is of no stage of this run: use another folder")
+        if stage == NO_STAGE and self.wish == WHOLE:
+            self.wish = NO_STAGE  # who only trained goes on so, unless it is told otherwise
+        if self.wish != stage and NO_STAGE in (self.wish, stage):
+            return  # there are no weights in it, or none are wanted
         if self.wish not in (WHOLE, stage):
             self._warn(f"the checkpoint here is of stage {stage}, and stage {self.wish} is to be served: not used")
             return
@@ -123,16 +127,21 @@ class StageSeeker(Seeker):
 
     def _tell_settled(self, how: str) -> None:
         model = self._replica
-        self._emit(Settled(stage=model.stage, n_stages=model.n_stages, step=model.step, how=how))
+        self._emit(Settled(stage=model.stage_served, n_stages=model.n_stages, step=model.step, how=how))
 
     def _is_on(self, roster: Roster, member: Member) -> bool:
         """A roster's word on the stage is the one that counts."""
         for named in roster.members:
             if (named.peer, named.incarnation) == (member.peer, member.incarnation):
-                if self._replica.stage != named.stage and 0 <= named.stage < self._replica.n_stages:
+                if self._replica.stage != named.stage and self._replica.is_role(named.stage):
                     self._replica.settle(named.stage)
                 return self._replica.stage == named.stage
         return False
+
+    def _lacks(self, members: Sequence[Member]) -> str:
+        n_stages = self._replica.n_stages
+        lost = sorted(lost_stages(assigned(members, n_stages), n_stages))
+        return f"nobody here may serve stage {lost[0]}: the run begins once somebody does" if lost else ""
 
     def _first_roster(self, members: Sequence[Member]) -> Roster:
         return Roster.of(assigned(members, self._replica.n_stages))
@@ -154,6 +163,8 @@ class StageSeeker(Seeker):
         # Everybody is asked each time: less often, the longer a group takes to give what is missing.
         self._every_s = min(SEEK_EVERY_S_MAX, SEEK_SLOWER * self._every_s)
         stage = await self._choose(present, lineage or b"")
+        if stage == NO_STAGE:
+            return await self._follow(active, lineage or b"")
         told = await ask_donors(self._network, active, lineage or b"", renew=self._found_none)
         if stage in present.lost:
             return await self._bring(stage, told, lineage or b"")
@@ -206,6 +217,22 @@ class StageSeeker(Seeker):
             return False
         fleet, unserved = await self._fleet(present), present.unserved(self._replica.n_stages)
         return stage not in unserved and fleet.is_better_off(stage, fleet.neediest(rather=stage, but=unserved))
+
+    async def _follow(self, active: Sequence[PeerId], lineage: bytes) -> Resync | None:
+        """Without weights there is nothing to download: where the run stands, by the word of a quorum, will do."""
+        told = await ask_donors(self._network, active, lineage, renew=self._found_none)
+        vouched = newest_vouched(told)
+        self._found_none = bool(told) and vouched is None
+        if vouched is None:
+            return None
+        self._replica.settle(NO_STAGE)
+        try:
+            self._replica.count_as(vouched.step, vouched.samples, vouched.unsettled)
+        except ValueError as error:
+            self._warn(str(error))
+            return None
+        how = f"a quorum vouches for round {vouched.offer.standing.index}; only trains"
+        return Resync(standing=vouched.offer.standing, bytes=0, donors=(), how=how)
 
     async def _download(self, stage: int, offers: Sequence[Offer]) -> Resync | None:
         model = self._replica

@@ -129,4 +129,5 @@ def credit(roster: Roster, n_stages: int) -> int:
     """Microbatches that one trainer has on their way at once: two for each stage, less where so many trainers share the
     replicas that queues would only grow."""
     n_trainers = sum(member.trains for member in roster.members) or len(roster)
-    return min(2 * n_stages, max(2, math.ceil(PER_REPLICA * len(roster) / n_trainers)))
+    n_replicas = sum(member.serves for member in roster.members)
+    return min(2 * n_stages, max(2, math.ceil(PER_REPLICA * n_replicas / n_trainers)))

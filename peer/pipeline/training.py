@@ -93,7 +93,7 @@ class StageTrainer(Trainer):
             StepPassed(
                 round=report.round_index,
                 step=self.replica.step,
-                stage=self.replica.stage,
+                stage=self.replica.stage_served,
                 counted=report.n_counted,
                 made_up=report.n_made_up,
                 delay=report.delay,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,7 +23,7 @@ class Served:
 
     peer: PeerLog
     stages: tuple[int, ...]
-    """In the order in which it served them."""
+    """In the order in which it served them; empty: it only trained."""
     forward: int
     backward: int
     rerouted: int
@@ -56,7 +57,7 @@ def served_by(run: Run) -> list[Served]:
         passed = [event for _, event in log.told(StepPassed)]
         if passed:
             found.append(_served(log, passed))
-    return sorted(found, key=lambda one: one.stages[-1])
+    return sorted(found, key=lambda one: one.stages[-1:] or (math.inf,))
 
 
 def moves_of(run: Run) -> list[Move]:
@@ -65,7 +66,7 @@ def moves_of(run: Run) -> list[Move]:
     for log in run.peers:
         told = list(log.told(Settled))
         for (_, before), (at_s, after) in pairwise(told):
-            if before.stage != after.stage:
+            if before.stage != after.stage and before.stage is not None and after.stage is not None:
                 moves.append(Move(at_s=at_s, peer=log, before=before.stage, after=after.stage))
     return sorted(moves, key=lambda move: move.at_s)
 
@@ -75,7 +76,8 @@ def stage_figures(run: Run) -> dict[str, go.Figure]:
     served = served_by(run)
     if not served:
         return {}
-    made = {"stage-queues": _queues(run), "stage-routes": _routes(run, served), "stage-time": _time(served)}
+    replicas = [one for one in served if one.stages]
+    made = {"stage-queues": _queues(run), "stage-routes": _routes(run, replicas), "stage-time": _time(served)}
     rosters = [(at_s, event.stages) for at_s, _, event in run.told(Joined) if event.stages]
     if rosters:
         made["stage-replicas"] = _replicas(rosters, run.end_s)
@@ -85,7 +87,7 @@ def stage_figures(run: Run) -> dict[str, go.Figure]:
 
 
 def _served(log: PeerLog, passed: list[StepPassed]) -> Served:
-    stages = [event.stage for event in passed]
+    stages = [event.stage for event in passed if event.stage is not None]
     return Served(
         peer=log,
         stages=tuple(stage for place, stage in enumerate(stages) if place == 0 or stages[place - 1] != stage),
@@ -126,7 +128,8 @@ def _queues(run: Run) -> go.Figure:
     made = figure(height=300, x_title="step", y_title="passes that waited, at most")
     longest: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for _, _, event in run.told(StepPassed):
-        longest[event.stage][event.step].append(event.n_waiting_max)
+        if event.stage is not None:
+            longest[event.stage][event.step].append(event.n_waiting_max)
     for stage in sorted(longest):
         steps = sorted(longest[stage])
         width = -(-len(steps) // _COLUMNS_MAX)
@@ -213,4 +216,5 @@ def _time(served: list[Served]) -> go.Figure:
 
 
 def _name(one: Served) -> str:
-    return f"stage {one.stages[-1]}: {label(one.peer.label, 40)}"
+    role = f"stage {one.stages[-1]}" if one.stages else "only trains"
+    return f"{role}: {label(one.peer.label, 40)}"

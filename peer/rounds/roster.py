@@ -18,6 +18,8 @@ ORDERS_REMEMBERED = 64
 """Of leaders: daemons may share a process."""
 WHOLE = -1
 """In place of a stage: the whole model."""
+NO_STAGE = STAGES_MAX
+"""In place of a stage: this peer serves none, and only trains."""
 
 
 @dataclass(frozen=True, order=True)
@@ -27,9 +29,14 @@ class Member:
     peer: PeerId
     incarnation: int
     stage: int = WHOLE
-    """Of a pipeline, that it serves."""
+    """Of a pipeline, that it serves; NO_STAGE: it only trains."""
     trains: bool = True
     """Whether it passes microbatches through the stages, besides serving one."""
+
+    @property
+    def serves(self) -> bool:
+        """Whether it holds weights."""
+        return self.stage != NO_STAGE
 
     def to_wire(self) -> pb.Member:
         return pb.Member(
@@ -38,8 +45,10 @@ class Member:
 
     @classmethod
     def from_wire(cls, message: pb.Member) -> Member:
-        if message.stage > STAGES_MAX:
+        if message.stage > NO_STAGE + 1:
             raise InvalidMessage(f"a member that serves stage {message.stage - 1}: there are {STAGES_MAX} at most")
+        if message.stage == NO_STAGE + 1 and message.replica_only:
+            raise InvalidMessage("a member that neither serves a stage nor trains: refused")
         return cls(parse_peer_id(message.peer), message.incarnation, message.stage - 1, not message.replica_only)
 
     def reborn(self) -> Member:

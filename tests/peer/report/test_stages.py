@@ -18,7 +18,7 @@ from .synthetic import Story, write_run
 N_STEPS = 4
 
 
-def passed(step: int, stage: int, *, backward: int = 2, rerouted: int = 0) -> StepPassed:
+def passed(step: int, stage: int | None, *, backward: int = 2, rerouted: int = 0) -> StepPassed:
     return StepPassed(
         round=step - 1,
         step=step,
@@ -78,6 +78,26 @@ def test_moves_and_replicas_follow_from_the_logs(run: Run) -> None:
     assert [counts[0] for counts in replicas] == [2, 1]
     assert [counts[-1] for counts in replicas] == [1, 2]
     assert [list(heat) for heat in figures["stage-routes"].data[0].z] == [[2.0] * N_STEPS] * 3
+
+
+def test_who_only_trains_has_no_row_among_the_replicas(run: Run, tmp_path: Path) -> None:
+    assert len(run.peers) == 3
+    folder = tmp_path / "peers" / "3"
+    folder.mkdir()
+    log = EventLog(folder / "events.jsonl", peer="peer-d", clock=lambda: 1.0, unix=lambda: 100.0)
+    log.emit(Settled(stage=None, n_stages=2, step=0, how="as told"))
+    log.emit(passed(1, None, backward=0))
+    log.close()
+    told = load_run(tmp_path)
+
+    last = served_by(told)[-1]
+    figures = stage_figures(told)
+
+    assert last.stages == ()
+    assert len(figures["stage-routes"].data[0].z) == 3
+    assert [name for bar in figures["stage-time"].data for name in bar.y if name.startswith("only trains")]
+    assert len(moves_of(told)) == 1
+    assert "only trains" in render(told)
 
 
 def test_the_page_has_the_stages_of_a_pipeline_and_nothing_of_them_elsewhere(run: Run, tmp_path: Path) -> None:

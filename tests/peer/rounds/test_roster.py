@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from gossamer.peer.rounds.roster import Member, Roster
+import pytest
+
+from gossamer.peer.rounds.roster import NO_STAGE, WHOLE, Member, Roster
+from gossamer.protocol import rounds_pb2 as pb
+from gossamer.protocol.errors import InvalidMessage
 from gossamer.protocol.identity import Identity
 
 PEERS = sorted(Identity(bytes([number]) * 32).peer_id for number in range(3))
@@ -22,3 +26,18 @@ def test_a_new_life_takes_the_place_of_the_old_and_changes_the_hash() -> None:
     assert [member.incarnation for member in changed.members] == [1, 2, 1]
     assert changed.hash() != ROSTER.hash()
     assert ROSTER.changed([1], ()).peers == (PEERS[0], PEERS[2])
+
+
+@pytest.mark.parametrize("stage", [WHOLE, 0, NO_STAGE - 1, NO_STAGE])
+def test_a_member_says_what_it_serves(stage: int) -> None:
+    member = Member(PEERS[0], 1, stage)
+
+    assert Member.from_wire(member.to_wire()) == member
+    assert member.serves == (stage != NO_STAGE)
+
+
+def test_a_member_of_a_stage_that_cannot_be_or_of_no_use_is_refused() -> None:
+    with pytest.raises(InvalidMessage, match="there are 64 at most"):
+        Member.from_wire(pb.Member(peer=PEERS[0], incarnation=1, stage=NO_STAGE + 2))
+    with pytest.raises(InvalidMessage, match="neither serves a stage nor trains"):
+        Member.from_wire(pb.Member(peer=PEERS[0], incarnation=1, stage=NO_STAGE + 1, replica_only=True))
