@@ -77,7 +77,8 @@ def _utilisation(logs: list[list[Entry]]) -> float:
     for log in logs:
         passed = [e.event for e in log if isinstance(e.event, StepPassed) and e.event.step > WARM_UP]
         share = sum(event.busy_s for event in passed) / sum(event.duration_s for event in passed)
-        shares.setdefault(passed[-1].stage or 0, []).append(share)
+        if passed[-1].stage is not None:
+            shares.setdefault(passed[-1].stage, []).append(share)
     return max(mean(values) for values in shares.values())
 
 

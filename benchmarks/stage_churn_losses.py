@@ -50,7 +50,10 @@ class Rosters:
                     joined, at_s = entry.event, entry.unix_s - self._began_s
                     if joined.round not in first or at_s < first[joined.round][0]:
                         seats = zip(joined.roster, joined.stages, strict=True)
-                        first[joined.round] = at_s, [(machine_of[peer], stage) for peer, stage in seats]
+                        first[joined.round] = (
+                            at_s,
+                            [(machine_of[peer], stage) for peer, stage in seats if stage is not None],
+                        )
         self._changes = [first[index] for index in sorted(first)]
 
     def rate(self, now_s: float, work: Sequence[float], *, still: bool) -> float:

@@ -38,8 +38,8 @@ class Joined:
     round: int
     roster: tuple[str, ...]
     lineage: str
-    stages: tuple[int, ...] = ()
-    """Of a pipeline: what those of the roster serve that don't only train."""
+    stages: tuple[int | None, ...] = ()
+    """Of a pipeline: what each of the roster serves; None: it only trains."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -179,11 +179,12 @@ class Seeker:
             self._told_lack = lacks
             return
         digest = await self._digest()
-        # Who fell out of step and lost its standing says no digest: nobody could start from that.
-        offers = [(claim.samples, claim.round_index, claim.digest) for claim in here if len(claim.digest) == HASH_BYTES]
-        best = max(offers, default=(0, 0, b""))
+        # Who fell out of step and lost its standing says no digest, and who only trains has no state: nobody could
+        # start from that.
+        serving = [claim for claim in here if claim.member.serves and len(claim.digest) == HASH_BYTES]
+        best = max(((one.samples, one.round_index, one.digest) for one in serving), default=(0, 0, b""))
         index = self.checkpoint.index if self.checkpoint is not None else 0
-        if best[0] > self._replica.samples:
+        if best[0] > (self._replica.samples if member.serves else 0):
             index, digest = best[1], best[2]
         genesis = pb.Genesis(
             run_id=self._signed.run_id,

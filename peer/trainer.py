@@ -126,7 +126,7 @@ class Trainer(Delegate):
         self._member_of = roster.peers
         lineage = self.standing().lineage.hex()
         names = tuple(short_id(peer) for peer in roster.peers)
-        stages = tuple(member.stage for member in roster.members if member.stage != WHOLE and member.serves)
+        stages = tuple(one.stage if one.serves else None for one in roster.members if one.stage != WHOLE)
         self.emit(Joined(round=round_index, roster=names, lineage=lineage, stages=stages))
 
     def _tell_outcome(self, outcome: Outcome) -> None:

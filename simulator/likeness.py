@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..peer.event_kinds import Settled
+from ..peer.events import read_events
 from ..peer.folder import PeerFolder
 from ..protocol.errors import UsageError
 from ..protocol.identity import Identity
@@ -26,6 +28,8 @@ class Likeness:
     identities: tuple[Identity, ...]
     """Of machine 0, 1, ..."""
     tickets: tuple[bytes, ...]
+    only_train: frozenset[int]
+    """Those of a pipeline that served no stage."""
 
     def task(self) -> Task:
         named = self.manifest.manifest.task
@@ -42,7 +46,15 @@ def likeness_of(folder: Path) -> Likeness:
         owner=Identity.load(folder / "owner.key"),
         identities=tuple(Identity.load(home / "identity.key") for home in homes),
         tickets=tuple(PeerFolder(home).ticket() for home in homes),
+        only_train=frozenset(number for number, home in enumerate(homes) if _only_trained(home)),
     )
+
+
+def _only_trained(home: Path) -> bool:
+    log = home / "events.jsonl"
+    entries = read_events(log) if log.exists() else []
+    settled = [entry.event.stage for entry in entries if isinstance(entry.event, Settled)]
+    return bool(settled) and settled[-1] is None
 
 
 def _number(home: Path) -> int:

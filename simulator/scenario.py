@@ -73,8 +73,8 @@ class Stages(Table):
     """How the model is cut (`[pipeline]` of a manifest); one stage: it is not."""
 
     stages: int = Field(default=1, ge=1, le=64)
-    trainers: int = Field(default=0, ge=0, le=63)
-    """So many machines, the last, serve no stage and only pass microbatches."""
+    only_train: int = Field(default=0, ge=0, le=63)
+    """So many machines, the last, serve no stage and only pass microbatches. Not of a manifest: machines choose."""
     microbatches: int = Field(default=8, ge=1, le=4096)
     activations: Literal["int8", "fp16", "none"] = "int8"
     schedule: Literal["credit", "gpipe", "1f1b", "zero-bubble"] = "credit"
@@ -188,8 +188,6 @@ class Scenario(Table):
             raise ValueError("fleet.one_machine needs fleet.costs = FILE, which says how many cores there are")
         if self.run.compute == "analytic" and self.pipeline.stages > self.run.sizes.n_layers:
             raise ValueError(f"pipeline.stages = {self.pipeline.stages}: set run.sizes.n_layers to as many or more")
-        if self.pipeline.trainers and not 1 < self.pipeline.stages <= self.fleet.peers - self.pipeline.trainers:
-            raise ValueError("pipeline.trainers: leave as many other peers as there are stages, two or more")
         if self.pipeline.stages > 1 and self.devices.n:
             raise ValueError("pipeline.stages: a pipeline's run has no devices")
         named = [number for fault in self.faults for number in fault.peers]

@@ -43,7 +43,7 @@ class Vacancies:
         if self._is_over:
             return
         models = [daemon.replica for daemon in placed]
-        served = Counter(model.stage for model in models if isinstance(model, StageModel))
+        served = Counter(model.stage for model in models if isinstance(model, StageModel) and model.serves)
         empty = [stage for stage in range(self._n_stages) if not served[stage]]
         self._has_begun = self._has_begun or not empty
         if not self._has_begun or max(served.values(), default=0) < SPARE:

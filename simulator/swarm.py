@@ -122,9 +122,8 @@ class Swarm:
             kind: type[Daemon] = Daemon
             limits: dict[str, Any] = {}
             if self.manifest.manifest.pipeline.stages > 1:
-                only_trains = number >= len(self.fleet.machines) - self.scenario.pipeline.trainers
                 kind, limits = StageDaemon, {"memory_max": int(self.fleet.machines[number].memory_bytes)}
-                limits["stage"] = NO_STAGE if only_trains else WHOLE
+                limits["stage"] = NO_STAGE if self._only_trains(number) else WHOLE
             daemon = kind(
                 network=host.network,
                 identity=host.identity,
@@ -148,6 +147,11 @@ class Swarm:
         stage = model.stage if isinstance(model, StageModel) else WHOLE
         self.ends.append(End(peer=host.name, result=result, error=error, stage=stage))
         await host.network.close()
+
+    def _only_trains(self, number: int) -> bool:
+        if self._like is not None:
+            return number in self._like.only_train
+        return number >= len(self.fleet.machines) - self.scenario.pipeline.only_train
 
     def up(self, region: str | None = None) -> list[int]:
         """Machines whose daemons run now, by number."""
@@ -255,6 +259,11 @@ def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:
     if method_class(method).for_devices and task_name in TASKS:
         task_options = {**TASKS[task_name].for_devices, **task_options}
     task = build_task(task_name, task_options)
+    n_serving, stages = len(fleet.machines) - scenario.pipeline.only_train, scenario.pipeline.stages
+    if scenario.pipeline.only_train and not 1 < stages <= n_serving:
+        raise UsageError(
+            f"pipeline.only_train leaves {n_serving} machines to serve {stages} stages: too few, or one stage"
+        )
     n_start = sum(machine.sessions[0].start_s == 0 for machine in fleet.machines if machine.sessions)
     n_first = run.start_peers or max(1, n_start)
     if n_first > PEERS_MAX:
@@ -270,7 +279,7 @@ def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:
             "kind": method_class(method).default_schedule,
         },
         "data": {"batch_size": run.batch},
-        "pipeline": scenario.pipeline.model_dump(exclude={"trainers"}),
+        "pipeline": scenario.pipeline.model_dump(exclude={"only_train"}),
         "group": {
             "start_peers": n_first,
             "strict": run.strict,

@@ -115,14 +115,11 @@ class Stage(nn.Module):
 
 
 class NoStage(Stage):
-    """What a peer has that serves no stage: no layers and no weights.
+    """What a peer has that serves no stage: no layers, no weights, and an index that nothing can be sent to."""
 
-    Args: index: in place of a stage's.
-    """
-
-    def __init__(self, index: int, n_stages: int) -> None:
+    def __init__(self, n_stages: int) -> None:
         nn.Module.__init__(self)
-        self.index, self.n_stages, self.loss, self.layers, self.body = index, n_stages, None, (), nn.Module()
+        self.index, self.n_stages, self.loss, self.layers, self.body = -1, n_stages, None, (), nn.Module()
         self.owned, self.lenders, self.borrowed, self.buffers_held = {}, {}, {}, {}
 
 

@@ -64,10 +64,10 @@ def _devices(summary: dict[str, Any]) -> Lines:
 def _stages(summary: dict[str, Any]) -> Lines:
     agree = all(len(digests) == 1 for digests in summary["state_digests_by_stage"].values())
     idle = list(summary["idle_fraction_per_peer"].values()) or [0.0]
-    n_trainers = summary["only_train"]
-    trainers = f"; {n_trainers} peer{'s' * (n_trainers > 1)} only trained" if n_trainers else ""
+    n = summary["only_train"]
+    others = f"; {n} peer{'s' * (n > 1)} only trained" if n else ""
     return {
-        "stages": f"{summary['stages']}, with {', '.join(map(str, summary['replicas_per_stage']))} replicas{trainers}",
+        "stages": f"{summary['stages']}, with {', '.join(map(str, summary['replicas_per_stage']))} replicas{others}",
         "microbatches": f"{summary['microbatches_counted']} of {summary['microbatches_expected']} counted once each, "
         f"{summary['rerouted']} passes rerouted, {summary['duplicates_refused']} duplicates refused; peers were idle "
         f"{min(idle):.0%} to {max(idle):.0%} of the time",

@@ -54,7 +54,7 @@ def up(
         int, typer.Option(help="Cut the model into so many stages, each served by some peers.", min=1, max=64)
     ] = 1,
     activations: Annotated[Activations, typer.Option(help="How they travel between stages.")] = Activations.INT8,
-    trainers: Annotated[
+    only_train: Annotated[
         int, typer.Option(help="So many of the peers, the last, serve no stage and only pass microbatches.", min=0)
     ] = 0,
     max_memory: MaxMemory = None,
@@ -84,7 +84,7 @@ def up(
             strict=strict,
             stages=stages,
             activations=activations.value,
-            trainers=trainers,
+            only_train=only_train,
             max_memory=max_memory,
             data=data,
             options=(

@@ -27,7 +27,7 @@ from ..network.front import Front, parse_listen
 from ..network.real import RealNetwork
 from ..pipeline.daemon import StageDaemon
 from ..pipeline.memory import check_memory, parse_bytes
-from ..rounds.roster import NO_STAGE, WHOLE
+from ..rounds.roster import WHOLE
 from .departure import Departure
 from .gateway import HOME, gateway_identity
 from .memory_cap import within
@@ -127,7 +127,7 @@ async def _run(call: Call) -> Result:
             "seed_for_s": call.seed_for_s,
         }
         stage = parse_stage(call.stage, manifest.manifest)
-        if cap is not None and stage != NO_STAGE:
+        if cap is not None:
             check_memory(task, manifest.manifest, cap, None if stage == WHOLE else stage)
         if manifest.manifest.pipeline.stages > 1:
             daemon: Daemon = StageDaemon(stage=stage, trains=call.trains, memory_max=cap, **options)

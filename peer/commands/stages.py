@@ -26,14 +26,14 @@ def check_pipeline(manifest: Manifest, task: Task) -> None:
     stage_model(task, manifest, bytes(32)).settle(n_stages - 1)
 
 
-def check_trainers(n_trainers: int, n_stages: int, n_peers: int) -> None:
+def check_only_train(n_only_train: int, n_stages: int, n_peers: int) -> None:
     """See that enough peers are left to serve. Raises UsageError."""
-    if n_trainers and n_stages == 1:
-        raise UsageError("--trainers: every peer of a whole model trains; leave it out, or cut the model by --stages")
-    if n_trainers and n_peers - n_trainers < n_stages:
+    if n_only_train and n_stages == 1:
+        raise UsageError("--only-train: a whole model is trained by all; leave it out, or cut the model (--stages)")
+    if n_only_train and n_peers - n_only_train < n_stages:
         raise UsageError(
-            f"--trainers {n_trainers} of --peers {n_peers} leave {n_peers - n_trainers} to serve {n_stages} stages: "
-            f"start {n_stages + n_trainers} peers or more"
+            f"--only-train {n_only_train} of --peers {n_peers} leave {n_peers - n_only_train} for {n_stages} stages: "
+            f"start {n_stages + n_only_train} peers or more"
         )
 
 
@@ -55,19 +55,16 @@ def summarise_stages(children: Sequence[Child]) -> dict[str, Any]:
     """What the logs of a pipeline's daemons tell; empty for whole models."""
     passed = [e.event for child in children for e in child.entries if isinstance(e.event, StepPassed)]
     rosters = sorted(
-        (e.event.round, e.event.stages, len(e.event.roster))
-        for child in children
-        for e in child.entries
-        if isinstance(e.event, Joined)
+        (e.event.round, e.event.stages) for child in children for e in child.entries if isinstance(e.event, Joined)
     )
     if not passed or not rosters or not rosters[-1][1]:
         return {}
     counted = {event.step: event.counted for event in passed}
-    n_stages = max(stage for _, stages, _ in rosters for stage in stages) + 1
+    n_stages = max(stage for _, stages in rosters for stage in stages if stage is not None) + 1
     return {
         "stages": n_stages,
         "replicas_per_stage": [rosters[-1][1].count(stage) for stage in range(n_stages)],
-        "only_train": rosters[-1][2] - len(rosters[-1][1]),
+        "only_train": rosters[-1][1].count(None),
         "microbatches_counted": sum(counted.values()),
         "microbatches_expected": max(counted) * passed[0].expected,
         "rerouted": sum(event.rerouted + event.mended for event in passed),
@@ -79,8 +76,9 @@ def summarise_stages(children: Sequence[Child]) -> dict[str, Any]:
 
 
 def _idle(child: Child) -> float | None:
-    """The part of its rounds in which a daemon computed nothing."""
-    events = [entry.event for entry in child.entries if isinstance(entry.event, StepPassed)]
+    """The part of its rounds in which a daemon computed nothing; None for one that only trains."""
+    passed = [entry.event for entry in child.entries if isinstance(entry.event, StepPassed)]
+    events = [event for event in passed if event.stage is not None]
     duration_s = sum(event.duration_s for event in events)
     return round(max(0.0, 1 - sum(event.busy_s for event in events) / duration_s), 4) if duration_s else None
 

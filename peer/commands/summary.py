@@ -16,7 +16,9 @@ ROUND_METHODS = ("round/", "group/", "stage/")
 def summarise(children: Sequence[Child], *, wall_s: float) -> dict[str, Any]:
     """Everything that the logs tell; who was killed for good has no digest."""
     steady = [child for child in children if child.killed == 0] or list(children)
-    rounds = [e.event for e in steady[0].entries if isinstance(e.event, RoundEnded) and e.event.outcome != "unknown"]
+    # Who only trains of a pipeline contributes no payload, and says nothing of exchanges.
+    told = [_rounds(child) for child in steady]
+    rounds = next((one for one in told if any(event.payload_bytes for event in one)), told[0])
     started = next(entry.event for entry in steady[0].entries if isinstance(entry.event, Started))
     n_peers, steps = len(children), max(child.step for child in children)
     evaluations = sorted(
@@ -55,6 +57,10 @@ def summarise(children: Sequence[Child], *, wall_s: float) -> dict[str, Any]:
             default=None,
         ),
     }
+
+
+def _rounds(child: Child) -> list[RoundEnded]:
+    return [e.event for e in child.entries if isinstance(e.event, RoundEnded) and e.event.outcome != "unknown"]
 
 
 def _kill_cost_s(children: Sequence[Child], rounds: Sequence[RoundEnded]) -> float | None:

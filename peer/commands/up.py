@@ -32,7 +32,7 @@ from ..report import write_report
 from . import order as orders
 from .account import tell
 from .fleet import Fleet, settle_devices, summarise_devices
-from .stages import check_trainers, summarise_stages
+from .stages import check_only_train, summarise_stages
 from .summary import summarise
 from .swarm import Child, Kill, Place, Swarm, parse_kill
 
@@ -60,7 +60,7 @@ class Order(orders.Order):
     stop_at: int | None = None
     max_memory: str | None = None
     """Of each daemon, such as 600MB."""
-    trainers: int = 0
+    only_train: int = 0
     """So many of the daemons, the last, serve no stage of a pipeline."""
 
 
@@ -87,7 +87,7 @@ def up(
     plan = _reopen(order, resume) if resume is not None else _prepare(order, out)
     for child, place in zip(plan.children, places, strict=False):
         child.place = place
-    for child in plan.children[len(plan.children) - order.trainers :]:
+    for child in plan.children[len(plan.children) - order.only_train :]:
         child.extra += ["--stage", "none"]
     extra = ["--data", str(order.data)] if order.data is not None else []
     extra += ["--stop-at", str(order.stop_at)] if order.stop_at is not None else []
@@ -141,7 +141,7 @@ def _prepare(order: Order, out: Path | None) -> Plan:
         _check_new(out)
     n_daemons = order.peers + order.gateways
     _check_devices(order, n_daemons)
-    check_trainers(order.trainers, order.stages, n_daemons)
+    check_only_train(order.only_train, order.stages, n_daemons)
     manifest, task = orders.manifest_for(order, created=CREATED, start_peers=n_daemons, policy="ticket")
     if order.max_memory is not None:
         check_memory(task, manifest, parse_bytes(order.max_memory))
@@ -211,6 +211,7 @@ def _reopen(order: Order, folder: Path) -> Plan:
         for home in sorted(homes, key=lambda home: int(home.name))
     ]
     manifest = parse(path.read_bytes().decode())
+    check_only_train(order.only_train, manifest.manifest.pipeline.stages, len(children))
     total = min(order.stop_at or manifest.manifest.run.steps, manifest.manifest.run.steps)
     kills = [parse_kill(text, len(children), total, order.devices) for text in order.kills]
     return Plan(folder=folder, manifest=manifest, children=children, kills=kills, total=total)

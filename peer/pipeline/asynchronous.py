@@ -29,7 +29,7 @@ class AsynchronousModel(StageModel):
     steps_go_on = False
 
     def _build_passes(self, module: Stage) -> StageReplica:
-        first, second = (self._build_stage(module.index) for _ in range(2))
+        first, second = (self._build_stage(self.stage) for _ in range(2))
         passes = DoubleBuffered(
             module,
             self._boundaries,

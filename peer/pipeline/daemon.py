@@ -63,8 +63,6 @@ class StageDaemon(Daemon):
         n_stages = options["manifest"].manifest.pipeline.stages
         if stage not in (WHOLE, NO_STAGE) and not 0 <= stage < n_stages:
             raise UsageError(f"--stage {stage}: this run has stages 0 to {n_stages - 1}; give one of them, or auto")
-        if stage == NO_STAGE and not trains:
-            raise UsageError("a peer that serves no stage must train: leave --replica-only out, or serve a stage")
         if options.get("devices") is not None:
             raise InvalidManifest("a pipeline's run has no gateways: leave --gateway out, or use one stage")
         self._wish, self._trains = stage, trains
@@ -113,6 +111,15 @@ class StageDaemon(Daemon):
 
     def _next_life(self) -> Member:
         return replace(super()._next_life(), stage=self._aim, trains=self._trains)
+
+    def _recover(self) -> None:
+        super()._recover()
+        self._wish = self._aim = self.seeker.wish
+        if self._wish == NO_STAGE and not self._trains:
+            raise UsageError("a peer that serves no stage must train: leave --replica-only out, or give --stage K")
+        if self.seeker.checkpoint is not None:
+            # The owner starts a run anew by what peers say: who has the state of a stage should be given that one.
+            self.member = replace(self.member, stage=self.replica.stage)
 
     def _build_courier(self) -> Courier:
         # Ties between replicas are broken differently by each peer, and alike whenever a run is repeated.
@@ -208,4 +215,4 @@ class StageDaemon(Daemon):
             self.group.changes.records = view
 
     def _more_status(self) -> dict[str, Any]:
-        return {"stage": self.replica.stage_served}
+        return {"stage": self.replica.stage_served, "only_trains": self._aim == NO_STAGE}

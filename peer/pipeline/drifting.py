@@ -56,7 +56,7 @@ class DriftingModel(StageModel):
         self._cycle = (0, self.method.steps(0))
         self._local_steps = {}
         self.unsettled.clear()
-        return super()._build_passes(self._build_stage(module.index))
+        return super()._build_passes(self._build_stage(self.stage))
 
     # -- cycles ----------------------------------------------------------------------------------
 

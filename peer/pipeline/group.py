@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...algorithms import Slots
+from ...algorithms.pipeline.rebalancing import SAFE
 from ...protocol import rounds_pb2 as rounds_pb
 from ...protocol.errors import Diverged, GossamerError, NetworkError
 from ...protocol.identity import PeerId
@@ -92,6 +93,10 @@ class StageGroup(Group):
         self._know_replicas()
         return await super().run()
 
+    @property
+    def places_kept(self) -> int:
+        return SAFE * self.replica.n_stages
+
     def may_join(self, member: Member) -> bool:
         return self.replica.is_role(member.stage)
 
@@ -116,7 +121,8 @@ class StageGroup(Group):
             return snapshot if snapshot.standing.digest == self.digest else None
         roster = snapshot.standing.roster
         still = [member for member in members if member in roster.members]
-        is_vouched = len(still) >= roster.quorum and not lost_stages(still, self.replica.n_stages)
+        is_vouched = roster.has_quorum(roster.slots[one.peer] for one in still)
+        is_vouched = is_vouched and not lost_stages(still, self.replica.n_stages)
         return snapshot if is_vouched else None
 
     @property

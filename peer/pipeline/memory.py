@@ -13,6 +13,7 @@ from ...algorithms.pipeline.workload import BYTES_PER_PARAMETER
 from ...protocol.errors import UsageError
 from ...protocol.manifest import Manifest
 from ...tasks import CannotCut, Cut, LayerCost, Staged, Task, cut_by_cost, estimate_costs
+from ..rounds.roster import NO_STAGE
 
 Costs = tuple[LayerCost, ...]
 
@@ -84,8 +85,14 @@ def held_max_within(cap: int, n_parameters: int, wanted: int, n_copies: int = 0)
 def check_memory(task: Task, manifest: Manifest, cap: int, stage: int | None = None) -> None:
     """See that a peer with `cap` bytes can serve this stage, or whichever it is given (None).
 
+    Args:
+        stage: None: any; NO_STAGE: none.
     Raises: UsageError that says what would fit.
     """
+    if stage == NO_STAGE:
+        if cap < DAEMON_BYTES:
+            raise UsageError(f"--max-memory allows {_mb(cap)}, and a daemon that only trains needs {_mb(DAEMON_BYTES)}")
+        return
     n_stages, n_microbatches = manifest.pipeline.stages, manifest.pipeline.microbatches
     if not isinstance(task, Staged):
         n = sum(parameter.numel() for parameter in task.build_model(manifest.run.seed).parameters())

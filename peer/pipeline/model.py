@@ -91,7 +91,7 @@ class StageModel(Replica):
 
     def _build_stage(self, stage: int) -> Stage:
         if stage == NO_STAGE:
-            return NoStage(stage, self.n_stages)
+            return NoStage(self.n_stages)
         return build_stage(self.task, self.manifest.run.seed, self.cut, stage)
 
     def _build_passes(self, module: Stage) -> StageReplica:

@@ -98,7 +98,7 @@ class Planning:
         if orphans and living:
             load = Counter(turns[index] for index in missing)
             deals.update(deal_out(orphans, self._round.place.roster, living, load))
-        is_part = len(reports) >= self._round.place.roster.quorum and self._is_part_due(len(routes))
+        is_part = self._round.place.roster.has_quorum(reports) and self._is_part_due(len(routes))
         counts = counts_of(list(routes.values()), self._countable) if is_part else ()
         made = StepPlan(attempt=0, dead=dead, deals=tuple(sorted(deals.items())), counts=counts, part=is_part)
         is_news = plan is not None and (bool(plan.counts) or (plan.dead, plan.deals) != (made.dead, made.deals))
@@ -141,7 +141,7 @@ class Planning:
         """Whose gradients cannot count: out of reach, unable to sum them, or with another state than most, which is not
         known before a quorum has reported."""
         roster = self._round.place.roster
-        digests, members, is_known = self.stage_digests(reports), roster.members, len(reports) >= roster.quorum
+        digests, members, is_known = self.stage_digests(reports), roster.members, roster.has_quorum(reports)
         gone = [slot for slot in range(len(members)) if slot in self._round.suspects]
         unable = [slot for slot, report in reports.items() if slot in report.lost]
         strays = [

@@ -33,7 +33,7 @@ from ..rounds.roster import NO_STAGE, WHOLE, Member, Roster
 from ..rounds.snapshots import Offer, Standing, download
 from ..seeking import SEEK_EVERY_S, Seeker
 from .board import StageRecord
-from .changes import lost_stages, serving_of
+from .changes import serving_of
 from .model import StageModel
 from .present import Present, ask_present, newest_of_stage
 from .vouching import Vouched, ask_donors, donors_of, newest_vouched
@@ -90,11 +90,10 @@ class StageSeeker(Seeker):
         if not isinstance(told, dict) or not isinstance(stage, int) or not self._replica.is_role(stage):
             raise InvalidManifest("the checkpoint in this folder is of no stage of this run: use another folder")
         if stage == NO_STAGE and self.wish == WHOLE:
-            self.wish = NO_STAGE  # who only trained goes on so, unless it is told otherwise
-        if self.wish != stage and NO_STAGE in (self.wish, stage):
-            return  # there are no weights in it, or none are wanted
+            self.wish = NO_STAGE  # who only trained goes on so, unless it is told to serve a stage
         if self.wish not in (WHOLE, stage):
-            self._warn(f"the checkpoint here is of stage {stage}, and stage {self.wish} is to be served: not used")
+            was, wanted = (f"of stage {one}" if one != NO_STAGE else "without weights" for one in (stage, self.wish))
+            self._warn(f"the checkpoint here is {was}, and one {wanted} is wanted: not used")
             return
         self._replica.settle(stage)
         checkpoint = loaded.checkpoint
@@ -135,13 +134,15 @@ class StageSeeker(Seeker):
             if (named.peer, named.incarnation) == (member.peer, member.incarnation):
                 if self._replica.stage != named.stage and self._replica.is_role(named.stage):
                     self._replica.settle(named.stage)
+                    self.forget()  # it was of another stage
                 return self._replica.stage == named.stage
         return False
 
     def _lacks(self, members: Sequence[Member]) -> str:
-        n_stages = self._replica.n_stages
-        lost = sorted(lost_stages(assigned(members, n_stages), n_stages))
-        return f"nobody here may serve stage {lost[0]}: the run begins once somebody does" if lost else ""
+        n_serving, n_stages = sum(member.serves for member in members), self._replica.n_stages
+        if n_serving >= n_stages:
+            return ""
+        return f"{n_serving} of {len(members)} peers here would serve {n_stages} stages: the run begins when more come"
 
     def _first_roster(self, members: Sequence[Member]) -> Roster:
         return Roster.of(assigned(members, self._replica.n_stages))

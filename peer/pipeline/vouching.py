@@ -76,9 +76,9 @@ def _alike(told: Sequence[Vouched]) -> list[Vouched]:
     """Words of members on the newest standing for which a quorum of its roster vouches."""
     for one in sorted(told, key=lambda one: -one.offer.standing.index):
         standing = one.offer.standing
-        members = standing.roster.peers
-        alike = [other for other in told if other.offer.standing == standing and other.offer.donor in members]
-        if len({other.offer.donor for other in alike}) >= standing.roster.quorum:
+        slots = standing.roster.slots
+        alike = [other for other in told if other.offer.standing == standing and other.offer.donor in slots]
+        if standing.roster.has_quorum(slots[other.offer.donor] for other in alike):
             return alike
     return []
 

@@ -42,7 +42,9 @@ class RoundView:
 
     @property
     def overhead_s(self) -> float:
-        return median(event.overhead_s for event in self.told.values())
+        """Of those that contributed, if they tell of it."""
+        told = list(self.told.values())
+        return median(event.overhead_s for event in [one for one in told if one.payload_bytes] or told)
 
     @property
     def step(self) -> int:
@@ -60,6 +62,8 @@ class RoundView:
                 return (Part.LEFT_OUT if own is not None or log.lived_at(self.end_s) else Part.AWAY), reason
         if own is None:
             return Part.AWAY, ""
+        if own.outcome == "committed" and log.only_trains:
+            return Part.CONTRIBUTED, "passed microbatches"
         if own.outcome == "committed":
             return Part.LEFT_OUT, "no reason is recorded"
         return (Part.FAILED if own.outcome == "failed" else Part.UNKNOWN), "; ".join(own.excluded.values())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...protocol.errors import StateError
+from ..event_kinds import Settled
 from ..events import Ended, Entry, Event, Left, Started, read_events
 
 E = TypeVar("E", bound=Event)
@@ -117,6 +119,12 @@ class PeerLog:
         """As `Incarnation.told`, of all lives."""
         for life in self.lives:
             yield from life.told(kind)
+
+    @cached_property
+    def only_trains(self) -> bool:
+        """Whether it serves no stage of a pipeline."""
+        settled = [event.stage for _, event in self.told(Settled)]
+        return bool(settled) and settled[-1] is None
 
     def lived_at(self, at_s: float) -> bool:
         """Whether its log goes on around this moment."""

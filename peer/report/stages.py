@@ -103,10 +103,10 @@ def _served(log: PeerLog, passed: list[StepPassed]) -> Served:
     )
 
 
-def _replicas(rosters: list[tuple[float, tuple[int, ...]]], end_s: float) -> go.Figure:
+def _replicas(rosters: list[tuple[float, tuple[int | None, ...]]], end_s: float) -> go.Figure:
     """Members of the committed roster by stage; lines of equal height lie a little apart."""
     made = figure(height=300, x_title="seconds since the start", y_title="replicas")
-    n_stages = max(stage for _, stages in rosters for stage in stages) + 1
+    n_stages = max(stage for _, stages in rosters for stage in stages if stage is not None) + 1
     times = [*(at_s for at_s, _ in rosters), end_s]
     for stage in range(n_stages):
         counts = [stages.count(stage) for _, stages in rosters]

@@ -203,8 +203,8 @@ class Certificate:
         slots = [slot for slot, _ in self.votes]
         if decision_hash(encoded) != self.decision_hash:
             raise BadSignature("a certificate for another decision than the one that came with it: discarded")
-        if len(set(slots)) != len(slots) or len(slots) < roster.quorum or max(slots) >= len(roster):
-            raise BadSignature(f"a certificate with {len(slots)} votes where {roster.quorum} members must sign")
+        if len(set(slots)) != len(slots) or not roster.has_quorum(slots) or max(slots) >= len(roster):
+            raise BadSignature(f"a certificate with {len(slots)} votes where {roster.quorum} voters must sign")
         statement = vote_statement(self.lineage, self.round_index, self.ballot, roster, self.decision_hash)
         for slot, signature in self.votes:
             verify(roster.members[slot].peer, VOTE_DOMAIN, statement, signature)

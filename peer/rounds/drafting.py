@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from .decision import LATE, Decision
@@ -36,7 +37,7 @@ def draft(group: Group, round_: Round, proposal: Proposal | None, leadership: Le
         items=items,
         excluded=_excluded(round_, contributors, leaving, dead),
         removed=removed,
-        added=() if stop else _added(group, len(group.roster) - len(removed)),
+        added=() if stop else _added(group, removed),
         stop=stop,
         snapshot=group.wants_snapshot and not stop,
     )
@@ -63,7 +64,13 @@ def _excluded(
     return tuple(reasons)
 
 
-def _added(group: Group, n_staying: int) -> tuple[Member, ...]:
-    room = max(0, group.peers_max - n_staying)
-    joiners = [group.joiners[peer] for peer in sorted(group.joiners)]
-    return tuple(joiner for joiner in joiners if joiner not in group.roster.members)[:room]
+def _added(group: Group, removed: Collection[int]) -> tuple[Member, ...]:
+    """Who is let in: as many as there is room for, those that serve before those that only train."""
+    staying = [member for slot, member in enumerate(group.roster.members) if slot not in removed]
+    waiting = (joiner for joiner in group.joiners.values() if joiner not in group.roster.members)
+    order = sorted(waiting, key=lambda joiner: (not joiner.serves, joiner))
+    n_serving = sum(joiner.serves for joiner in order)
+    n_training = sum(not member.serves for member in staying)
+    room_for_training = max(0, group.peers_max - group.places_kept - n_training)
+    room = max(0, group.peers_max - len(staying))
+    return tuple(order[: n_serving + room_for_training][:room])

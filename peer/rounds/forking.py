@@ -61,7 +61,7 @@ class Forking:
             return
 
     def _has_lost_quorum(self, round_: Round) -> bool:
-        return len(round_.live()) < round_.place.roster.quorum
+        return not round_.place.roster.has_quorum(round_.live())
 
     async def _propose(self, round_: Round) -> None:
         """Ask everybody whom we can reach to found a lineage with us."""

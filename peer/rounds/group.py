@@ -247,6 +247,11 @@ class Group:
         """Whether a newcomer asks for a place that there is."""
         return member.stage == WHOLE
 
+    @property
+    def places_kept(self) -> int:
+        """On a full roster, for members that hold weights."""
+        return 0
+
     def note_joiner(self, member: Member, request: pb.JoinRequest) -> None:
         """A newcomer asks for a place, and has said nothing wrong."""
         self.joiners[member.peer] = member

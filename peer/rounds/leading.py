@@ -93,7 +93,8 @@ class Leadership:
         accepted = promise.accepted if promise.has_accepted else None
         if accepted is not None:
             Decision.decode(accepted, self.round.place.roster)
-        self.proposer.promise(slot, promise.accepted_ballot if promise.has_accepted else -1, accepted)
+        if slot in self.round.place.roster.voters:
+            self.proposer.promise(slot, promise.accepted_ballot if promise.has_accepted else -1, accepted)
         self.reports.setdefault(slot, Report.from_wire(promise.hold))
         self._end_preparing()
         self.round.wake()
@@ -121,7 +122,7 @@ class Leadership:
         round_.transfer.oversee(reports)
         if (amendment := round_.transfer.amendment(self)) is not None:
             return amendment
-        if len(reports) < quorum:
+        if not round_.place.roster.has_quorum(reports):
             return None
         early = self._has_enough(round_.transfer.ready(reports))
         late = early or (not round_.rules.strict and round_.elapsed_s >= round_.patience_s)
@@ -179,7 +180,8 @@ class Leadership:
             return
         self._count(self.round.voting.vote(self.ballot, encoded), encoded)
         for slot in self.round.place.others:
-            self.round.spawn(self._seek_vote(slot, encoded))
+            if slot in self.round.place.roster.voters:
+                self.round.spawn(self._seek_vote(slot, encoded))
 
     async def _seek_vote(self, slot: int, encoded: bytes) -> None:
         place = self.round.place

@@ -78,10 +78,21 @@ class Roster:
     def __len__(self) -> int:
         return len(self.members)
 
+    @cached_property
+    def voters(self) -> frozenset[int]:
+        """Slots whose votes decide: those that hold weights, or everybody if nobody does. Who only trains loses nothing
+        by leaving, so it must not be able to stop a run by that."""
+        found = frozenset(slot for slot, member in enumerate(self.members) if member.serves)
+        return found or frozenset(range(len(self.members)))
+
     @property
     def quorum(self) -> int:
-        """Members enough to decide: any two quorums share one."""
-        return len(self.members) // 2 + 1
+        """Votes enough to decide: any two quorums share one."""
+        return len(self.voters) // 2 + 1
+
+    def has_quorum(self, slots: Iterable[int]) -> bool:
+        """Whether there are enough votes among these."""
+        return len(self.voters.intersection(slots)) >= self.quorum
 
     @cached_property
     def peers(self) -> tuple[PeerId, ...]:
@@ -111,11 +122,12 @@ class Roster:
         return digest.digest()
 
     def leaders(self, lineage: bytes, round_index: int) -> tuple[int, ...]:
-        """Slots in the order in which they lead ballots 0, 1, 2, ... (and again from the start).
+        """Slots of voters in the order in which they lead ballots 0, 1, 2, ... (and again from the start).
 
         A permutation by hash rather than an independent draw a ballot: a dead leader is not drawn twice in a row.
         """
-        return _order(lineage + struct.pack("<Q", round_index), self.peers)
+        order = _order(lineage + struct.pack("<Q", round_index), self.peers)
+        return order if len(self.voters) == len(order) else tuple(slot for slot in order if slot in self.voters)
 
     def changed(self, removed: Iterable[int], added: Iterable[Member]) -> Roster:
         """The roster without some slots and with new members; a new incarnation replaces the old one."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import InvalidMessage
-from .roster import STAGES_MAX, Roster
+from .roster import NO_STAGE, STAGES_MAX, WHOLE, Roster
 
 DIGEST_BYTES = 32
 STEPS_MAX = 1 << 48
@@ -72,7 +72,9 @@ def check_changes(
     slots = [move.slot for move in moves]
     if slots != sorted(set(slots)) or not set(slots) <= set(removed):
         raise InvalidMessage("a decision that moves members which it leaves where they are: refused")
-    if any(move.stage >= STAGES_MAX or roster.members[move.slot].stage in (-1, move.stage) for move in moves):
+    if any(
+        move.stage >= STAGES_MAX or roster.members[move.slot].stage in (WHOLE, NO_STAGE, move.stage) for move in moves
+    ):
         raise InvalidMessage("a decision that moves a member to where it is, or to no stage: refused")
     stages = [one.stage for one in restored]
     if stages != sorted(set(stages)):

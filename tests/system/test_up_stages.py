@@ -17,7 +17,7 @@ DIGITS = ("--task", "digits", "--stages", "2")
 def test_killed_replicas_cost_no_microbatch_and_the_model_is_exported_whole(tmp_path: Path) -> None:
     # Of stage 1 and of stage 0, so that each keeps a replica. The last peer only trains.
     kills = ("--kill", "2@15", "--kill", "3@30")
-    summary = up(*DIGITS, "--peers", "6", "--trainers", "1", "--steps", "60", *kills, out=tmp_path / "run")
+    summary = up(*DIGITS, "--peers", "6", "--only-train", "1", "--steps", "60", *kills, out=tmp_path / "run")
     exported = gossamer("export", str(tmp_path / "run"), str(tmp_path / "model.safetensors"))
 
     assert summary["steps"] == 60
@@ -39,7 +39,7 @@ def test_what_cannot_be_cut_or_exchanged_so_is_refused_before_anything_starts(tm
     too_many = gossamer("up", *DIGITS, "--peers", "1", "--out", str(tmp_path / "a"))
     unfit = gossamer("up", *DIGITS, "--method", "sparseloco", "--out", str(tmp_path / "b"))
 
-    too_few = gossamer("up", *DIGITS, "--peers", "3", "--trainers", "2", "--out", str(tmp_path / "d"))
+    too_few = gossamer("up", *DIGITS, "--peers", "3", "--only-train", "2", "--out", str(tmp_path / "d"))
     too_large = gossamer("up", *DIGITS, "--max-memory", "400MB", "--out", str(tmp_path / "c"))
 
     assert too_many.returncode == unfit.returncode == too_few.returncode == too_large.returncode == 2

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.peer.commands.stages import check_trainers, parse_stage, summarise_stages
+from gossamer.peer.commands.stages import check_only_train, parse_stage, summarise_stages
 from gossamer.peer.commands.swarm import Child
-from gossamer.peer.event_kinds import Ended, Event, Joined, Settled, StepPassed
+from gossamer.peer.event_kinds import Ended, Event, Joined, Settled, StepPassed, short_id
 from gossamer.peer.events import Entry
 from gossamer.peer.rounds.roster import NO_STAGE, WHOLE
 from gossamer.protocol.errors import UsageError
@@ -37,7 +37,7 @@ def test_replicas_that_disagree_are_told_of() -> None:
 
 
 def test_who_only_trains_is_told_of_apart() -> None:
-    joined = Joined(round=0, roster=("a", "b", "c"), lineage="", stages=(0, 1))
+    joined = Joined(round=0, roster=("a", "b", "c"), lineage="", stages=(0, 1, None))
     children = [
         child(0, joined, passed(0), ended("first")),
         child(1, joined, passed(1), ended("second")),
@@ -47,13 +47,14 @@ def test_who_only_trains_is_told_of_apart() -> None:
     summary = summarise_stages(children)
 
     assert (summary["replicas_per_stage"], summary["only_train"]) == ([1, 1], 1)
+    assert set(summary["idle_fraction_per_peer"]) == {short_id("peer 0"), short_id("peer 1")}
     assert summary["state_digests_by_stage"] == {"0": ["first"], "1": ["second"]}
 
 
-@pytest.mark.parametrize(("n_trainers", "n_stages", "n_peers"), [(1, 1, 4), (2, 3, 4)])
-def test_trainers_that_leave_nobody_to_serve_are_refused(n_trainers: int, n_stages: int, n_peers: int) -> None:
-    with pytest.raises(UsageError, match="--trainers"):
-        check_trainers(n_trainers, n_stages, n_peers)
+@pytest.mark.parametrize(("n_only_train", "n_stages", "n_peers"), [(1, 1, 4), (2, 3, 4)])
+def test_trainers_that_leave_nobody_to_serve_are_refused(n_only_train: int, n_stages: int, n_peers: int) -> None:
+    with pytest.raises(UsageError, match="--only-train"):
+        check_only_train(n_only_train, n_stages, n_peers)
 
 
 def test_a_stage_may_be_named_or_chosen_or_none() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gossamer.peer.pipeline.supply import credit
-from gossamer.peer.rounds.roster import Member, Roster
+from gossamer.peer.rounds.roster import NO_STAGE, Member, Roster
 from gossamer.protocol.identity import Identity
 
 PEERS = [Identity(bytes([number]) * 32).peer_id for number in range(64)]
@@ -21,3 +21,9 @@ def test_trainers_that_share_replicas_have_fewer_each(
     members = [Member(PEERS[i], 1, i % n_stages, trains=i < n_trainers) for i in range(n_replicas)]
 
     assert credit(Roster.of(members), n_stages) == expected
+
+
+def test_who_only_trains_is_no_replica() -> None:
+    members = [Member(PEERS[i], 1, i if i < 2 else NO_STAGE, trains=i >= 2) for i in range(4)]
+
+    assert credit(Roster.of(members), 8) == 4

@@ -36,6 +36,15 @@ def test_a_member_says_what_it_serves(stage: int) -> None:
     assert member.serves == (stage != NO_STAGE)
 
 
+def test_who_only_trains_has_no_vote_and_does_not_lead() -> None:
+    mixed = Roster.of([Member(PEERS[0], 1, NO_STAGE), Member(PEERS[1], 1, 0), Member(PEERS[2], 1, 1)])
+
+    assert (sorted(mixed.voters), mixed.quorum) == ([1, 2], 2)
+    assert sorted(mixed.leaders(b"lineage", 3)) == [1, 2]
+    assert [mixed.has_quorum(slots) for slots in ([0, 1], [1, 2], [0, 1, 2])] == [False, True, True]
+    assert Roster.of([Member(PEERS[0], 1, NO_STAGE)]).quorum == 1
+
+
 def test_a_member_of_a_stage_that_cannot_be_or_of_no_use_is_refused() -> None:
     with pytest.raises(InvalidMessage, match="there are 64 at most"):
         Member.from_wire(pb.Member(peer=PEERS[0], incarnation=1, stage=NO_STAGE + 2))

@@ -176,7 +176,7 @@ def test_a_member_that_asks_again_while_its_call_stands_is_answered_at_once() ->
 
 def test_a_leader_acts_on_deaths_before_a_quorum_has_reported() -> None:
     overseen: list[object] = []
-    place = SimpleNamespace(roster=SimpleNamespace(quorum=3), base=b"base")
+    place = SimpleNamespace(roster=SimpleNamespace(quorum=3, has_quorum=lambda slots: len(slots) >= 3), base=b"base")
     transfer = SimpleNamespace(oversee=overseen.append, amendment=lambda leading: None)
     round_ = SimpleNamespace(place=place, live=list, transfer=transfer)
     leading = SimpleNamespace(round=round_, agreeing=lambda: {0: "a report"})
