@@ -37,7 +37,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.line_contention import contention_of, handling_of, real_exchange, size_at
+from benchmarks.line_contention import Message, contention_of, handling_of, real_exchange
 from benchmarks.other_threads import others_sampled
 from benchmarks.shaped_links import ShapedHost, sent_bytes, shaped_hosts, why_not
 from gossamer.peer.commands.swarm import Place
@@ -55,6 +55,9 @@ ROUND_TRIP_S = 0.0003
 """Between namespaces, from `ping`."""
 SETTINGS = ("task.d_model=64", "task.n_layers=3", "task.context=64", "limits.eval_every_steps=1000")
 N_STAGES = 3
+N_PARAMS, DEMO_BYTES, BOUNDARY_BYTES = 158_592, 99_320, 33_300
+"""Of the model; of a payload of DeMo; of a microbatch between two stages: 8 samples of 64 tokens, 64 numbers each, and
+a scale for 256 of them."""
 COUNTED_SHARE = 0.02
 """Purposes that make less of a run's bytes are not compared one by one."""
 
@@ -67,6 +70,13 @@ class Kind:
     options: tuple[str, ...] = ()
     batch: int = 2
     stages: int = 1
+
+    def message(self, n_peers: int) -> Message:
+        """What most of its bytes travel as."""
+        if self.method == "demo":
+            return Message(n_bytes=DEMO_BYTES)
+        n_bytes = BOUNDARY_BYTES if self.stages > 1 else 4 * N_PARAMS // n_peers
+        return Message(n_bytes=n_bytes, comes_back=True)
 
     def peers(self, n_peers: int) -> int:
         return n_peers if self.stages == 1 else self.stages * max(1, n_peers // 4)
@@ -233,14 +243,14 @@ def main() -> None:
     console, results = Console(width=170), dict[str, tuple[Figures, Figures]]()
     bookkeeping_s = measure_bookkeeping()
     transport = {mbit: _transport(mbit, bookkeeping_s, console) for mbit in chosen.mbit}
-    sizes = sorted({KINDS[name].peers(n_peers) for name in chosen.runs for n_peers in chosen.peers})
     for mbit in chosen.mbit:
-        contention = {n: contention_at(n, mbit, transport[mbit], console) for n in sizes}
         message_s = transport[mbit].message_s + bookkeeping_s
         handling = transport[mbit].model_copy(update={"message_s": message_s})
         for name in chosen.runs:
             for n_peers in map(KINDS[name].peers, chosen.peers):
-                lines = Lines(handling=handling, contention=contention[n_peers])
+                message = KINDS[name].message(n_peers)
+                contention = contention_at(n_peers, mbit, message, transport[mbit], console)
+                lines = Lines(handling=handling, contention=contention)
                 key = f"{name}, {n_peers} daemons, {mbit:g} Mbit/s"
                 with tempfile.TemporaryDirectory() as folder:
                     results[key] = one(name, n_peers, mbit, lines, Path(folder))
@@ -258,16 +268,17 @@ def _transport(mbit: float, bookkeeping_s: float, console: Console) -> Handling:
     return transport
 
 
-def contention_at(n_hosts: int, mbit: float, transport: Handling, console: Console) -> float:
+def contention_at(n_hosts: int, mbit: float, message: Message, transport: Handling, console: Console) -> float:
     """What TCP loses where transfers share a line, by an exchange of hosts that do nothing else."""
     with others_sampled() as others:
-        real_s = real_exchange(n_hosts, mbit, size_at(mbit)).seconds
+        real_s = real_exchange(n_hosts, mbit, message).seconds
     costs = CostModel(handling=transport, cores=len(os.sched_getaffinity(0)))
     contention, alone_s = contention_of(
-        real_s, n_hosts, mbit, costs, n_others=statistics.mean(others) if others else 0.0
+        real_s, n_hosts, mbit, message, costs, n_others=statistics.mean(others) if others else 0.0
     )
     console.print(
-        f"{mbit:g} Mbit/s: {n_hosts} hosts' exchange takes {real_s:.3f} s, {alone_s:.3f} s if lines were "
+        f"{mbit:g} Mbit/s: {n_hosts} hosts' exchange of {message.n_bytes:,} bytes "
+        f"{'there and back' if message.comes_back else 'each'} takes {real_s:.3f} s, {alone_s:.3f} s if lines were "
         f"shared exactly: contention {contention}"
     )
     return contention

@@ -1,9 +1,10 @@
 """What exchanges over shaped lines cost, without daemons: everybody sends to everybody, real and simulated.
 
 Real: networks of our own (gRPC over TLS) in the namespaces of `shaped_links`. The simulated counterpart makes the same
-calls; the contention with which it takes as long is what TCP loses where transfers share a line (`costs.Wire`). The
-processor time of short and of long calls is what a message and a byte cost at their ends (`costs.Handling`): of the
-processes, and of the kernel, which here carries every packet through four virtual devices.
+calls; the contention with which it takes as long is what TCP loses where transfers share a line (`costs.Wire`). How
+much that is depends on how messages travel and how long they are: see `Message`. The processor time of short and of
+long calls is what a message and a byte cost at their ends (`costs.Handling`): of the processes, and of the kernel,
+which here carries every packet through four virtual devices.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from benchmarks import meeting
 from benchmarks.shaped_links import ShapedHost, shaped_hosts
 from gossamer.peer.network import RealNetwork
 from gossamer.protocol.identity import PeerId
+from gossamer.protocol.network import Network
 from gossamer.simulator.costs import CostModel, Handling
 from gossamer.simulator.world import Simulation
 
@@ -33,14 +35,48 @@ WARM_UPS = 2
 CONTENTION_MAX = 1.0
 ROUND_TRIP_S = 0.0003
 SHORT_BYTES = 200
-SHORT_CALLS = 20
-"""To each other host in a turn, at once."""
 PAUSE_S = 0.15
 """Between turns, as between rounds. TCP that was silent for longer than its timeout for lost packets (0.2 s at least)
 begins with small windows again, and then hardly overflows a queue."""
+CHUNK_BYTES = 64 << 10
 Turn = tuple[float, float, float, float]
 """(seconds, processor seconds of the process, of interrupts, and of all programs together) of one host in one turn."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """What each host sends to each other in a turn: a call (as DeMo's payloads), or a stream of chunks that is answered
+    by as many bytes while it comes (as parts that are reduced, and passes of microbatches)."""
+
+    n_bytes: int
+    comes_back: bool = False
+
+    async def send(self, network: Network, peer: PeerId) -> None:
+        if not self.comes_back:
+            await network.call(peer, "take", bytes(self.n_bytes), timeout_s=60)
+            return
+        async for _ in network.stream(peer, "swap", self._chunks(), timeout_s=60):
+            pass
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        for start in range(0, self.n_bytes, CHUNK_BYTES):
+            yield bytes(min(CHUNK_BYTES, self.n_bytes - start))
+
+
+def serve(network: Network) -> None:
+    """Take what others send."""
+    network.serve("take", _take)
+    network.serve_stream("swap", _swap)
+
+
+async def _take(peer: PeerId, request: bytes) -> bytes:
+    return b""
+
+
+async def _swap(peer: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        yield bytes(len(chunk))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +93,7 @@ class Exchanged:
 
 
 def contention_of(
-    real_s: float, n_hosts: int, mbit: float, costs: CostModel, *, n_others: float = 0.0
+    real_s: float, n_hosts: int, mbit: float, message: Message, costs: CostModel, *, n_others: float = 0.0
 ) -> tuple[float, float]:
     """(contention, seconds without any) that explain what an exchange of so many hosts took.
 
@@ -66,7 +102,7 @@ def contention_of(
 
     def simulated(contention: float) -> float:
         wire = costs.wire.model_copy(update={"contention": contention})
-        return simulated_exchange_s(n_hosts, mbit, costs.model_copy(update={"wire": wire}), n_others)
+        return simulated_exchange_s(n_hosts, mbit, message, costs.model_copy(update={"wire": wire}), n_others)
 
     low, high = 0.0, CONTENTION_MAX
     while high - low > 0.002:
@@ -77,23 +113,19 @@ def contention_of(
 
 def handling_of(mbit: float) -> Handling:
     """Processor time of messages on lines of this speed, at each end, from four hosts' exchanges."""
-    n_bytes = size_at(mbit)
-    short, long = real_exchange(4, mbit, SHORT_BYTES, n_calls=SHORT_CALLS), real_exchange(4, mbit, n_bytes)
+    # 0.1 s of the line, as far as a message may be long.
+    n_bytes = min(500_000, int(mbit * 1e6 / 8 * 0.1))
+    short, long = (real_exchange(4, mbit, Message(n_bytes=n)) for n in (SHORT_BYTES, n_bytes))
     # A call is two messages, each handled at two ends; the answer is short.
     byte_s = max(0.0, long.cpu_s - short.cpu_s) / 2 / n_bytes
     return Handling(message_s=float(f"{short.cpu_s / 4:.4g}"), byte_s=float(f"{byte_s:.4g}"))
 
 
-def size_at(mbit: float) -> int:
-    """Of each message: 0.1 s of the line, as far as a message may be long."""
-    return min(500_000, int(mbit * 1e6 / 8 * 0.1))
-
-
 # ------------------------------------------------------------------------------------------------------------ simulated
 
 
-def simulated_exchange_s(n_hosts: int, mbit: float, costs: CostModel, n_others: float) -> float:
-    speed, n_bytes = mbit * 1e6 / 8, size_at(mbit)
+def simulated_exchange_s(n_hosts: int, mbit: float, message: Message, costs: CostModel, n_others: float) -> float:
+    speed = mbit * 1e6 / 8
     sim = Simulation(
         seed=0,
         latency_s=ROUND_TRIP_S / 2,
@@ -107,36 +139,24 @@ def simulated_exchange_s(n_hosts: int, mbit: float, costs: CostModel, n_others: 
     hosts = [sim.host(f"h{number}") for number in range(n_hosts)]
     for host in hosts:
         host.network.set_gate(lambda peer: True)
-        host.network.serve("take", _take)
+        serve(host.network)
 
     async def exchange() -> float:
         begun_s = sim.now_s
-        calls = [
-            a.spawn(a.network.call(b.peer_id, "take", bytes(n_bytes), timeout_s=60))
-            for a in hosts
-            for b in hosts
-            if a is not b
-        ]
+        calls = [a.spawn(message.send(a.network, b.peer_id)) for a in hosts for b in hosts if a is not b]
         await asyncio.gather(*calls)
         return sim.now_s - begun_s
 
     return sim.run(exchange())
 
 
-async def _take(peer: PeerId, request: bytes) -> bytes:
-    return b""
-
-
 # ----------------------------------------------------------------------------------------------------------------- real
 
 
-def real_exchange(n_hosts: int, mbit: float, n_bytes: int, *, n_calls: int = 1, pause_s: float = PAUSE_S) -> Exchanged:
-    """Args:
-    n_calls: to each other host in a turn.
-    pause_s: of silence between turns.
-    """
+def real_exchange(n_hosts: int, mbit: float, message: Message, *, pause_s: float = PAUSE_S) -> Exchanged:
+    """Args: pause_s: of silence between turns."""
     with tempfile.TemporaryDirectory() as folder, shaped_hosts(n_hosts, bits_per_s=mbit * 1e6) as hosts:
-        rest = [str(n_hosts), folder, str(pause_s), str(n_bytes), str(n_calls)]
+        rest = [str(n_hosts), folder, str(pause_s), str(message.n_bytes), str(int(message.comes_back))]
         processes = [_start(host, [str(number), host.address, *rest]) for number, host in enumerate(hosts)]
         try:
             told: list[list[Turn]] = [json.loads(process.communicate(timeout=180)[0]) for process in processes]
@@ -149,7 +169,7 @@ def real_exchange(n_hosts: int, mbit: float, n_bytes: int, *, n_calls: int = 1, 
     cpu_s = min(apart_s, sum(max(all_s) for *_, all_s in turns))
     return Exchanged(
         seconds=float(statistics.mean(max(taken_s) for taken_s, *_ in turns)),
-        cpu_s=cpu_s / (len(turns) * n_hosts * (n_hosts - 1) * n_calls),
+        cpu_s=cpu_s / (len(turns) * n_hosts * (n_hosts - 1)),
     )
 
 
@@ -158,12 +178,10 @@ def _start(host: ShapedHost, told: Sequence[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
-async def node(
-    number: int, address: str, n_hosts: int, folder: Path, pause_s: float, n_bytes: int, n_calls: int
-) -> list[Turn]:
+async def node(number: int, address: str, n_hosts: int, folder: Path, pause_s: float, message: Message) -> list[Turn]:
     """One host: finds the others through files, then sends to all whenever all are ready."""
     async with meeting.opened(number, address, folder, "contention") as network:
-        network.serve("take", _take)
+        serve(network)
         starter = Starter(n_hosts)
         network.serve("start", starter.serve)
         peers = await meeting.meet(network, number, n_hosts, folder)
@@ -171,7 +189,7 @@ async def node(
         host = starter if number == 0 else peers[0]
         for peer in others:
             await network.call(peer, "take", b"", timeout_s=30)
-        turns = [await _turn(network, host, others * n_calls, n_bytes, pause_s) for _ in range(N_TURNS)]
+        turns = [await _turn(network, host, others, message, pause_s) for _ in range(N_TURNS)]
         meeting.write(folder / f"done{number}", "")
         for other in range(n_hosts):
             await meeting.read(folder / f"done{other}")  # others may still send to us
@@ -179,14 +197,14 @@ async def node(
 
 
 async def _turn(
-    network: RealNetwork, starter: PeerId | Starter, others: Sequence[PeerId], n_bytes: int, pause_s: float
+    network: RealNetwork, starter: PeerId | Starter, others: Sequence[PeerId], message: Message, pause_s: float
 ) -> Turn:
     if isinstance(starter, Starter):
         await starter.wait()
     else:
         await network.call(starter, "start", b"", timeout_s=60)
     begun, begun_s = (time.process_time(), *_cores_s()), time.time()
-    await asyncio.gather(*(network.call(peer, "take", bytes(n_bytes), timeout_s=60) for peer in others))
+    await asyncio.gather(*(message.send(network, peer) for peer in others))
     taken_s = time.time() - begun_s
     await asyncio.sleep(pause_s)  # others may still call us
     ended = (time.process_time(), *_cores_s())
@@ -221,6 +239,7 @@ def _cores_s() -> tuple[float, float]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", DeprecationWarning)  # hivemind's use of importlib.resources
-    number, address, n_hosts, folder, pause_s, n_bytes, n_calls = sys.argv[1:]
-    work = node(int(number), address, int(n_hosts), Path(folder), float(pause_s), int(n_bytes), int(n_calls))
+    number, address, n_hosts, folder, pause_s, n_bytes, comes_back = sys.argv[1:]
+    message = Message(n_bytes=int(n_bytes), comes_back=bool(int(comes_back)))
+    work = node(int(number), address, int(n_hosts), Path(folder), float(pause_s), message)
     print(json.dumps(asyncio.run(work)))
