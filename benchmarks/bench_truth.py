@@ -44,7 +44,7 @@ from gossamer.peer.commands.swarm import Place
 from gossamer.peer.commands.up import Order, up
 from gossamer.peer.event_kinds import Ended, RoundEnded, Traffic
 from gossamer.peer.events import read_events
-from gossamer.simulator.calibrating import measure_bookkeeping
+from gossamer.simulator.calibrating import measure_bookkeeping, with_bookkeeping
 from gossamer.simulator.commands.calibrate import Order as CalibrateOrder
 from gossamer.simulator.commands.calibrate import calibrate
 from gossamer.simulator.costs import CostModel, Handling, load_costs, save_costs
@@ -244,8 +244,7 @@ def main() -> None:
     bookkeeping_s = measure_bookkeeping()
     transport = {mbit: _transport(mbit, bookkeeping_s, console) for mbit in chosen.mbit}
     for mbit in chosen.mbit:
-        message_s = transport[mbit].message_s + bookkeeping_s
-        handling = transport[mbit].model_copy(update={"message_s": message_s})
+        handling = with_bookkeeping(transport[mbit], bookkeeping_s)
         for name in chosen.runs:
             for n_peers in map(KINDS[name].peers, chosen.peers):
                 message = KINDS[name].message(n_peers)
@@ -263,6 +262,7 @@ def _transport(mbit: float, bookkeeping_s: float, console: Console) -> Handling:
     transport = handling_of(mbit)
     console.print(
         f"{mbit:g} Mbit/s: a message costs {transport.message_s * 1e6:.0f} us at each end, "
+        f"{(transport.chunk_s or 0) * 1e6:.0f} us within a stream, "
         f"{transport.byte_s * 1e9:.2f} ns a byte; the rounds' bookkeeping {bookkeeping_s * 1e6:.0f} us a message"
     )
     return transport

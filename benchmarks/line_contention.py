@@ -27,6 +27,7 @@ from benchmarks.shaped_links import ShapedHost, shaped_hosts
 from gossamer.peer.network import RealNetwork
 from gossamer.protocol.identity import PeerId
 from gossamer.protocol.network import Network
+from gossamer.simulator.calibrating import handling_from
 from gossamer.simulator.costs import CostModel, Handling
 from gossamer.simulator.world import Simulation
 
@@ -115,10 +116,9 @@ def handling_of(mbit: float) -> Handling:
     """Processor time of messages on lines of this speed, at each end, from four hosts' exchanges."""
     # 0.1 s of the line, as far as a message may be long.
     n_bytes = min(500_000, int(mbit * 1e6 / 8 * 0.1))
-    short, long = (real_exchange(4, mbit, Message(n_bytes=n)) for n in (SHORT_BYTES, n_bytes))
-    # A call is two messages, each handled at two ends; the answer is short.
-    byte_s = max(0.0, long.cpu_s - short.cpu_s) / 2 / n_bytes
-    return Handling(message_s=float(f"{short.cpu_s / 4:.4g}"), byte_s=float(f"{byte_s:.4g}"))
+    messages = (Message(n_bytes=SHORT_BYTES), Message(n_bytes=n_bytes), Message(n_bytes=SHORT_BYTES, comes_back=True))
+    short_s, long_s, stream_s = (real_exchange(4, mbit, message).cpu_s for message in messages)
+    return handling_from(short_s, long_s, stream_s, n_bytes=n_bytes)
 
 
 # ------------------------------------------------------------------------------------------------------------ simulated

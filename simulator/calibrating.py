@@ -19,7 +19,7 @@ import tempfile
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -72,7 +72,7 @@ def calibrate(
         machine=f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}; "
         f"{manifest.task.name} by {manifest.method.name}, {n_members} members, {at_once} at once",
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        handling=Handling(message_s=transport.message_s + bookkeeping_s, byte_s=transport.byte_s),
+        handling=with_bookkeeping(transport, bookkeeping_s),
         maths=maths,
     )
 
@@ -160,10 +160,35 @@ async def _two_networks() -> Handling:
         far = await _network(stack, folder, tuple(near.addresses()))
         far.set_gate(lambda peer: True)
         far.serve("calibrate", _length)
+        far.serve_stream("calibrate-stream", _echo)
         small_s = await _call_s(near, far.peer_id, bytes(200), _CALLS)
         large_s = await _call_s(near, far.peer_id, bytes(_LARGE_BYTES), _CALLS // 8)
-    # A call is two messages, each handled at two ends; the answer is short.
-    return Handling(message_s=_rounded(small_s / 4), byte_s=_rounded(max(0.0, large_s - small_s) / 2 / _LARGE_BYTES))
+        stream_s = await _stream_s(near, far.peer_id, _CALLS // 2)
+    return handling_from(small_s, large_s, stream_s, n_bytes=_LARGE_BYTES)
+
+
+def handling_from(short_s: float, long_s: float, stream_s: float, *, n_bytes: int) -> Handling:
+    """From the processor time of three kinds of calls, both ends together.
+
+    Args:
+        short_s: of a call of hardly any bytes.
+        long_s: of one that brings n_bytes.
+        stream_s: of a stream with one short chunk in each direction.
+    """
+    # A call is two messages, each handled at two ends; the answer is short. A stream opens as half of a call, and two
+    # chunks and two ends follow.
+    return Handling(
+        message_s=_rounded(short_s / 4),
+        chunk_s=_rounded(max(0.0, stream_s - short_s / 2) / 8),
+        byte_s=_rounded(max(0.0, long_s - short_s) / 2 / n_bytes),
+    )
+
+
+def with_bookkeeping(transport: Handling, bookkeeping_s: float) -> Handling:
+    """What a message costs a daemon, beside its transport."""
+    chunk_s = transport.message_s if transport.chunk_s is None else transport.chunk_s
+    fixed = {"message_s": transport.message_s + bookkeeping_s, "chunk_s": chunk_s + bookkeeping_s}
+    return transport.model_copy(update=fixed)
 
 
 async def _network(stack: AsyncExitStack, folder: Path, bootstrap: tuple[str, ...]) -> RealNetwork:
@@ -185,6 +210,24 @@ async def _call_s(network: RealNetwork, peer: PeerId, request: bytes, n_calls: i
     for _ in range(n_calls):
         await network.call(peer, "calibrate", request, timeout_s=20)
     return (time.process_time() - begun_s) / n_calls
+
+
+async def _stream_s(network: RealNetwork, peer: PeerId, n_streams: int) -> float:
+    """The same for a stream of one short chunk there and one back."""
+    begun_s = time.process_time()
+    for _ in range(n_streams):
+        async for _chunk in network.stream(peer, "calibrate-stream", _one_chunk(), timeout_s=20):
+            pass
+    return (time.process_time() - begun_s) / n_streams
+
+
+async def _one_chunk() -> AsyncIterator[bytes]:
+    yield bytes(200)
+
+
+async def _echo(peer: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        yield chunk
 
 
 async def _length(peer: PeerId, request: bytes) -> bytes:

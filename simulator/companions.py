@@ -1,16 +1,17 @@
 """Processes that do the same work beside us: what mathematics takes where several daemons share a machine.
 
 They share caches and memory with us, and take turns on the cores, so that the same work takes more processor time than
-it does alone: a quarter to a third more, with two cores and a small model.
+it does alone (docs/design/0007-truth.md).
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.synchronize import Event, Semaphore
 
 import torch
 
@@ -18,7 +19,8 @@ from ..protocol.errors import UsageError
 from ..protocol.manifest import Manifest
 from ..tasks import Task
 
-READY_S, ENDS_S = 120.0, 10.0
+ENDS_S = 10.0
+READY = b"ready\n"
 Turns = Callable[[int], object]
 """Does the work of one turn, by its number."""
 Build = Callable[[Task, Manifest, int], Turns]
@@ -32,36 +34,61 @@ def companions(n: int, build: Build, task: Task, manifest: Manifest, n_members: 
     Raises: UsageError for a task that other processes cannot be given, or that they cannot do.
     """
     try:
-        pickle.dumps(task)
+        told = pickle.dumps((build, task, manifest, n_members))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise UsageError(
             f"task {task.name!r} cannot be given to other processes ({error}): measure one at a time"
         ) from None
-    context = multiprocessing.get_context("spawn")
-    ready, over = context.Semaphore(0), context.Event()
-    made = [
-        context.Process(target=_accompany, args=(build, task, manifest, n_members, ready, over), daemon=True)
-        for _ in range(n)
-    ]
+    command = [sys.executable, "-m", __name__]
+    made = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(n)]
     try:
         for process in made:
-            process.start()
-        for _ in made:
-            if not ready.acquire(timeout=READY_S):
-                raise UsageError(f"{n} processes beside this one did not begin in {READY_S:g} s: measure fewer at once")
+            assert process.stdin is not None
+            process.stdin.write(len(told).to_bytes(8, "little") + told)
+            process.stdin.flush()
+        for process in made:
+            assert process.stdout is not None
+            if process.stdout.readline() != READY:
+                raise UsageError("a process beside this one did not begin, see above: measure one at a time")
         yield
     finally:
-        over.set()
         for process in made:
-            process.join(ENDS_S)
-            process.kill()
+            _end(process)
 
 
-def _accompany(build: Build, task: Task, manifest: Manifest, n_members: int, ready: Semaphore, over: Event) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """By closing what it reads from, which happens as well if we die."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    process.stdout.close()
+    try:
+        process.wait(ENDS_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def main() -> None:
+    """A companion's life."""
     torch.set_num_threads(1)
-    turn, parent, number = build(task, manifest, n_members), multiprocessing.parent_process(), 0
+    stdin, over = sys.stdin.buffer, threading.Event()
+    told = stdin.read(int.from_bytes(stdin.read(8), "little"))
+    build, task, manifest, n_members = pickle.loads(told)  # noqa: S301 - our own parent's words
+    turn, number = build(task, manifest, n_members), 0
     turn(number)
-    ready.release()
-    while not over.is_set() and (parent is None or parent.is_alive()):
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
+
+    def until_closed() -> None:
+        stdin.read(1)
+        over.set()
+
+    threading.Thread(target=until_closed, daemon=True).start()
+    while not over.is_set():
         number += 1
         turn(number)
+
+
+if __name__ == "__main__":
+    main()

@@ -44,6 +44,8 @@ class Handling(_Table):
 
     message_s: Seconds = 0.0
     """Of each message, at each end: transport, and the daemon's own bookkeeping."""
+    chunk_s: Seconds | None = None
+    """The same of a message within a stream, a chunk or its end, for which nothing is opened. None: as of any."""
     byte_s: Seconds = 0.0
     """Of each byte, at each end: copies, TLS, hashing."""
 
@@ -69,9 +71,14 @@ class CostModel(_Table):
     handling: Handling = Field(default_factory=Handling)
     maths: Maths = Field(default_factory=Maths)
 
-    def handling_s(self, n_bytes: int) -> float:
-        """Of one message at one of its ends."""
-        return self.handling.message_s + n_bytes * self.handling.byte_s
+    def handling_s(self, n_bytes: int, *, is_chunk: bool = False) -> float:
+        """Of one message at one of its ends.
+
+        Args: is_chunk: within a stream.
+        """
+        costs = self.handling
+        fixed_s = costs.chunk_s if is_chunk and costs.chunk_s is not None else costs.message_s
+        return fixed_s + n_bytes * costs.byte_s
 
     def wire_bytes(self, n_bytes: float) -> float:
         """What a message of so many counted bytes occupies on a line."""

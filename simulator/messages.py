@@ -31,8 +31,13 @@ class Message:
         self.n_bytes = 0
         """On the wire, once it has been sent."""
 
+    @property
+    def is_chunk(self) -> bool:
+        """Whether it comes within a stream: a chunk, or its end."""
+        return self.kind is Kind.CHUNK or self.kind is Kind.END
+
     def wire_bytes(self, method: str) -> int:
-        if self.kind is Kind.CHUNK or self.kind is Kind.END:
+        if self.is_chunk:
             return len(self.payload) + CHUNK_OVERHEAD_BYTES
         return len(method) + len(self.code) + len(self.payload) + CALL_OVERHEAD_BYTES
 

@@ -82,7 +82,8 @@ class Outbox:
         if owner.thread is None:
             self._transfer(message)
         else:
-            owner.thread.do(self._fabric.costs.handling_s(n_bytes), partial(self._transfer, message))
+            handling_s = self._fabric.costs.handling_s(n_bytes, is_chunk=message.is_chunk)
+            owner.thread.do(handling_s, partial(self._transfer, message))
 
     def delay(self, seconds: float) -> None:
         """Nothing that is sent from now on arrives sooner than so much later."""
@@ -156,8 +157,8 @@ class Outbox:
         if owner is None or owner.thread is None:
             self._deliver(message)
         else:
-            taken_in = self._route is not None
-            handling_s = self._fabric.costs.handling_s(0 if taken_in else message.n_bytes)
+            n_bytes = 0 if self._route is not None else message.n_bytes  # else they were taken in as they came
+            handling_s = self._fabric.costs.handling_s(n_bytes, is_chunk=message.is_chunk)
             owner.thread.do(handling_s, partial(self._deliver, message))
 
     def _deliver(self, message: Message) -> None:

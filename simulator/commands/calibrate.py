@@ -59,12 +59,14 @@ def _tell(what: str) -> None:
 
 def _words(costs: CostModel, out: Path) -> str:
     handling, maths = costs.handling, costs.maths
+    chunk_s = handling.message_s if handling.chunk_s is None else handling.chunk_s
     factors = ", ".join(f"{name} {factor:.2g}" for name, factor in maths.factor.items())
     return (
         f"{costs.machine}\n"
         f"  one core       {(maths.flops_per_s or 0) / 1e9:.2f} GFLOP/s at the task's steps\n"
         f"  of estimates   {factors}\n"
-        f"  a message      {handling.message_s * 1e6:.0f} us at each end, and {handling.byte_s * 1e9:.2f} ns a byte\n"
+        f"  a message      {handling.message_s * 1e6:.0f} us at each end, {chunk_s * 1e6:.0f} us within a stream, and "
+        f"{handling.byte_s * 1e9:.2f} ns a byte\n"
         f"  on the wire    {costs.wire.message_bytes:.0f} bytes a message, {costs.wire.byte_share:.1%} of its bytes\n"
         f"  {out}: name it in a scenario as fleet.costs"
     )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gossamer.peer.commands import order as orders
 from gossamer.protocol.errors import UsageError
+from gossamer.protocol.manifest import Manifest
 from gossamer.simulator import calibrating
 from gossamer.simulator.commands.calibrate import Order, calibrate
+from gossamer.simulator.companions import companions
 from gossamer.simulator.costs import CostModel, load_costs
 from gossamer.simulator.likeness import likeness_of
+from gossamer.tasks import Task
 
 
 def test_measured_costs_are_written_for_scenarios_to_name(
@@ -26,7 +32,50 @@ def test_measured_costs_are_written_for_scenarios_to_name(
     assert 1e6 < (costs.maths.flops_per_s or 0) < 1e13
     assert set(costs.maths.factor) == {"work", "encode", "apply", "evaluate", "reduce"}
     assert 1e-6 < costs.handling.message_s < 0.1
+    assert 1e-6 < (costs.handling.chunk_s or 0.0) < 0.1
     assert isinstance(costs, CostModel)
+
+
+def test_what_messages_cost_follows_from_calls_and_streams() -> None:
+    transport = calibrating.handling_from(4e-4, 10e-4, 12e-4, n_bytes=100_000)
+
+    assert (transport.message_s, transport.chunk_s) == (1e-4, 1.25e-4)
+    assert transport.byte_s == pytest.approx(3e-9)
+    daemons = calibrating.with_bookkeeping(transport, 1e-4)
+    assert (daemons.message_s, daemons.chunk_s, daemons.byte_s) == (2e-4, 2.25e-4, transport.byte_s)
+
+
+def test_a_machine_that_is_shared_is_measured_with_its_other_peers_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, manifest = digits()
+    made: list[subprocess.Popen[bytes]] = []
+
+    class Noted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    with companions(1, calibrating._turns, task, manifest, 2):
+        (companion,) = made
+        assert companion.poll() is None
+        costs = calibrating.measure_maths(task, manifest, n_members=2)
+
+    assert companion.returncode == 0  # it has seen that it is over
+    assert 1e6 < (costs.flops_per_s or 0) < 1e13
+
+
+def test_a_task_that_cannot_be_given_to_others_is_refused() -> None:
+    task, manifest = digits()
+    task.__dict__["of_mine"] = lambda: None
+
+    with pytest.raises(UsageError, match="measure one at a time"), companions(1, calibrating._turns, task, manifest, 2):
+        pass
+
+
+def digits() -> tuple[Task, Manifest]:
+    order = orders.Order(task="digits", method="allreduce", steps=100, batch=8)
+    manifest, task = orders.manifest_for(order, created="now", start_peers=2, policy="open")
+    return task, manifest
 
 
 def test_a_folder_without_a_run_is_no_likeness(tmp_path: Path) -> None:

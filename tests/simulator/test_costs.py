@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,30 @@ def test_handling_a_message_takes_both_ends_their_time_one_after_the_other() -> 
     one_s, ten_s = sim.run(main())
     assert one_s == pytest.approx(0.04, rel=0.01)
     assert ten_s > 10 * 0.02  # each loop handles twenty messages
+
+
+def test_messages_within_a_stream_cost_what_is_said_of_them() -> None:
+    costs = CostModel(wire=BARE, handling=Handling(message_s=0.01, chunk_s=0.001))
+    sim, (near, far) = _world(costs)
+    sim.set_line(near, up_bytes_per_s=float("inf"), down_bytes_per_s=float("inf"))
+    sim.set_line(far, up_bytes_per_s=float("inf"), down_bytes_per_s=float("inf"))
+
+    async def echo(peer: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            yield chunk
+
+    async def three() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"x"
+
+    async def main() -> float:
+        far.network.serve_stream("echo", echo)
+        assert [c async for c in near.network.stream(far.peer_id, "echo", three(), timeout_s=5)] == [b"x"] * 3
+        return sim.now_s
+
+    # Opened for 10 ms at each end. Of three chunks and an end, there and back, 16 messages are handled at two loops,
+    # which work at the same time.
+    assert 0.02 + 8 * 0.001 <= sim.run(main()) < 0.02 + 16 * 0.001
 
 
 @pytest.mark.parametrize(("byte_s", "takes_s"), [(0.5e-6, 0.5 + 1.0), (2e-6, 2.0 + 2.0)])
