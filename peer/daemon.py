@@ -24,6 +24,7 @@ from .gateway.gateway import Gateway
 from .gateway.options import GatewayOptions
 from .gateway.replica import GatewayReplica
 from .membership import InviteDesk, Membership
+from .peak_memory import peak_memory_bytes
 from .replica import Replica
 from .rivals import Rivals
 from .rounds.group import Group
@@ -34,7 +35,7 @@ from .rounds.service import GroupService
 from .rounds.snapshots import Standing
 from .seeking import Seeker
 from .terms import build_replica, check_task, rules_of
-from .trainer import Trainer, peak_memory_bytes
+from .trainer import Trainer
 from .whereabouts import Whereabouts
 
 LEAVE_GRACE_S = 4.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +30,7 @@ from .event_kinds import (
 )
 from .folder import PeerFolder, standing_to_record
 from .gateway.gateway import Gateway
+from .peak_memory import peak_memory_bytes
 from .replica import Replica, Work, finite
 from .rounds.delegate import Agree, Delegate
 from .rounds.outcome import Outcome
@@ -255,8 +255,3 @@ class Trainer(Delegate):
 
     def tell_memory(self, **parts: int) -> None:
         self.emit(Memory(rss_bytes=peak_memory_bytes(), parts=parts))
-
-
-def peak_memory_bytes() -> int:
-    """The most that this process has had resident so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from ...protocol.errors import GossamerError
-from ..trainer import peak_memory_bytes
+from ..peak_memory import peak_memory_bytes
 
 T = TypeVar("T")
 LOOK_EVERY_S = 0.25

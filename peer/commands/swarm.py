@@ -96,6 +96,11 @@ class Child:
         return next((e.event for e in reversed(self.entries[self.n_old :]) if isinstance(e.event, Ended)), None)
 
     @property
+    def failed(self) -> bool:
+        """Whether it is gone without having ended, and nobody here has killed it."""
+        return not self.running and self.ended is None and self.killed == 0
+
+    @property
     def busy(self) -> bool:
         """Whether it runs and has not ended: who has ended may stay for latecomers."""
         return self.running and self.ended is None

@@ -40,6 +40,8 @@ TICKET_LIFETIME_S = 365 * 86400.0
 POLL_S = 0.2
 RESTART_AFTER_S = 1.0
 LATE_S = 30.0
+STALLED_S = 120.0
+"""Once a daemon has failed, the others have so long for each further step: they may be unable to go on without it."""
 CREATED = "2026-01-01T00:00:00Z"
 """Runs of `up` are named by their settings: the same order is the same run."""
 
@@ -221,14 +223,21 @@ def _reopen(order: Order, folder: Path) -> Plan:
 
 
 def _watch(swarm: Swarm, kills: list[Kill], total: int) -> None:
-    """Until every daemon has ended; kills and restarts on the way."""
+    """Until every daemon has ended; kills and restarts on the way. Raises GossamerError if a daemon fails, and the
+    others don't get on."""
     waiting, restarts = list(kills), list[tuple[float, str, Callable[[], None]]]()
+    newest_step, progressed_s = 0, time.monotonic()
     with _progress(total) as (progress, bar):
         while any(child.busy for child in swarm.children) or restarts:
             for child in swarm.children:
                 child.read()
             step = max(child.step for child in swarm.children)
             progress.update(bar, completed=step, note=_note(swarm))
+            if step > newest_step:
+                newest_step, progressed_s = step, time.monotonic()
+            failed = [child for child in swarm.children if child.failed]
+            if failed and time.monotonic() - progressed_s > STALLED_S:
+                raise _failure(failed[0])
             for kill in [kill for kill in waiting if kill.step <= step]:
                 waiting.remove(kill)
                 name, restart = swarm.strike(kill)
@@ -289,12 +298,17 @@ def _interruptible() -> Iterator[None]:
 # -- after -----------------------------------------------------------------------------------------
 
 
+def _failure(child: Child) -> GossamerError:
+    """Why a daemon has failed, by its last word."""
+    log = child.folder / "daemon.log"
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return GossamerError(f"daemon {child.number} failed: {lines[-1] if lines else 'no word'} (all of it: {log})")
+
+
 def _finish(swarm: Swarm, folder: Path, wall_s: float, json_output: bool) -> dict[str, Any]:
-    failed = [child for child in swarm.children if child.ended is None and child.killed == 0]
+    failed = [child for child in swarm.children if child.failed]
     if failed:
-        log = failed[0].folder / "daemon.log"
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        raise GossamerError(f"daemon {failed[0].number} failed: {lines[-1] if lines else 'no word'} (all of it: {log})")
+        raise _failure(failed[0])
     summary = summarise(swarm.children, wall_s=wall_s) | summarise_stages(swarm.children)
     if isinstance(swarm, Fleet):
         summary |= summarise_devices(swarm, summary["rounds_ok"])

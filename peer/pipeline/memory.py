@@ -19,10 +19,10 @@ Costs = tuple[LayerCost, ...]
 
 DAEMON_BYTES = 500e6
 """A daemon and its libraries, with one microbatch's activations."""
-COPIES_BYTES = 52.0
+COPIES_BYTES = 66.0
 """Of each parameter: copies of weights and moments (those that newcomers get, the checkpoint that is being written), of
 payloads, and what the allocator does not give back. Measured: daemons of 6.3 million parameters that held the gradients
-of four microbatches took 1.0 GB."""
+of four to eight microbatches took 1.07 to 1.14 GB."""
 STATE_BYTES = BYTES_PER_PARAMETER + COPIES_BYTES
 """Of each parameter, with the gradient of one microbatch."""
 WEIGHT_BYTES = 4.0
