@@ -262,7 +262,8 @@ def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:
     n_serving, stages = len(fleet.machines) - scenario.pipeline.only_train, scenario.pipeline.stages
     if scenario.pipeline.only_train and not 1 < stages <= n_serving:
         raise UsageError(
-            f"pipeline.only_train leaves {n_serving} machines to serve {stages} stages: too few, or one stage"
+            f"pipeline.only_train leaves {n_serving} machines for {stages} stages: set pipeline.stages to two or more, "
+            f"and fleet.peers to {max(2, stages) + scenario.pipeline.only_train} or more"
         )
     n_start = sum(machine.sessions[0].start_s == 0 for machine in fleet.machines if machine.sessions)
     n_first = run.start_peers or max(1, n_start)

@@ -33,7 +33,7 @@ def check_only_train(n_only_train: int, n_stages: int, n_peers: int) -> None:
     if n_only_train and n_peers - n_only_train < n_stages:
         raise UsageError(
             f"--only-train {n_only_train} of --peers {n_peers} leave {n_peers - n_only_train} for {n_stages} stages: "
-            f"start {n_stages + n_only_train} peers or more"
+            f"have {n_stages + n_only_train} peers or more, or fewer that only train"
         )
 
 

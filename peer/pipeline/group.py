@@ -121,9 +121,9 @@ class StageGroup(Group):
             return snapshot if snapshot.standing.digest == self.digest else None
         roster = snapshot.standing.roster
         still = [member for member in members if member in roster.members]
-        is_vouched = roster.has_quorum(roster.slots[one.peer] for one in still)
-        is_vouched = is_vouched and not lost_stages(still, self.replica.n_stages)
-        return snapshot if is_vouched else None
+        if not roster.has_quorum(roster.slots[one.peer] for one in still):
+            return None
+        return None if lost_stages(still, self.replica.n_stages) else snapshot
 
     @property
     def resumable(self) -> Standing:

@@ -121,6 +121,7 @@ class StageModel(Replica):
 
     @property
     def stage_served(self) -> int | None:
+        """As events tell it; None: none, or not known yet."""
         return self.stage if self.serves else None
 
     def is_role(self, stage: int) -> bool:

@@ -43,7 +43,7 @@ def test_what_cannot_be_cut_or_exchanged_so_is_refused_before_anything_starts(tm
     too_large = gossamer("up", *DIGITS, "--max-memory", "400MB", "--out", str(tmp_path / "c"))
 
     assert too_many.returncode == unfit.returncode == too_few.returncode == too_large.returncode == 2
-    assert "start 4 peers or more" in too_few.stderr
+    assert "have 4 peers or more" in too_few.stderr
     assert "fewer stages, or more peers" in too_many.stderr
     assert "use allreduce (mean), demo" in unfit.stderr
     assert not (tmp_path / "a").exists()
