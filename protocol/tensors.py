@@ -32,6 +32,8 @@ MAX_HEADER_BYTES = 1024
 
 _PLAIN = {FP32: "<f4", FP16: "<f2", BF16: "<u2", INT64: "<i8", INT32: "<i4", UINT8: "|u1"}
 _SCALE = {INT8_FP16: "<f2", INT8_FP32: "<f4"}
+_ITEM_BYTES = {codec: np.dtype(kind).itemsize for codec, kind in (_PLAIN | _SCALE).items()}
+"""Of an element; of a block's scale, where there are blocks."""
 _FLOATS = (FP32, FP16, BF16, INT8_FP16, INT8_FP32)
 
 
@@ -122,8 +124,8 @@ def decode_floats(payload: Buffer, codec: TensorCodec, n_elements: int) -> F32:
 def payload_bytes(codec: TensorCodec, n_elements: int) -> int:
     """The exact length of a payload."""
     if codec in _SCALE:
-        return n_elements + _n_blocks(n_elements) * np.dtype(_SCALE[codec]).itemsize
-    return n_elements * np.dtype(_PLAIN[codec]).itemsize
+        return n_elements + _n_blocks(n_elements) * _ITEM_BYTES[codec]
+    return n_elements * _ITEM_BYTES[codec]
 
 
 def _check_shape(name: str, shape: Sequence[int]) -> int:
@@ -132,9 +134,13 @@ def _check_shape(name: str, shape: Sequence[int]) -> int:
         raise BadTensor(f"a tensor's name has {len(name.encode())} bytes: {MAX_NAME_BYTES} are allowed")
     if len(shape) > MAX_NDIM:
         raise BadTensor(f"tensor {name!r} has {len(shape)} dimensions: {MAX_NDIM} are allowed")
-    if any(dim > MAX_DIM for dim in shape) or math.prod(max(dim, 1) for dim in shape) > MAX_ELEMENTS:
+    n_elements = bound = 1
+    for dim in shape:
+        n_elements *= dim
+        bound *= dim or 1
+    if bound > MAX_ELEMENTS:
         raise BadTensor(f"tensor {name!r} of shape {tuple(shape)} is too large: {MAX_ELEMENTS} elements are allowed")
-    return math.prod(shape)
+    return n_elements
 
 
 def _encode_floats(name: str, flat: Array, codec: TensorCodec, allow_nonfinite: bool) -> bytes:

@@ -25,7 +25,8 @@ from ...protocol.tensors_pb2 import FP16, FP32, INT8_FP32, INT64, TensorCodec, T
 from .microbatches import Boundary, is_finite
 
 Buffer = bytes | memoryview
-SCALE_MAX = float(np.finfo(np.float32).max) / 128
+SCALE_BITS_MAX = int(np.float32(np.finfo(np.float32).max / 128).view(np.uint32))
+"""Of scales as integers: no level is above 127, so no value is infinite. NaN, -0 and what is negative are above it."""
 HASH_BYTES = 32
 
 
@@ -39,7 +40,10 @@ class Compression(enum.Enum):
 
     @property
     def codec(self) -> TensorCodec:
-        return {Compression.INT8: INT8_FP32, Compression.FP16: FP16, Compression.NONE: FP32}[self]
+        return _CODECS[self]
+
+
+_CODECS = {Compression.INT8: INT8_FP32, Compression.FP16: FP16, Compression.NONE: FP32}
 
 
 @dataclass(frozen=True)
@@ -222,8 +226,7 @@ def _blocks(payload: Buffer, n: int) -> tuple[npt.NDArray[np.float32], npt.NDArr
     n_blocks = -(-n // BLOCK)
     scales = np.frombuffer(payload, "<f4", count=n_blocks).astype(np.float32)
     levels = np.frombuffer(payload, np.int8, offset=scales.nbytes, count=n)
-    # NaN makes the comparison false. No level is above 127, so no value is infinite.
-    if not (scales <= SCALE_MAX).all() or np.signbit(scales).any():
+    if scales.view(np.uint32).max(initial=0) > SCALE_BITS_MAX:
         raise _no_encoders()
     if n < n_blocks * BLOCK:
         levels = np.concatenate([levels, np.zeros(n_blocks * BLOCK - n, np.int8)])

@@ -63,7 +63,7 @@ class DoubleBuffered(StageReplica):
     def renew(self, version: int) -> None:
         """Other weights were put in place of these, by an update. What was passed ahead for the next step stays."""
         decided = max((self._version, *self._copied))
-        self._held = {name: held for name, held in self._held.items() if name in self._versions and name.step > decided}
+        self._keep(lambda name: name in self._versions and name.step > decided)
         self._versions = {name: at for name, at in self._versions.items() if name in self._held}
         self._version = version
         if version >= 0 and version not in self._copied:
@@ -72,7 +72,7 @@ class DoubleBuffered(StageReplica):
     def clear(self) -> None:
         """Forget all: the weights come from elsewhere."""
         self._copied, self._versions = {}, {}
-        self._held.clear()
+        self._keep(lambda name: False)
 
     def forget(self, unless: Callable[[MicrobatchId], bool]) -> None:
         super().forget(unless=lambda name: name in self._versions or unless(name))

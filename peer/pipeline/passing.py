@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Generic, TypeVar
@@ -143,14 +143,16 @@ class StageClient:
         chunks = framed(message, [parcel.payload for parcel in request.parcels])
         n_bytes_there = sum(len(parcel.payload) for parcel in request.parcels)
         n_bytes_back = sum(wire_bytes(kind, self._codec.compression, request.n_samples) for kind in wanted)
+        answers: AsyncIterator[bytes] | None = None
         if peer == self._network.peer_id and self._local is not None:
-            answers = self._local(peer, chunks)
-        elif n_bytes_there <= SHORT_BYTES_MAX and n_bytes_back <= SHORT_BYTES_MAX:
-            whole = await self._network.call(peer, METHOD, await anext(chunks), timeout_s=timeout_s)
-            answers = alone(whole)
+            answers = self._local(peer, streamed(chunks))
+        elif n_bytes_there > SHORT_BYTES_MAX or n_bytes_back > SHORT_BYTES_MAX:
+            answers = self._network.stream(peer, LONG_METHOD, streamed(chunks), timeout_s=timeout_s)
+        if answers is None:
+            first = await self._network.call(peer, METHOD, next(chunks), timeout_s=timeout_s)
         else:
-            answers = self._network.stream(peer, LONG_METHOD, chunks, timeout_s=timeout_s)
-        answer = parse(pb.PassAnswer, await anext(answers, b""), bytes_max=MAX_MESSAGE_BYTES, what="a pass's answer")
+            first = await anext(answers, b"")
+        answer = parse(pb.PassAnswer, first, bytes_max=MAX_MESSAGE_BYTES, what="a pass's answer")
         payloads = await read_payloads(answer, answers, wanted, n_samples_max=request.n_samples)
         if any(header.shape[0] != request.n_samples for header in answer.tensors):
             raise InvalidMessage(f"{peer} answers {request.n_samples} samples with another number: ask another replica")
@@ -159,13 +161,22 @@ class StageClient:
 
 
 async def read_request(
-    chunks: AsyncIterator[bytes], stage: int, boundaries: Boundaries, codec: Codec, *, is_last: bool, n_samples_max: int
+    first: bytes,
+    rest: AsyncIterator[bytes] | None,
+    stage: int,
+    boundaries: Boundaries,
+    codec: Codec,
+    *,
+    is_last: bool,
+    n_samples_max: int,
 ) -> Received:
     """A request that came from outside, for this stage.
 
+    Args:
+        rest: what follows the first chunk; None: that is all.
     Raises: InvalidMessage, BadTensor, ChecksumMismatch, MessageTooLarge.
     """
-    message = parse(pb.PassRequest, await anext(chunks, b""), bytes_max=MAX_MESSAGE_BYTES, what="a pass's request")
+    message = parse(pb.PassRequest, first, bytes_max=MAX_MESSAGE_BYTES, what="a pass's request")
     if message.stage != stage:
         raise InvalidMessage(f"a pass for stage {message.stage} came to stage {stage}: look its replicas up again")
     phase = next((phase for phase, kind in KINDS.items() if kind == message.kind), None)
@@ -173,7 +184,7 @@ async def read_request(
         raise InvalidMessage(f"a pass of unknown kind {message.kind} came: upgrade one of both sides")
     brings_both = phase is Phase.BACKWARD or (phase is Phase.EVALUATE and is_last)
     expected = (boundaries.input, boundaries.output) if brings_both else (boundaries.input,)
-    payloads = await read_payloads(message, chunks, expected, n_samples_max=n_samples_max)
+    payloads = await read_payloads(message, rest, expected, n_samples_max=n_samples_max)
     tensors = [codec.decode(header, payload) for header, payload in zip(message.tensors, payloads, strict=True)]
     return Received(
         phase=phase,
@@ -194,7 +205,7 @@ def _content(message: pb.PassRequest) -> bytes:
 
 async def read_payloads(
     message: pb.PassRequest | pb.PassAnswer,
-    chunks: AsyncIterator[bytes],
+    rest: AsyncIterator[bytes] | None,
     expected: Sequence[Boundary],
     *,
     n_samples_max: int,
@@ -211,11 +222,12 @@ async def read_payloads(
     missing = sum(lengths) - len(message.payload)
     if missing < 0:
         raise _too_many(lengths)
-    async for chunk in chunks:
-        missing -= len(chunk)
-        if missing < 0:
-            raise _too_many(lengths)
-        received.append(chunk)
+    if rest is not None:
+        async for chunk in rest:
+            missing -= len(chunk)
+            if missing < 0:
+                raise _too_many(lengths)
+            received.append(chunk)
     return _cut(received, lengths)
 
 
@@ -256,7 +268,7 @@ def _told_s(answer: pb.PassAnswer) -> float:
     return answer.seconds if math.isfinite(answer.seconds) and answer.seconds > 0 else 0.0
 
 
-async def framed(message: pb.PassRequest | pb.PassAnswer, payloads: Sequence[bytes]) -> AsyncIterator[bytes]:
+def framed(message: pb.PassRequest | pb.PassAnswer, payloads: Sequence[bytes]) -> Iterator[bytes]:
     """The chunks of a message with its tensors: a single one, if they are few bytes, else a tensor each and more."""
     if sum(map(len, payloads)) <= SHORT_BYTES_MAX:
         message.payload, payloads = b"".join(payloads), ()
@@ -266,6 +278,7 @@ async def framed(message: pb.PassRequest | pb.PassAnswer, payloads: Sequence[byt
             yield payload[start : start + MAX_CHUNK_BYTES]
 
 
-async def alone(chunk: bytes) -> AsyncIterator[bytes]:
-    """A single chunk."""
-    yield chunk
+async def streamed(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """Chunks for a stream, each made when it is wanted."""
+    for chunk in chunks:
+        yield chunk

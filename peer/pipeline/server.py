@@ -20,7 +20,7 @@ from .activations import Codec
 from .backlog import Backlog, Job, Phase
 from .meter import Meter
 from .microbatches import MicrobatchId
-from .passing import LONG_METHOD, METHOD, Received, alone, answer_of, framed, read_request
+from .passing import LONG_METHOD, METHOD, Received, answer_of, framed, read_request
 from .stage import Passed, StageReplica
 
 BACKWARD_PASSES = 3.0
@@ -145,21 +145,26 @@ class StageServer:
 
     async def answer_short(self, peer: PeerId, request: bytes) -> bytes:
         """Serve a pass of few bytes. Raises: as `answer`, and MessageTooLarge if it gives more."""
-        chunks = [chunk async for chunk in self.answer(peer, alone(request))]
-        if len(chunks) > 1:
+        chunks = framed(*await self._serve(await self._read(request, None)))
+        first = next(chunks)
+        if next(chunks, None) is not None:
             raise MessageTooLarge("what this pass gives does not fit one message: ask for a stream")
-        return chunks[0]
+        return first
 
     async def answer(self, peer: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Serve one pass. Raises: as `StageReplica`, `read_request`, `Backlog.put`."""
-        request = await read_request(
-            chunks,
-            self._replica.stage.index,
-            self._replica.boundaries,
-            self._codec,
-            is_last=self._replica.stage.is_last,
-            n_samples_max=self._options.n_samples_max,
+        for chunk in framed(*await self._serve(await self._read(await anext(chunks, b""), chunks))):
+            yield chunk
+
+    async def _read(self, first: bytes, rest: AsyncIterator[bytes] | None) -> Received:
+        stage, n_samples_max = self._replica.stage, self._options.n_samples_max
+        kinds, is_last = self._replica.boundaries, stage.is_last
+        return await read_request(
+            first, rest, stage.index, kinds, self._codec, is_last=is_last, n_samples_max=n_samples_max
         )
+
+    async def _serve(self, request: Received) -> tuple[pb.PassAnswer, list[bytes]]:
+        """Wait until it is computed."""
         await self._reach(request.version)
         asked = _Asked(request=request, answer=asyncio.get_running_loop().create_future())
         n_bytes = sum(tensor.nbytes for tensor in request.tensors)
@@ -170,9 +175,7 @@ class StageServer:
             result = await asked.answer
         finally:
             self._backlog.drop(asked)
-        answer, payloads = self._worded(result, asked.seconds)
-        async for chunk in framed(answer, payloads):
-            yield chunk
+        return self._worded(result, asked.seconds)
 
     async def _reach(self, version: int) -> None:
         """A trainer may have heard of an update first: wait for it, rather than refuse. Raises Busy."""

@@ -89,6 +89,8 @@ class StageReplica:
         self._held_max = held_max
         self._version = version
         self._held: dict[MicrobatchId, _Held] = {}
+        self._put_off: dict[MicrobatchId, _Held] = {}
+        """Of these, whose `finish` is still to be called: looked at between any two passes, so not searched for."""
         self.n_repeated = 0
         """Gradients that came for a name that is held already."""
         self._buffers = Buffers(stage.body)
@@ -160,6 +162,8 @@ class StageReplica:
         input_gradient, held = self._differentiate(meant, microbatch, x, arrived, content, trained, defer_weights)
         if known is None:
             self._held[microbatch] = held
+            if held.finish is not None:
+                self._put_off[microbatch] = held
         return Passed(input_gradient=input_gradient, loss=held.loss, counted=known is None)
 
     def evaluate(self, version: int, x: Tensor) -> Tensor:
@@ -180,9 +184,11 @@ class StageReplica:
 
     def finish_weights(self, of: Collection[MicrobatchId] | None = None) -> bool:
         """Do one deferred part of a backward pass, of these microbatches (None: of any); False if there is none."""
-        for held in self._deferred(of):
+        for name in self._deferred(of):
+            held = self._put_off[name]
             if held.finish is not None:
                 held.gradients, held.finish = held.finish(), None
+                del self._put_off[name]
                 return True
         return False
 
@@ -190,9 +196,9 @@ class StageReplica:
         """Whether `finish_weights` has anything to do."""
         return bool(self._deferred(of))
 
-    def _deferred(self, of: Collection[MicrobatchId] | None) -> list[_Held]:
+    def _deferred(self, of: Collection[MicrobatchId] | None) -> list[MicrobatchId]:
         # Asked between passes, while other work may add to what is held: hence the copy.
-        return [held for name, held in list(self._held.items()) if held.finish and (of is None or name in of)]
+        return [name for name in list(self._put_off) if of is None or name in of]
 
     def collect(self, microbatches: Iterable[MicrobatchId]) -> Summed:
         """The mean gradient over exactly these microbatches, summed in ascending order. Changes nothing.
@@ -234,17 +240,21 @@ class StageReplica:
         assert version > self._version
         dropped = self.held
         self._version = version
-        self._held.clear()
+        self._keep(lambda name: False)
         return dropped
 
     def renew(self, version: int) -> None:
         """Other weights were put in place of these."""
         self._version = version
-        self._held.clear()
+        self._keep(lambda name: False)
 
     def forget(self, unless: Callable[[MicrobatchId], bool]) -> None:
         """Drop what is held for microbatches that can no longer count."""
-        self._held = {name: held for name, held in self._held.items() if unless(name)}
+        self._keep(unless)
+
+    def _keep(self, wanted: Callable[[MicrobatchId], bool]) -> None:
+        self._held = {name: held for name, held in self._held.items() if wanted(name)}
+        self._put_off = {name: held for name, held in self._put_off.items() if name in self._held}
 
     def _meant(self, microbatch: MicrobatchId, version: int) -> Meant:
         """Raises StaleStage."""
