@@ -9,7 +9,8 @@ are summed, in their order: it does not matter in which order they came, how oft
 else holds them as well. Every pass names the stage's version, the number of updates behind its weights; another
 version is refused.
 
-Pure computation, no I/O.
+Pure computation, no I/O. Tensors that come in are finite: who decodes them has seen to that (`activations.py`). Their
+kind is checked here once more, for a peer may go over to another stage while a pass waits.
 """
 
 from __future__ import annotations

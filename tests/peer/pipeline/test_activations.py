@@ -140,7 +140,9 @@ def test_what_half_precision_cannot_hold_is_not_sent() -> None:
         (Compression.FP16, b"\x00\xfc"),  # minus infinity
         (Compression.INT8, b"\x00\x00\x80\x7f"),  # a scale that is infinite
         (Compression.INT8, b"\x00\x00\xc0\x7f"),
+        (Compression.INT8, b"\x00\x00\x00\x7c"),  # 128 levels of this scale are infinite
         (Compression.INT8, b"\x00\x00\x80\xbf"),  # -1
+        (Compression.INT8, b"\x00\x00\x00\x80"),  # -0
         (Compression.INT8, b"\x00\x00\x00\x00"),  # 0, though its block holds other values
     ],
 )

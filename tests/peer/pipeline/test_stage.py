@@ -209,8 +209,6 @@ def test_tensors_from_outside_are_checked_before_they_are_used() -> None:
         last.forward(NAMES[0], 0, x[:, :3])
     with pytest.raises(BadTensor, match="int64"):
         last.forward(NAMES[0], 0, x.long())
-    with pytest.raises(BadTensor, match="NaN"):
-        last.forward(NAMES[0], 0, x * float("nan"))
     with pytest.raises(BadTensor, match="send the same"):
         last.backward(NAMES[0], 0, x, targets[:2])
     with pytest.raises(BadTensor, match="class"):
