@@ -1,11 +1,12 @@
 """SWARM's rebalancing experiment: preemptible machines, moves every 60 s, 300 s or never.
 
     python -m benchmarks.preempted_stages [--seeds 10] [--hours 32] [--plot docs/rebalancing.svg] [--page FILE.html]
-    python -m benchmarks.preempted_stages --daemons [--seeds 1] [--hours 8]
+    python -m benchmarks.preempted_stages --daemons [--stages 8] [--first-seed 0] [--seeds 1] [--hours 8]
 
 Equal machines with the lives of the fleet `preemptible` (median 1 h, mean 6.1 h, replaced after 15 minutes on average).
 The first is the rule alone, on a model (benchmarks/churning.py): 32 stages on 256 machines. The second is the daemons
-on virtual time, with a quarter of both, since a roster has at most 64 members. Throughput is a share of what whole
+on virtual time, on 64 machines, since a roster has at most 64 members: 8 stages, which is a quarter of both, or any
+other number of as much work together. Throughput is a share of what whole
 machines would do if those alive were always spread well at no cost. The paper (arXiv:2301.11913) reports 82.7 % without
 moves and 95.8 % with moves every 300 s, on its own traces and machines.
 """
@@ -26,9 +27,9 @@ from .churning import ANY, NEEDIEST, Span, play, preempted
 from .stage_churn_daemons import tell_daemons
 
 N_STAGES, N_PEERS = 32, 256
-DAEMONS_STAGES, DAEMONS_PEERS = 8, 64
-FORWARD_S, MICROBATCHES = 2.0, 256
-"""Of the daemons: a microbatch at a stage, and how many a step has."""
+DAEMONS_PEERS = 64
+FORWARD_S, MICROBATCHES = 16.0, 256
+"""Of the daemons: a microbatch at all stages, and how many a step has."""
 INTERVALS_S = 0.0, 300.0, 60.0
 PUBLISHED = {0.0: 0.827, 300.0: 0.958}
 BINS = 64
@@ -62,6 +63,8 @@ def measure(joins: str, every_s: float, hours: float, n_seeds: int) -> tuple[lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--daemons", action="store_true")
+    parser.add_argument("--stages", type=int, default=8, help="of the daemons")
+    parser.add_argument("--first-seed", type=int, default=0, help="of the daemons")
     parser.add_argument("--seeds", type=int, help="default 10, with --daemons 1")
     parser.add_argument("--hours", type=float, help="default 32, with --daemons 8")
     parser.add_argument("--rebalance-every", type=float, nargs="+", default=INTERVALS_S, metavar="S")
@@ -69,8 +72,8 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="write a page with the plot here")
     args = parser.parse_args()
     if args.daemons:
-        for seed in range(args.seeds or 1):
-            play_daemons(args.hours or 8.0, seed, args.rebalance_every)
+        for seed in range(args.first_seed, args.first_seed + (args.seeds or 1)):
+            play_daemons(args.stages, args.hours or 8.0, seed, args.rebalance_every)
         return
     args.seeds, args.hours = args.seeds or 10, args.hours or 32.0
     print(f"model: {N_PEERS} machines, {N_STAGES} stages, {args.hours:g} h, {args.seeds} seeds")
@@ -90,18 +93,18 @@ def main() -> None:
         args.page.write_text(page(curves, args.hours))
 
 
-def play_daemons(hours: float, seed: int, intervals_s: Sequence[float]) -> None:
+def play_daemons(n_stages: int, hours: float, seed: int, intervals_s: Sequence[float]) -> None:
     """Print the share of each interval. The first machine is always on: it holds the owner's key."""
     first, *others = preempted(DAEMONS_PEERS, hours * 3600, seed)
     peers = [replace(first, sessions=(Session(start_s=0.0, end_s=math.inf),)), *others]
     for every_s in intervals_s:
         tell_daemons(
             peers,
-            DAEMONS_STAGES,
+            n_stages,
             hours * 3600,
             seed,
             every_s=every_s,
-            forward_s=FORWARD_S,
+            forward_s=FORWARD_S / n_stages,
             n_microbatches=MICROBATCHES,
         )
 
