@@ -186,6 +186,8 @@ class Pipeline(_Table):
     """How the model is cut. One stage: every peer holds all of it."""
 
     stages: int = Field(default=1, ge=1, le=64)
+    starts: list[int] = Field(default_factory=list, max_length=64)
+    """The first layer of each stage, ascending from 0; empty: the dearest stage is as cheap as can be."""
     microbatches: int = Field(default=8, ge=1, le=4096)
     """Of a step, in all; each of `data.batch_size` samples, whoever is there."""
     activations: Literal["int8", "fp16", "none"] = "int8"
@@ -205,14 +207,21 @@ class Pipeline(_Table):
     def _has_stages(self) -> Pipeline:
         if self.mode != "synchronous" and self.stages == 1:
             raise ValueError(f"mode = {self.mode!r} is for pipelines: set stages to 2 or more, or leave mode out")
+        ascends = self.starts[:1] == [0] and self.starts == sorted(set(self.starts))
+        if self.starts and not (ascends and len(self.starts) == self.stages):
+            raise ValueError(
+                f"starts = {self.starts}: name one layer for each of {self.stages} stages, ascending from 0"
+            )
         return self
 
     @model_serializer(mode="wrap")
     def _as_ever(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Runs that don't use `mode` keep the text, and so the run id, that they had before there was one."""
+        """Runs that don't use `mode` or `starts` keep the text, and so the run id, that they had before those."""
         tables: dict[str, Any] = dump(self)
         if self.mode == "synchronous":
             del tables["mode"]
+        if not self.starts:
+            del tables["starts"]
         return tables
 
 

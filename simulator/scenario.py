@@ -73,6 +73,8 @@ class Stages(Table):
     """How the model is cut (`[pipeline]` of a manifest); one stage: it is not."""
 
     stages: int = Field(default=1, ge=1, le=64)
+    starts: list[int] = Field(default_factory=list, max_length=64)
+    """The first layer of each stage; default: cut by cost."""
     only_train: int = Field(default=0, ge=0, le=63)
     """So many machines, the last, serve no stage and only pass microbatches. Not of a manifest: machines choose."""
     microbatches: int = Field(default=8, ge=1, le=4096)

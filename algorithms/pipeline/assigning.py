@@ -18,9 +18,22 @@ from typing import Final
 
 import numpy as np
 
+from ..partition import balanced_starts
 from .workload import F64, RATE_MAX, Rates
 
 BISECTIONS: Final = 60
+
+
+def best_assignments(rates: Rates, n_stages: int) -> list[tuple[tuple[int, ...], list[list[int]]]]:
+    """That of the best cut for the stages' rates, and that of the cut that shares out the work most evenly: with it
+    stages have as many replicas, which have as little to exchange, as can be. None of either if a stage would be
+    empty."""
+    work = [float(rates.flops[i, i + 1]) for i in range(rates.n_layers)]
+    even = (*balanced_starts(work, n_stages), rates.n_layers)
+    only = np.zeros_like(rates.flops)
+    only[even[:-1], even[1:]] = 1.0
+    found = [best_assignment(rates, n_stages), best_assignment(rates.limited(only), n_stages)]
+    return [one for one in found if one is not None]
 
 
 def best_assignment(rates: Rates, n_stages: int) -> tuple[tuple[int, ...], list[list[int]]] | None:

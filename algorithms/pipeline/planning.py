@@ -4,9 +4,11 @@ A stage of some layers on one machine does at most
 
     min(flops/s / flops, uplink / bytes sent, downlink / bytes received)        samples/s,
 
-and nothing if the stage does not fit its memory. A stage's rate is the sum over its replicas, and the slowest stage's
-rate is that at which samples flow. A step takes the batch through it, and besides the time to fill the pipeline once
-and to exchange gradients among replicas.
+and nothing if the stage does not fit its memory. A stage's rate is the sum over its replicas. Samples flow at the
+slowest stage's rate, or at what the tightest line allows that also carries what its machine trains (`lines.py`). A step
+takes the batch through that, and besides the time to fill the pipeline once and to exchange gradients among replicas.
+For each number of stages two cuts and assignments are found by the stages' rates alone; of all of them the one of
+which most is expected is the plan.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .assigning import best_assignment
+import numpy as np
+
+from .assigning import best_assignments
+from .lines import Line, Placed, first_way_s, tightest_line
 from .workload import Machine, Rates, Workload
 
 STAGES_MAX: Final = 16
@@ -43,22 +48,26 @@ class Plan:
     """A cut, who serves what, and what to expect of it."""
 
     stages: tuple[StagePlan, ...]
+    trainers: tuple[int, ...]
+    """Machines that pass microbatches: those that serve a stage and train, and those that only train."""
     unused: tuple[int, ...]
-    """Machines that no stage can use."""
+    """Machines that no stage can use, and that shall not only train or are too small even for that."""
     samples_per_s: float
     """Expected, all told."""
     flow_s: float
-    """Of one step: the batch through the slowest stage."""
+    """Of one step: the batch through the slowest stage, or through `line`."""
     fill_s: float
-    """Of one step: the first microbatch is computed by stage after stage, and back."""
+    """Of one step: the first microbatch is sent to and computed by stage after stage, and back."""
     latency_s: float
     """Of one step: there and back between trainer and each stage, for both passes."""
     exchange_s: float
     """Of one step: replicas exchange gradients."""
     bottleneck: str
-    """compute, uplink, downlink (of `slowest`), latency or exchange: the largest part of a step."""
+    """compute, uplink, downlink (of `slowest`, or of `line`), latency or exchange: the largest part of a step."""
     slowest: int
     """The stage that the others wait for."""
+    line: Line | None
+    """What the slowest stage waits for, if that is the line of a machine that trains; None: itself."""
     trainer_up_bytes_per_s: float
     """All trainers' uplinks together; activations travel through them."""
     trainer_down_bytes_per_s: float
@@ -66,6 +75,11 @@ class Plan:
     @property
     def starts(self) -> tuple[int, ...]:
         return tuple(stage.first_layer for stage in self.stages)
+
+
+NEARLY: Final = 0.95
+"""Of the best plan's samples/s: what is above goes by how many replicas its poorest stage has, for with the last one
+of a stage all others stop."""
 
 
 class NoPlan(ValueError):
@@ -78,22 +92,30 @@ def plan(workload: Workload, machines: Sequence[Machine], n_stages: int | None =
     Raises: NoPlan.
     """
     rates = Rates(workload, machines)
-    n_layers = len(workload.layers)
-    if n_stages is not None and not 1 <= n_stages <= min(n_layers, len(machines)):
+    n_layers, n_serving = len(workload.layers), sum(machine.serves for machine in machines)
+    if n_stages is not None and not 1 <= n_stages <= min(n_layers, n_serving):
         raise NoPlan(
-            f"{n_stages} stages need as many layers and machines: the model has {n_layers} layers, the fleet "
-            f"{len(machines)} machines"
+            f"{n_stages} stages need as many layers and machines that serve them: the model has {n_layers} layers, the "
+            f"fleet {n_serving} such machines"
         )
-    most = min(n_layers, len(machines), STAGES_MAX)
-    plans = [
-        _expect(workload, machines, rates, starts, groups)
-        for s in ([n_stages] if n_stages is not None else range(1, most + 1))
-        if (found := best_assignment(rates, s)) is not None
-        for starts, groups in [found]
+    most = min(n_layers, n_serving, STAGES_MAX)
+    numbers = [n_stages] if n_stages is not None else range(1, most + 1)
+    both = np.array([float(machine.serves and machine.trains) for machine in machines])[:, None, None]
+    possible = {s: rates if s > 1 else rates.limited(both) for s in numbers}  # a whole model is trained where it is
+    expected = [
+        _expect(workload, machines, allowed, *found)
+        for s, allowed in possible.items()
+        for found in best_assignments(allowed, s)
     ]
+    plans = [made for made in expected if made is not None]
     if not plans:
         raise NoPlan(_why_not(workload, machines, n_stages))
-    return max(plans, key=lambda made: (made.samples_per_s, -len(made.stages)))
+    enough = NEARLY * max(made.samples_per_s for made in plans)
+    return max((made for made in plans if made.samples_per_s >= enough), key=_merit)
+
+
+def _merit(made: Plan) -> tuple[int, float, int]:
+    return min(len(stage.machines) for stage in made.stages), made.samples_per_s, -len(made.stages)
 
 
 def _expect(
@@ -102,28 +124,34 @@ def _expect(
     rates: Rates,
     starts: tuple[int, ...],
     groups: Sequence[Sequence[int]],
-) -> Plan:
-    ends = (*starts[1:], rates.n_layers)
-    stages = [_stage(rates, i, j, group) for i, j, group in zip(starts, ends, groups, strict=True)]
-    slowest = min(range(len(stages)), key=lambda s: stages[s].samples_per_s)
-    flow_s = workload.batch_samples / stages[slowest].samples_per_s
-    fill_s = latency_s = exchange_s = 0.0
-    for stage, i, j in zip(stages, starts, ends, strict=True):
-        used = [machines[p] for p in stage.machines]
-        fill_s += workload.microbatch_samples * float(rates.flops[i, j]) / min(m.flops_per_s for m in used)
-        latency_s += 4 * max(m.latency_s for m in used)
-        if len(used) > 1:
-            n_parameters = (rates.memory[i, j] - workload.overhead_bytes) / workload.bytes_per_parameter
-            line = min(min(m.up_bytes_per_s, m.down_bytes_per_s) for m in used)
-            taken_s = workload.exchanged_bytes(n_parameters, len(used)) / line + 2 * max(m.latency_s for m in used)
-            exchange_s = max(exchange_s, taken_s / workload.exchange_every_steps)
-    parts = {"compute": fill_s, "uplink": 0.0, "downlink": 0.0, "latency": latency_s, "exchange": exchange_s}
-    parts[stages[slowest].bottleneck] += flow_s
-    samples_per_s = workload.batch_samples / sum(parts.values())
+) -> Plan | None:
+    """None: nobody is left who trains."""
+    bounds = list(zip(starts, (*starts[1:], rates.n_layers), strict=True))
+    stages = [_stage(rates, i, j, group) for (i, j), group in zip(bounds, groups, strict=True)]
+    placed = [_placed(rates, i, j, stage) for (i, j), stage in zip(bounds, stages, strict=True)]
     serving = {p for stage in stages for p in stage.machines}
+    trainers = tuple(
+        p
+        for p, machine in enumerate(machines)
+        if machine.trains and (p in serving or (len(stages) > 1 and _fits(workload, machine)))
+    )
+    if not trainers:
+        return None
+    slowest = min(range(len(stages)), key=lambda s: stages[s].samples_per_s)
+    line = tightest_line(machines, placed, trainers)
+    holds = line.samples_per_s < stages[slowest].samples_per_s
+    flow_s = workload.batch_samples / (line if holds else stages[slowest]).samples_per_s
+    fill_s = first_way_s(machines, placed, trainers, workload.microbatch_samples)
+    latency_s = sum(4 * max(machines[p].latency_s for p in stage.machines) for stage in stages)
+    exchange_s = max(_exchange_s(workload, machines, rates, i, j, s) for (i, j), s in zip(bounds, stages, strict=True))
+    parts = {"compute": fill_s, "uplink": 0.0, "downlink": 0.0, "latency": latency_s, "exchange": exchange_s}
+    parts[line.direction if holds else stages[slowest].bottleneck] += flow_s
+    samples_per_s = workload.batch_samples / sum(parts.values())
+    travelling = placed if len(placed) > 1 else []
     return Plan(
         stages=tuple(stages),
-        unused=tuple(p for p in range(len(machines)) if p not in serving),
+        trainers=trainers,
+        unused=tuple(p for p in range(len(machines)) if p not in serving and p not in trainers),
         samples_per_s=samples_per_s,
         flow_s=flow_s,
         fill_s=fill_s,
@@ -131,9 +159,36 @@ def _expect(
         exchange_s=exchange_s,
         bottleneck=max(parts, key=lambda name: parts[name]),
         slowest=slowest,
-        trainer_up_bytes_per_s=samples_per_s * float(sum(rates.down[i, j] for i, j in zip(starts, ends, strict=True))),
-        trainer_down_bytes_per_s=samples_per_s * float(sum(rates.up[i, j] for i, j in zip(starts, ends, strict=True))),
+        line=line if holds else None,
+        trainer_up_bytes_per_s=samples_per_s * sum(stage.down_bytes for stage in travelling),
+        trainer_down_bytes_per_s=samples_per_s * sum(stage.up_bytes for stage in travelling),
     )
+
+
+def _fits(workload: Workload, machine: Machine) -> bool:
+    """Whether a machine can be there without a stage, and shall."""
+    return not machine.serves and machine.memory_bytes >= workload.overhead_bytes
+
+
+def _placed(rates: Rates, i: int, j: int, stage: StagePlan) -> Placed:
+    return Placed(
+        flops=float(rates.flops[i, j]),
+        down_bytes=float(rates.down[i, j]),
+        up_bytes=float(rates.up[i, j]),
+        shares={p: float(rates.rate[p, i, j]) / stage.samples_per_s for p in stage.machines},
+    )
+
+
+def _exchange_s(
+    workload: Workload, machines: Sequence[Machine], rates: Rates, i: int, j: int, stage: StagePlan
+) -> float:
+    """Of one step, on average: gradients among a stage's replicas."""
+    used = [machines[p] for p in stage.machines]
+    if len(used) == 1:
+        return 0.0
+    line = min(min(m.up_bytes_per_s, m.down_bytes_per_s) for m in used)
+    taken_s = workload.exchanged_bytes(float(rates.parameters[i, j]), len(used)) / line
+    return (taken_s + 2 * max(m.latency_s for m in used)) / workload.exchange_every_steps
 
 
 def _stage(rates: Rates, i: int, j: int, group: Sequence[int]) -> StagePlan:
@@ -157,6 +212,11 @@ def _or_inf(value: float) -> float:
 
 
 def _why_not(workload: Workload, machines: Sequence[Machine], n_stages: int | None) -> str:
+    if not any(machine.trains for machine in machines):
+        return "no machine trains: let some that serve a stage do both, or add some that only train"
+    machines = [machine for machine in machines if machine.serves]
+    if not machines:
+        return "no machine serves a stage: let some do both"
     largest = max(machines, key=lambda m: m.memory_bytes)
     per_layer = [
         sum(layer.parameters.values()) * workload.bytes_per_parameter + workload.overhead_bytes

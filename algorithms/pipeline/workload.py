@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,6 +50,10 @@ class Machine:
     down_bytes_per_s: float
     latency_s: float
     """One way, to the others."""
+    serves: bool = True
+    """A stage."""
+    trains: bool = True
+    """Passes microbatches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +88,7 @@ class Rates:
     def __init__(self, workload: Workload, machines: Sequence[Machine]) -> None:
         n = self.n_layers = len(workload.layers)
         self.n_machines = len(machines)
-        self.flops, self.up, self.down, self.memory = (np.zeros((n, n + 1)) for _ in range(4))
+        self.flops, self.up, self.down, self.parameters, self.memory = (np.zeros((n, n + 1)) for _ in range(5))
         for i, j in itertools.combinations(range(n + 1), 2):
             self._weigh(workload, i, j)
         flops_per_s, memory, up, down = (
@@ -99,8 +104,15 @@ class Rates:
         stacked = np.stack(list(self.by_resource.values()))
         rate: F64 = np.minimum(np.nan_to_num(stacked, nan=np.inf).min(axis=0), RATE_MAX)
         is_stage = np.triu(np.ones((n, n + 1), bool), k=1)
-        self.rate: F64 = np.where(is_stage & (memory >= self.memory), rate, 0.0)
-        """[machine, i, j]; 0: does not fit."""
+        serves = np.array([machine.serves for machine in machines])[:, None, None]
+        self.rate: F64 = np.where(is_stage & serves & (memory >= self.memory), rate, 0.0)
+        """[machine, i, j]; 0: does not fit, or does not serve."""
+
+    def limited(self, to: F64) -> Rates:
+        """Without what is 0 in `to`, which has the form of `rate`, or can be spread to it."""
+        other = copy(self)
+        other.rate = self.rate * to
+        return other
 
     def _weigh(self, workload: Workload, i: int, j: int) -> None:
         layers, is_first, is_last = workload.layers, i == 0, j == len(workload.layers)
@@ -112,4 +124,5 @@ class Rates:
         self.down[i, j] = x + y if is_last else 2 * x + y
         self.up[i, j] = (0 if is_first else x) + (0 if is_last else y)
         needed = {name: size for layer in layers[i:j] for name, size in layer.parameters.items()}
-        self.memory[i, j] = sum(needed.values()) * workload.bytes_per_parameter + workload.overhead_bytes
+        self.parameters[i, j] = sum(needed.values())
+        self.memory[i, j] = self.parameters[i, j] * workload.bytes_per_parameter + workload.overhead_bytes

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,10 +101,12 @@ def _workload(task: Staged, manifest: Manifest, costs: tuple[LayerCost, ...], qu
         for cost in costs
     )
     method, n_parameters = _method(task, manifest, costs)
+    is_cut = manifest.pipeline.stages > 1
     return Workload(
         layers=layers,
         input_bytes=per_sample(tuple(inputs.shape[1:]), inputs.dtype),
-        batch_samples=manifest.data.batch_size * manifest.group.start_peers,
+        batch_samples=manifest.data.batch_size
+        * (manifest.pipeline.microbatches if is_cut else manifest.group.start_peers),
         microbatch_samples=n_samples,
         bytes_per_parameter=STATE_BYTES,
         overhead_bytes=DAEMON_BYTES,
@@ -128,6 +133,7 @@ def _method(task: Staged, manifest: Manifest, costs: tuple[LayerCost, ...]) -> t
 def _describe(made: Plan, workload: Workload, machines: tuple[Machine, ...]) -> dict[str, Any]:
     return {
         "starts": list(made.starts),
+        "order": f"--stages {len(made.starts)} --set 'pipeline.starts=[{', '.join(map(str, made.starts))}]'",
         "stages": [
             {
                 "layers": [layer.name for layer in workload.layers[stage.first_layer : stage.last_layer + 1]],
@@ -143,6 +149,7 @@ def _describe(made: Plan, workload: Workload, machines: tuple[Machine, ...]) -> 
         "samples_per_s": made.samples_per_s,
         "bottleneck": made.bottleneck,
         "slowest_stage": made.slowest,
+        "line": None if made.line is None else machines[made.line.machine].name,
         "batch_samples": workload.batch_samples,
         "step_s": {
             "flow": made.flow_s,
@@ -151,6 +158,7 @@ def _describe(made: Plan, workload: Workload, machines: tuple[Machine, ...]) -> 
             "exchange": made.exchange_s,
         },
         "trainers": {
+            "machines": [machines[p].name for p in made.trainers],
             "up_bytes_per_s": made.trainer_up_bytes_per_s,
             "down_bytes_per_s": made.trainer_down_bytes_per_s,
         },
@@ -162,20 +170,30 @@ def _show(described: dict[str, Any]) -> None:
     for index, stage in enumerate(described["stages"]):
         names = stage["layers"]
         layers = names[0] if len(names) == 1 else f"{names[0]} .. {names[-1]}"
-        replicas = f"{stage['replicas']}: {', '.join(stage['machines'])}"
         memory = f"{stage['memory_bytes'] / 1e9:.2f} GB"
+        replicas = _together(stage["machines"])
         table.add_row(str(index), layers, replicas, f"{stage['samples_per_s']:.3g}", stage["bottleneck"], memory)
     console = Console()
     console.print(table)
     parts = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in described["step_s"].items())
+    whose = f" (the line of {described['line']}, which trains)" if described["line"] else ""
     console.print(
-        f"expected: {described['samples_per_s']:.3g} samples/s, held back by {described['bottleneck']}; "
+        f"expected: {described['samples_per_s']:.3g} samples/s, held back by {described['bottleneck']}{whose}; "
         f"a step of {described['batch_samples']} samples: {parts}"
     )
+    if described["unused"]:
+        console.print(f"no use for: {_together(described['unused'])}")
+    if len(described["stages"]) == 1:
+        return
     lines = described["trainers"]
     console.print(
-        f"trainers' lines together: {lines['up_bytes_per_s'] / 1e6:.3g} MB/s up, "
+        f"{len(lines['machines'])} trainers, their lines together: {lines['up_bytes_per_s'] / 1e6:.3g} MB/s up, "
         f"{lines['down_bytes_per_s'] / 1e6:.3g} MB/s down"
     )
-    if described["unused"]:
-        console.print(f"no use for: {', '.join(described['unused'])}")
+    console.print(f"order it with: gossamer run new ... {described['order']}", highlight=False)
+
+
+def _together(names: Sequence[str]) -> str:
+    """Machines of one entry, name-1, name-2, ..., as one."""
+    kinds = Counter(re.sub(r"-\d+$", "", name) for name in names)
+    return ", ".join(f"{n} x {name}" if n > 1 else name for name, n in kinds.items())

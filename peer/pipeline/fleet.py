@@ -8,13 +8,14 @@ memory_bytes = 12e9
 up_bytes_per_s = 5e6
 down_bytes_per_s = 3e7
 latency_s = 0.02              # one way; default 0.02
+role = "both"                 # or "serves" (a stage; `--replica-only`), or "trains" (`--stage none`); default both
 """
 
 from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -39,6 +40,7 @@ class _Machines(_Table):
     up_bytes_per_s: Positive
     down_bytes_per_s: Positive
     latency_s: float = Field(default=0.02, ge=0, le=60)
+    role: Literal["both", "serves", "trains"] = "both"
 
 
 class _Fleet(_Table):
@@ -73,4 +75,5 @@ def read_fleet(path: Path) -> tuple[Machine, ...]:
 
 def _expanded(entry: _Machines) -> list[Machine]:
     names = [entry.name] if entry.count == 1 else [f"{entry.name}-{i + 1}" for i in range(entry.count)]
-    return [Machine(name=name, **entry.model_dump(exclude={"name", "count"})) for name in names]
+    facts = entry.model_dump(exclude={"name", "count", "role"})
+    return [Machine(name=n, **facts, serves=entry.role != "trains", trains=entry.role != "serves") for n in names]

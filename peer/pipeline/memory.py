@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ...algorithms.pipeline.workload import BYTES_PER_PARAMETER
 from ...protocol.errors import UsageError
 from ...protocol.manifest import Manifest
-from ...tasks import CannotCut, Cut, LayerCost, Staged, Task, cut_by_cost, estimate_costs
+from ...tasks import CannotCut, Cut, LayerCost, Staged, Task, cut_by_cost, cut_of, estimate_costs
 from ..rounds.roster import NO_STAGE
 
 Costs = tuple[LayerCost, ...]
@@ -104,7 +104,8 @@ def check_memory(task: Task, manifest: Manifest, cap: int, stage: int | None = N
             )
         return
     costs = estimate_costs(task)
-    found = needs(costs, cut_by_cost(task, n_stages, costs), n_microbatches, copies_of(manifest))
+    cut = cut_of(task, n_stages, manifest.pipeline.starts, costs)
+    found = needs(costs, cut, n_microbatches, copies_of(manifest))
     wanted = found.largest if stage is None else found.by_stage[stage]
     if wanted > cap:
         what = "the model in one piece" if n_stages == 1 else f"stage {found.by_stage.index(wanted)} of {n_stages}"

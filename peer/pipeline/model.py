@@ -15,7 +15,7 @@ from ...algorithms import Exchange, Method, build_method
 from ...protocol.errors import InvalidManifest, StaleStage
 from ...protocol.manifest import Manifest
 from ...protocol.network import Cost
-from ...tasks import CannotCut, NoStage, Stage, Staged, build_stage, cut_by_cost, loans, owned_names
+from ...tasks import CannotCut, NoStage, Stage, Staged, build_stage, cut_of, loans, owned_names
 from ..buffers import Buffers
 from ..replica import Replica, schedule_of
 from ..rounds.roster import NO_STAGE, WHOLE, Roster
@@ -52,7 +52,7 @@ class StageModel(Replica):
         self.task = task
         self.manifest = manifest
         try:
-            self.cut = cut_by_cost(task, manifest.pipeline.stages)
+            self.cut = cut_of(task, manifest.pipeline.stages, manifest.pipeline.starts)
         except CannotCut as error:
             raise InvalidManifest(f"[pipeline] of the manifest: {error}") from None
         self.kinds = boundaries(task, self.cut)

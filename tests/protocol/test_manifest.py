@@ -117,6 +117,20 @@ def test_a_run_that_does_not_use_the_asynchronous_mode_has_the_text_it_had_befor
         manifest_of(changed("pipeline.mode", "stash"))
 
 
+def test_a_run_that_does_not_say_where_it_is_cut_has_the_text_it_had_before_one_could() -> None:
+    plain = manifest_of(changed("pipeline.stages", 3))
+    said = manifest_of({**TABLES, "pipeline": {"stages": 3, "starts": [0, 1, 5]}})
+
+    assert "starts" not in compose(plain, OWNER)
+    assert parse(compose(said, OWNER)).manifest.pipeline.starts == [0, 1, 5]
+
+
+@pytest.mark.parametrize("starts", [[0, 1], [1, 2, 3], [0, 2, 1], [0, 1, 1], [-1, 0, 1], [0, 1, 2, 3]])
+def test_a_cut_that_is_none_is_refused(starts: list[int]) -> None:
+    with pytest.raises(InvalidManifest, match="name one layer for each of 3 stages"):
+        manifest_of({**TABLES, "pipeline": {"stages": 3, "starts": starts}})
+
+
 def test_a_manifest_with_any_character_changed_is_refused() -> None:
     text = compose(manifest(), OWNER)
 

@@ -109,6 +109,14 @@ def test_machines_taken_from_a_pipeline_break_no_property(seed: int) -> None:
     assert verdict.violations == (), f"replay: {replay} --set run.steps=16 --set expect.steps_min=16"
 
 
+def test_a_cut_of_ones_own_trains_the_model_of_one_process() -> None:
+    settings = ["pipeline.starts=[0, 1, 4]", "run.steps=8", "expect.steps_min=8"]
+
+    verdict = judge(load_scenario(LIBRARY / "stages.toml", settings), 101)
+
+    assert verdict.violations == ()
+
+
 def test_machines_taken_from_a_pipeline_whose_trainers_do_not_wait_break_no_property() -> None:
     # Late gradients make another model than one process does; that every microbatch counts is asked all the same.
     settings = ["pipeline.mode=stash", "run.steps=16", "expect.steps_min=16", "expect.one_process_within=10"]

@@ -11,8 +11,9 @@ import pytest
 from gossamer.algorithms.pipeline.planning import NoPlan, plan
 from gossamer.algorithms.pipeline.workload import LayerLoad, Machine, Workload
 
-FAST_LINE = {"up_bytes_per_s": 1e12, "down_bytes_per_s": 1e12, "latency_s": 0.0}
-STRONG = Machine(name="m", flops_per_s=120.0, memory_bytes=1e12, **FAST_LINE)
+STRONG = Machine(
+    name="m", flops_per_s=120.0, memory_bytes=1e12, up_bytes_per_s=1e12, down_bytes_per_s=1e12, latency_s=0.0
+)
 
 
 def test_equal_layers_on_equal_machines_are_cut_evenly() -> None:
@@ -140,6 +141,63 @@ def test_what_trainers_must_carry_is_what_stages_receive_and_send() -> None:
 
     assert made.trainer_up_bytes_per_s == pytest.approx(made.samples_per_s * (2 * 8 + 100 + 100 + 8))
     assert made.trainer_down_bytes_per_s == pytest.approx(made.samples_per_s * (100 + 100))
+
+
+def test_machines_that_only_train_serve_no_stage_and_carry_their_share() -> None:
+    workload = _workload([1.0] * 2, output_bytes=100.0)
+    home = replace(STRONG, up_bytes_per_s=1e4)
+    made = plan(workload, [STRONG, STRONG, replace(home, serves=False), replace(home, serves=False)], n_stages=2)
+
+    assert [stage.machines for stage in made.stages] == [(0,), (1,)]
+    assert made.trainers == (0, 1, 2, 3)
+    # A quarter of 2 * 8 + 100 to the first stage and 100 + 8 to the last one.
+    assert made.line is None
+    slow = [replace(machine, up_bytes_per_s=1e2) for machine in (home, home)]
+    held = plan(workload, [STRONG, STRONG, *(replace(machine, serves=False) for machine in slow)], n_stages=2)
+    assert held.line is not None
+    assert (held.line.machine, held.line.direction, held.bottleneck) == (2, "uplink", "uplink")
+    assert held.line.samples_per_s == pytest.approx(1e2 / (224 / 4))
+    assert held.flow_s == pytest.approx(64 / held.line.samples_per_s)
+
+
+def test_who_does_not_train_or_does_not_serve_has_no_part_in_a_whole_model() -> None:
+    machines = [STRONG, replace(STRONG, serves=False), replace(STRONG, trains=False)]
+
+    made = plan(_workload([1.0] * 2), machines, n_stages=1)
+
+    assert ([stage.machines for stage in made.stages], made.trainers, made.unused) == ([(0,)], (0,), (1, 2))
+    assert (made.trainer_up_bytes_per_s, made.line) == (0.0, None)
+
+
+def test_somebody_must_train_and_somebody_serve() -> None:
+    with pytest.raises(NoPlan, match="no machine trains"):
+        plan(_workload([1.0] * 2), [replace(STRONG, trains=False)] * 3)
+    with pytest.raises(NoPlan, match="no machine serves"):
+        plan(_workload([1.0] * 2), [replace(STRONG, serves=False)] * 3)
+    small = replace(STRONG, serves=False, memory_bytes=10.0)
+    with pytest.raises(NoPlan):
+        plan(
+            replace(_workload([1.0] * 2), overhead_bytes=100.0),
+            [replace(STRONG, trains=False)] * 2 + [small],
+            n_stages=2,
+        )
+
+
+def test_costly_exchange_makes_stages_that_have_as_many_replicas_each() -> None:
+    # By their rates alone seven layers would go to six replicas, each of which sends the others seven layers' payload.
+    workload = replace(_workload([1.0] * 8, parameters=10**6), payload_bytes_per_parameter=1.0, gathers=True)
+    machines = [replace(STRONG, up_bytes_per_s=1e5)] * 8
+
+    made = plan(workload, machines, n_stages=2)
+
+    assert made.starts == (0, 4)
+    assert made.exchange_s <= 4 * 4e6 / 1e5
+
+
+def test_of_plans_that_are_nearly_as_good_the_one_wins_that_can_lose_a_replica() -> None:
+    made = plan(_workload([1.0] * 8), [STRONG] * 8, n_stages=4)
+
+    assert [len(stage.machines) for stage in made.stages] == [2, 2, 2, 2]
 
 
 def _workload(flops: list[float], *, output_bytes: float = 0.0, parameters: int = 0) -> Workload:

@@ -59,6 +59,28 @@ def test_it_says_where_to_cut_and_who_serves_what(run: Path, fleet: Path, capsys
     assert found["bottleneck"] == "compute"
 
 
+def test_roles_are_the_daemons(run: Path, fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fleet.write_text(FLEET + 'role = "trains"\n')
+
+    found = _plan(Question(run=run, fleet=fleet, stages=2), capsys)
+
+    assert [stage["machines"] for stage in found["stages"]] == [["strong-1"], ["strong-2"]]
+    assert found["trainers"]["machines"] == ["strong-1", "strong-2", "weak"]
+
+
+def test_a_run_that_is_cut_has_its_own_microbatches(
+    tmp_path: Path, fleet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Order(task="digits", method="allreduce", stages=2, steps=10, batch=4, options=("pipeline.microbatches=7",))
+    new(tmp_path / "cut", made, start_peers=3, open_to_all=False)
+    capsys.readouterr()
+
+    found = _plan(Question(run=tmp_path / "cut", fleet=fleet, stages=2), capsys)
+
+    assert found["batch_samples"] == 7 * 4
+    assert found["order"] == "--stages 2 --set 'pipeline.starts=[0, 1]'"
+
+
 def test_measured_costs_share_out_what_was_counted(run: Path, fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = _plan(Question(run=run, fleet=fleet, stages=1, measure=True), capsys)
 
