@@ -210,7 +210,8 @@ class Pipeline(_Table):
         ascends = self.starts[:1] == [0] and self.starts == sorted(set(self.starts))
         if self.starts and not (ascends and len(self.starts) == self.stages):
             raise ValueError(
-                f"starts = {self.starts}: name one layer for each of {self.stages} stages, ascending from 0"
+                f"starts = {self.starts}: name one layer for each of {self.stages} stages, ascending from 0, or set "
+                "stages to as many"
             )
         return self
 

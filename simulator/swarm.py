@@ -12,13 +12,14 @@ from typing import Any
 
 from ..algorithms import method_class
 from ..peer.daemon import Daemon, Devices
+from ..peer.pipeline.cutting import cut_of
 from ..peer.pipeline.daemon import StageDaemon
 from ..peer.pipeline.model import StageModel
 from ..peer.rounds.roster import NO_STAGE, PEERS_MAX, WHOLE
 from ..protocol.errors import GossamerError, UsageError
 from ..protocol.identity import Identity
 from ..protocol.manifest import SignedManifest, compose, manifest_of, parse
-from ..tasks import TASKS, Task, build_task
+from ..tasks import TASKS, Staged, Task, build_task
 from . import analytic
 from .devices import Crowd, gateway_identity, gateway_options
 from .faults import Fault
@@ -290,7 +291,10 @@ def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:
         "admission": {"policy": "open"},
         "limits": {"checkpoint_every_steps": run.checkpoint_every, "eval_every_steps": run.evaluate_every},
     }
-    return task, parse(compose(manifest_of(tables), _identity(seed, 0, 0)))
+    manifest = manifest_of(tables)
+    if stages > 1 and isinstance(task, Staged):
+        cut_of(task, manifest)  # said here, not by every daemon
+    return task, parse(compose(manifest, _identity(seed, 0, 0)))
 
 
 def _names(run: Training, n_stages: int) -> tuple[str, dict[str, Any], str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from .errors import BadData, CannotCut, MissingData, TaskError, UnknownTask
 from .fingerprint import fingerprint
 from .initialise import build_initialised, draw_fan_in
-from .layer_costs import LayerCost, cut_by_cost, cut_of, estimate_costs, measure_costs
+from .layer_costs import LayerCost, cut_by_cost, estimate_costs, measure_costs
 from .layers import Layer
 from .registry import TASKS, build_task, is_users_own
 from .sharding import global_batch, round_batches, shard
@@ -33,7 +33,6 @@ __all__ = [
     "build_stage",
     "build_task",
     "cut_by_cost",
-    "cut_of",
     "draw_fan_in",
     "estimate_costs",
     "fingerprint",

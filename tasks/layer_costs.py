@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,13 +86,6 @@ def cut_by_cost(task: Staged, n_stages: int, costs: tuple[LayerCost, ...] | None
     n_fewer = min(n_stages, len(costs))  # more stages than layers: the cut says so
     starts = balanced_starts([cost.flops for cost in costs], n_fewer)
     return Cut(starts=(*starts, *[len(costs)] * (n_stages - n_fewer)), n_layers=len(costs))
-
-
-def cut_of(task: Staged, n_stages: int, starts: Sequence[int], costs: tuple[LayerCost, ...] | None = None) -> Cut:
-    """The cut that a run asks for: at these layers, or by cost if it names none. Raises: as `cut_by_cost`."""
-    if not starts:
-        return cut_by_cost(task, n_stages, costs)
-    return Cut(starts=tuple(starts), n_layers=len(costs or estimate_costs(task)))
 
 
 def _cost(model: nn.Module, layer: Layer, flops: float, out: Tensor) -> LayerCost:

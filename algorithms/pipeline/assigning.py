@@ -13,6 +13,7 @@ machines are then moved and exchanged between stages while that helps (the gener
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -21,7 +22,10 @@ import numpy as np
 from ..partition import balanced_starts
 from .workload import F64, RATE_MAX, Rates
 
-BISECTIONS: Final = 60
+PRECISION: Final = 1e-6
+"""Of the rate, relative."""
+RATE_MIN: Final = 1e-12
+"""Samples/s that are none."""
 
 
 def best_assignments(rates: Rates, n_stages: int) -> list[tuple[tuple[int, ...], list[list[int]]]]:
@@ -67,39 +71,46 @@ def _orders(rates: Rates) -> list[list[int]]:
 
 def _best_in_order(rates: Rates, order: Sequence[int], n_stages: int) -> tuple[tuple[int, ...], list[list[int]]] | None:
     sums = np.concatenate([np.zeros((1, rates.n_layers, rates.n_layers + 1)), np.cumsum(rates.rate[order], axis=0)])
-    low, high = 0.0, float(rates.rate.sum(axis=0).max())
-    found = _reach(sums, low, n_stages)
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
+    found = _reach(sums, 0.0, n_stages)
+    if found is None:
+        return None
+    low, high = _slowest(sums, *found), float(rates.rate.sum(axis=0).max())
+    while high > max(low * (1 + PRECISION), RATE_MIN):
+        middle = math.sqrt(max(low, RATE_MIN)) * math.sqrt(high)
         better = _reach(sums, middle, n_stages)
         if better is None:
             high = middle
         else:
-            low, found = middle, better
-    if found is None:
-        return None
+            low, found = max(middle, _slowest(sums, *better)), better
     starts, ends = found
     bounds = [0, *ends[:-1], len(order)]
     return starts, [sorted(order[a:b]) for a, b in itertools.pairwise(bounds)]
+
+
+def _slowest(sums: F64, starts: Sequence[int], ends: Sequence[int]) -> float:
+    """The least rate of these stages."""
+    bounds = zip((0, *ends[:-1]), ends, starts, (*starts[1:], sums.shape[1]), strict=True)
+    return min(float(sums[to, i, j] - sums[since, i, j]) for since, to, i, j in bounds)
 
 
 def _reach(sums: F64, rate: float, n_stages: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """Starts of stages that all do at least this rate (and more than 0), and how many machines are taken after each."""
     n_machines, n_layers = sums.shape[0] - 1, sums.shape[1]
     far = n_machines + 1
-    fewest = [0] + [far] * n_layers
-    begins: list[list[int]] = []
-    taken = [fewest]
+    fewest = np.full(n_layers + 1, far)
+    fewest[0] = 0
+    begins, taken = [], [fewest]
     for s in range(n_stages):
-        row, begin = [far] * (n_layers + 1), [0] * (n_layers + 1)
+        row, begin = np.full(n_layers + 1, far), np.zeros(n_layers + 1, np.int64)
         for i in range(s, n_layers):
             if fewest[i] > n_machines:
                 continue
-            for j in range(i + 1, n_layers + 1):
-                wanted = max(rate, 1e-12) + sums[fewest[i], i, j]
-                k = int(np.searchsorted(sums[:, i, j], wanted * (1 - 1e-12)))
-                if max(k, fewest[i] + 1) < row[j]:
-                    row[j], begin[j] = max(k, fewest[i] + 1), i
+            below = sums[:, i, i + 1 :]
+            wanted = (max(rate, RATE_MIN) + below[fewest[i]]) * (1 - 1e-12)
+            needed = np.maximum((below < wanted).sum(axis=0), fewest[i] + 1)
+            fewer = needed < row[i + 1 :]
+            row[i + 1 :][fewer] = needed[fewer]
+            begin[i + 1 :][fewer] = i
         fewest = row
         begins.append(begin)
         taken.append(row)
@@ -109,8 +120,8 @@ def _reach(sums: F64, rate: float, n_stages: int) -> tuple[tuple[int, ...], tupl
     ends: list[int] = []
     j = n_layers
     for s in reversed(range(n_stages)):
-        ends.insert(0, taken[s + 1][j])
-        j = begins[s][j]
+        ends.insert(0, int(taken[s + 1][j]))
+        j = int(begins[s][j])
         starts.insert(0, j)
     return tuple(starts), tuple(ends)
 

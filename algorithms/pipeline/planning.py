@@ -51,7 +51,7 @@ class Plan:
     trainers: tuple[int, ...]
     """Machines that pass microbatches: those that serve a stage and train, and those that only train."""
     unused: tuple[int, ...]
-    """Machines that no stage can use, and that shall not only train or are too small even for that."""
+    """Machines that no stage can use, and that shall not only train, are too small for it, or have too slow lines."""
     samples_per_s: float
     """Expected, all told."""
     flow_s: float
@@ -137,6 +137,7 @@ def _expect(
     )
     if not trainers:
         return None
+    trainers = _without_slow_lines(machines, placed, trainers)
     slowest = min(range(len(stages)), key=lambda s: stages[s].samples_per_s)
     line = tightest_line(machines, placed, trainers)
     holds = line.samples_per_s < stages[slowest].samples_per_s
@@ -163,6 +164,20 @@ def _expect(
         trainer_up_bytes_per_s=samples_per_s * sum(stage.down_bytes for stage in travelling),
         trainer_down_bytes_per_s=samples_per_s * sum(stage.up_bytes for stage in travelling),
     )
+
+
+def _without_slow_lines(
+    machines: Sequence[Machine], placed: Sequence[Placed], trainers: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Trainers take equal shares, so one that only trains and has the tightest line may hold up all others."""
+    while True:
+        line = tightest_line(machines, placed, trainers)
+        fewer = tuple(p for p in trainers if p != line.machine)
+        if not fewer or machines[line.machine].serves:
+            return trainers
+        if tightest_line(machines, placed, fewer).samples_per_s <= line.samples_per_s:
+            return trainers
+        trainers = fewer
 
 
 def _fits(workload: Workload, machine: Machine) -> bool:
@@ -214,9 +229,15 @@ def _or_inf(value: float) -> float:
 def _why_not(workload: Workload, machines: Sequence[Machine], n_stages: int | None) -> str:
     if not any(machine.trains for machine in machines):
         return "no machine trains: let some that serve a stage do both, or add some that only train"
+    if not any((machine.serves and machine.trains) or _fits(workload, machine) for machine in machines):
+        least = workload.overhead_bytes / 1e9
+        return f"no machine that trains has the {least:.2g} GB that a daemon needs: let some that serve do both"
+    both = [machine for machine in machines if machine.serves and machine.trains]
     machines = [machine for machine in machines if machine.serves]
     if not machines:
         return "no machine serves a stage: let some do both"
+    if len(machines) == 1 and not both:
+        return "one machine cannot serve several stages, and a single stage is trained where it is: let it do both"
     largest = max(machines, key=lambda m: m.memory_bytes)
     per_layer = [
         sum(layer.parameters.values()) * workload.bytes_per_parameter + workload.overhead_bytes

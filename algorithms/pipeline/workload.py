@@ -54,6 +54,8 @@ class Machine:
     """A stage."""
     trains: bool = True
     """Passes microbatches."""
+    kind: str = ""
+    """What machines like this one are called together."""
 
 
 @dataclass(frozen=True, kw_only=True)

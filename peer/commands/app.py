@@ -324,7 +324,9 @@ def plan(
     fleet: Annotated[Path, typer.Option(help="The machines, in TOML; docs/pipelines.md shows one.")],
     stages: Annotated[int | None, typer.Option(help="So many stages; default: as many as are best.", min=1)] = None,
     microbatch: Annotated[int | None, typer.Option(help="Its samples; default: the run's batch size.", min=1)] = None,
-    activations: Annotated[Activations, typer.Option(help="How they travel between stages.")] = Activations.INT8,
+    activations: Annotated[
+        Activations | None, typer.Option(help="How they travel between stages; default: as in the run.")
+    ] = None,
     measure: Annotated[bool, typer.Option("--measure", help="Time the layers on this machine.")] = False,
     data: Data = None,
     json: Json = False,
@@ -338,7 +340,7 @@ def plan(
         data=data,
         stages=stages,
         microbatch=microbatch,
-        activations=activations.value,
+        activations=activations.value if activations is not None else None,
         measure=measure,
     )
     command.answer(question, json_output=json)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ...algorithms import Exchange, Method, build_method
@@ -41,7 +41,8 @@ class Question:
     stages: int | None = None
     microbatch: int | None = None
     """Samples; None: the run's batch_size."""
-    activations: str = "int8"
+    activations: str | None = None
+    """None: as the run has it."""
     measure: bool = False
 
 
@@ -59,10 +60,11 @@ def answer(question: Question, *, json_output: bool) -> None:
     except NoPlan as error:
         raise UsageError(str(error)) from None
     described = _describe(made, workload, machines)
+    described["order"] = _order(made, workload, question.activations or manifest.pipeline.activations)
     if json_output:
         print(json.dumps(described))
     else:
-        _show(described)
+        _show(described, {machine.name: machine.kind for machine in machines})
 
 
 def _manifest(path: Path) -> Manifest:
@@ -82,7 +84,7 @@ def _costs(task: Staged, *, measure: bool) -> tuple[LayerCost, ...]:
 
 
 def _workload(task: Staged, manifest: Manifest, costs: tuple[LayerCost, ...], question: Question) -> Workload:
-    compression = Compression(question.activations)
+    compression = Compression(question.activations or manifest.pipeline.activations)
     inputs = task.inputs(np.zeros(1, np.int64))
     n_samples = question.microbatch or manifest.data.batch_size
 
@@ -133,7 +135,6 @@ def _method(task: Staged, manifest: Manifest, costs: tuple[LayerCost, ...]) -> t
 def _describe(made: Plan, workload: Workload, machines: tuple[Machine, ...]) -> dict[str, Any]:
     return {
         "starts": list(made.starts),
-        "order": f"--stages {len(made.starts)} --set 'pipeline.starts=[{', '.join(map(str, made.starts))}]'",
         "stages": [
             {
                 "layers": [layer.name for layer in workload.layers[stage.first_layer : stage.last_layer + 1]],
@@ -149,7 +150,7 @@ def _describe(made: Plan, workload: Workload, machines: tuple[Machine, ...]) -> 
         "samples_per_s": made.samples_per_s,
         "bottleneck": made.bottleneck,
         "slowest_stage": made.slowest,
-        "line": None if made.line is None else machines[made.line.machine].name,
+        "line": made.line and {"machine": machines[made.line.machine].name, "direction": made.line.direction},
         "batch_samples": workload.batch_samples,
         "step_s": {
             "flow": made.flow_s,
@@ -165,24 +166,39 @@ def _describe(made: Plan, workload: Workload, machines: tuple[Machine, ...]) -> 
     }
 
 
-def _show(described: dict[str, Any]) -> None:
+def _order(made: Plan, workload: Workload, activations: str) -> str:
+    """Options of `run new` for a run as it was planned."""
+    serving = {p for stage in made.stages for p in stage.machines}
+    starts = ",".join(map(str, made.starts))
+    return (
+        f"--stages {len(made.starts)} --set pipeline.starts=[{starts}] --start-peers {len(serving | {*made.trainers})} "
+        f"--batch {workload.microbatch_samples} --set "
+        f"pipeline.microbatches={max(1, workload.batch_samples // workload.microbatch_samples)} "
+        f"--activations {activations}"
+    )
+
+
+def _show(described: dict[str, Any], kinds: Mapping[str, str]) -> None:
     table = Table("stage", "layers", "replicas", "samples/s", "held back by", "memory", title="plan")
     for index, stage in enumerate(described["stages"]):
         names = stage["layers"]
         layers = names[0] if len(names) == 1 else f"{names[0]} .. {names[-1]}"
         memory = f"{stage['memory_bytes'] / 1e9:.2f} GB"
-        replicas = _together(stage["machines"])
-        table.add_row(str(index), layers, replicas, f"{stage['samples_per_s']:.3g}", stage["bottleneck"], memory)
-    console = Console()
+        replicas = _together(stage["machines"], kinds)
+        table.add_row(
+            str(index), escape(layers), escape(replicas), f"{stage['samples_per_s']:.3g}", stage["bottleneck"], memory
+        )
+    console = Console(markup=False, highlight=False)
     console.print(table)
     parts = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in described["step_s"].items())
-    whose = f" (the line of {described['line']}, which trains)" if described["line"] else ""
+    line = described["line"]
+    whose = f" of {line['machine']}, which trains" if line and line["direction"] == described["bottleneck"] else ""
     console.print(
         f"expected: {described['samples_per_s']:.3g} samples/s, held back by {described['bottleneck']}{whose}; "
         f"a step of {described['batch_samples']} samples: {parts}"
     )
     if described["unused"]:
-        console.print(f"no use for: {_together(described['unused'])}")
+        console.print(f"no use for: {_together(described['unused'], kinds)}")
     if len(described["stages"]) == 1:
         return
     lines = described["trainers"]
@@ -190,10 +206,13 @@ def _show(described: dict[str, Any]) -> None:
         f"{len(lines['machines'])} trainers, their lines together: {lines['up_bytes_per_s'] / 1e6:.3g} MB/s up, "
         f"{lines['down_bytes_per_s'] / 1e6:.3g} MB/s down"
     )
-    console.print(f"order it with: gossamer run new ... {described['order']}", highlight=False)
+    console.print(f"order it with: gossamer run new FOLDER --task ... {described['order']}", soft_wrap=True)
 
 
-def _together(names: Sequence[str]) -> str:
-    """Machines of one entry, name-1, name-2, ..., as one."""
-    kinds = Counter(re.sub(r"-\d+$", "", name) for name in names)
-    return ", ".join(f"{n} x {name}" if n > 1 else name for name, n in kinds.items())
+def _together(names: Sequence[str], kinds: Mapping[str, str]) -> str:
+    """Alike machines as one, if they are several."""
+    counts = Counter(kinds[name] for name in names)
+    told = {
+        kinds[name]: name if counts[kinds[name]] == 1 else f"{counts[kinds[name]]} x {kinds[name]}" for name in names
+    }
+    return ", ".join(told.values())

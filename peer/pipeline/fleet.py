@@ -76,4 +76,5 @@ def read_fleet(path: Path) -> tuple[Machine, ...]:
 def _expanded(entry: _Machines) -> list[Machine]:
     names = [entry.name] if entry.count == 1 else [f"{entry.name}-{i + 1}" for i in range(entry.count)]
     facts = entry.model_dump(exclude={"name", "count", "role"})
-    return [Machine(name=n, **facts, serves=entry.role != "trains", trains=entry.role != "serves") for n in names]
+    facts |= {"kind": entry.name, "serves": entry.role != "trains", "trains": entry.role != "serves"}
+    return [Machine(name=name, **facts) for name in names]

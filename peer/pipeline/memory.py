@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from ...algorithms.pipeline.workload import BYTES_PER_PARAMETER
 from ...protocol.errors import UsageError
 from ...protocol.manifest import Manifest
-from ...tasks import CannotCut, Cut, LayerCost, Staged, Task, cut_by_cost, cut_of, estimate_costs
+from ...tasks import CannotCut, Cut, LayerCost, Staged, Task, cut_by_cost, estimate_costs
 from ..rounds.roster import NO_STAGE
+from .cutting import cut_of
 
 Costs = tuple[LayerCost, ...]
 
@@ -104,7 +105,7 @@ def check_memory(task: Task, manifest: Manifest, cap: int, stage: int | None = N
             )
         return
     costs = estimate_costs(task)
-    cut = cut_of(task, n_stages, manifest.pipeline.starts, costs)
+    cut = cut_of(task, manifest, costs)
     found = needs(costs, cut, n_microbatches, copies_of(manifest))
     wanted = found.largest if stage is None else found.by_stage[stage]
     if wanted > cap:
@@ -118,8 +119,9 @@ def check_memory(task: Task, manifest: Manifest, cap: int, stage: int | None = N
 
 def _remedy(task: Staged, costs: Costs, manifest: Manifest, cap: int, found: Needs) -> str:
     fits = [str(stage) for stage, need in enumerate(found.by_stage) if need <= cap]
-    least = found.largest
-    for more in range(len(found.by_stage) + 1, len(costs) + 1):
+    least, is_cut_by_cost = found.largest, not manifest.pipeline.starts
+    without = "" if is_cut_by_cost else " without pipeline.starts"
+    for more in range(len(found.by_stage) + is_cut_by_cost, len(costs) + 1):
         try:
             cut = cut_by_cost(task, more, costs)
             largest = needs(costs, cut, manifest.pipeline.microbatches, copies_of(manifest)).largest
@@ -128,7 +130,7 @@ def _remedy(task: Staged, costs: Costs, manifest: Manifest, cap: int, found: Nee
         least = min(least, largest)
         if largest <= cap:
             others = f", or stage {' or '.join(fits)} of this cut" if fits else ""
-            return f"--stages {more} would fit, with {_mb(largest)} in the largest{others}"
+            return f"--stages {more}{without} would fit, with {_mb(largest)} in the largest{others}"
     return f"no cut fits; {_mb(least)} would"
 
 

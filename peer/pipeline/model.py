@@ -15,10 +15,11 @@ from ...algorithms import Exchange, Method, build_method
 from ...protocol.errors import InvalidManifest, StaleStage
 from ...protocol.manifest import Manifest
 from ...protocol.network import Cost
-from ...tasks import CannotCut, NoStage, Stage, Staged, build_stage, cut_of, loans, owned_names
+from ...tasks import NoStage, Stage, Staged, build_stage, loans, owned_names
 from ..buffers import Buffers
 from ..replica import Replica, schedule_of
 from ..rounds.roster import NO_STAGE, WHOLE, Roster
+from .cutting import cut_of
 from .decided import Decided, Stepped
 from .fitting import refuse_unfit, why_unfit
 from .memory import copies_of, held_max_within
@@ -51,10 +52,7 @@ class StageModel(Replica):
         # Not Replica's: nothing is built before the stage is known.
         self.task = task
         self.manifest = manifest
-        try:
-            self.cut = cut_of(task, manifest.pipeline.stages, manifest.pipeline.starts)
-        except CannotCut as error:
-            raise InvalidManifest(f"[pipeline] of the manifest: {error}") from None
+        self.cut = cut_of(task, manifest)
         self.kinds = boundaries(task, self.cut)
         self.loans = loans(task, self.cut)
         self.stage = WHOLE

@@ -186,10 +186,10 @@ class StageReplica:
     def finish_weights(self, of: Collection[MicrobatchId] | None = None) -> bool:
         """Do one deferred part of a backward pass, of these microbatches (None: of any); False if there is none."""
         for name in self._deferred(of):
-            held = self._put_off[name]
-            if held.finish is not None:
+            held = self._put_off.get(name)
+            if held is not None and held.finish is not None:
                 held.gradients, held.finish = held.finish(), None
-                del self._put_off[name]
+                self._put_off.pop(name, None)  # other weights may have come meanwhile, and all was dropped
                 return True
         return False
 
@@ -254,8 +254,8 @@ class StageReplica:
         self._keep(unless)
 
     def _keep(self, wanted: Callable[[MicrobatchId], bool]) -> None:
-        self._held = {name: held for name, held in self._held.items() if wanted(name)}
-        self._put_off = {name: held for name, held in self._put_off.items() if name in self._held}
+        self._held = {name: held for name, held in list(self._held.items()) if wanted(name)}
+        self._put_off = {name: held for name, held in list(self._put_off.items()) if name in self._held}
 
     def _meant(self, microbatch: MicrobatchId, version: int) -> Meant:
         """Raises StaleStage."""

@@ -174,13 +174,25 @@ def test_somebody_must_train_and_somebody_serve() -> None:
         plan(_workload([1.0] * 2), [replace(STRONG, trains=False)] * 3)
     with pytest.raises(NoPlan, match="no machine serves"):
         plan(_workload([1.0] * 2), [replace(STRONG, serves=False)] * 3)
+    with pytest.raises(NoPlan, match="let it do both"):
+        plan(_workload([1.0] * 2), [replace(STRONG, trains=False), replace(STRONG, serves=False)])
     small = replace(STRONG, serves=False, memory_bytes=10.0)
-    with pytest.raises(NoPlan):
+    with pytest.raises(NoPlan, match="that a daemon needs"):
         plan(
             replace(_workload([1.0] * 2), overhead_bytes=100.0),
             [replace(STRONG, trains=False)] * 2 + [small],
             n_stages=2,
         )
+
+
+def test_a_trainer_whose_line_would_hold_up_all_others_is_left_out() -> None:
+    workload = _workload([1.0] * 2, output_bytes=100.0)
+    modem = replace(STRONG, up_bytes_per_s=1.0, serves=False)
+
+    without, with_it = (plan(workload, [STRONG] * 2 + more, n_stages=2) for more in ([], [modem]))
+
+    assert (with_it.trainers, with_it.unused) == ((0, 1), (2,))
+    assert with_it.samples_per_s == pytest.approx(without.samples_per_s)
 
 
 def test_costly_exchange_makes_stages_that_have_as_many_replicas_each() -> None:

@@ -78,7 +78,22 @@ def test_a_run_that_is_cut_has_its_own_microbatches(
     found = _plan(Question(run=tmp_path / "cut", fleet=fleet, stages=2), capsys)
 
     assert found["batch_samples"] == 7 * 4
-    assert found["order"] == "--stages 2 --set 'pipeline.starts=[0, 1]'"
+    assert found["order"] == (
+        "--stages 2 --set pipeline.starts=[0,1] --start-peers 3 --batch 4 --set pipeline.microbatches=7 "
+        "--activations int8"
+    )
+
+
+def test_machines_are_told_apart_unless_they_are_alike(
+    run: Path, fleet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.write_text(FLEET.replace("weak", "gpu-[red]1080") + FLEET.split("[[machines]]")[2].join(["[[machines]]", ""]))
+
+    answer(Question(run=run, fleet=fleet, stages=1), json_output=False)
+
+    shown = capsys.readouterr().out
+    assert "2 x strong" in shown.replace("\n", " ")
+    assert "[red]" in shown
 
 
 def test_measured_costs_share_out_what_was_counted(run: Path, fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,6 +101,21 @@ def test_measured_costs_share_out_what_was_counted(run: Path, fleet: Path, capsy
 
     (stage,) = found["stages"]
     assert stage["samples_per_s"] == pytest.approx(2.1e6 / (3 * (4096 + 32 + 640)))
+
+
+def test_the_text_names_a_line_only_if_that_is_what_holds_back(
+    run: Path, fleet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.write_text(FLEET + 'role = "trains"\n')
+    answer(Question(run=run, fleet=fleet, stages=2), json_output=False)
+    assert "which trains" not in capsys.readouterr().out
+
+    fleet.write_text(fleet.read_text().replace("up_bytes_per_s = 1e6", "up_bytes_per_s = 1e2"))
+    found = _plan(Question(run=run, fleet=fleet, stages=2), capsys)
+    answer(Question(run=run, fleet=fleet, stages=2), json_output=False)
+
+    assert (found["line"]["direction"], found["bottleneck"]) == ("uplink", "uplink")
+    assert f"uplink of {found['line']['machine']}, which trains" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_person_gets_a_table(run: Path, fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gossamer.peer.pipeline.memory import check_memory, held_max_within, needs, parse_bytes
 from gossamer.peer.pipeline.models import stage_model
-from gossamer.protocol.errors import UsageError
+from gossamer.protocol.errors import InvalidManifest, UsageError
 from gossamer.protocol.manifest import Manifest, manifest_of
 from gossamer.tasks import Staged, build_task, cut_by_cost, estimate_costs
 
@@ -72,6 +72,24 @@ def test_one_stage_may_fit_where_another_does_not() -> None:
     check_memory(task, manifest(3), between, small)
     with pytest.raises(UsageError, match=f"stage {large} of 3 needs"):
         check_memory(task, manifest(3), between)
+
+
+def test_a_cut_of_ones_own_is_what_counts_and_the_refusal_says_whether_another_would_fit() -> None:
+    task = chars()
+    n_layers = len(estimate_costs(task))
+    late = with_starts(2, [0, n_layers - 1])
+    by_cost = needs(estimate_costs(task), cut_by_cost(task, 2), N_MICROBATCHES)
+
+    check_memory(task, manifest(2), int(by_cost.largest))
+    with pytest.raises(UsageError, match=r"stage 0 of 2 needs .*--stages 2 without pipeline\.starts would fit"):
+        check_memory(task, late, int(by_cost.largest))
+    with pytest.raises(InvalidManifest, match=f"begin at layers 0 to {n_layers - 1}"):
+        check_memory(task, with_starts(2, [0, n_layers]), CAP)
+
+
+def with_starts(n_stages: int, starts: list[int]) -> Manifest:
+    tables = manifest(n_stages).model_dump()
+    return manifest_of({**tables, "pipeline": {**tables["pipeline"], "starts": starts}})
 
 
 def test_where_no_cut_fits_the_refusal_says_how_much_would() -> None:

@@ -187,6 +187,26 @@ def test_deferred_gradients_of_some_microbatches_do_not_wait_for_those_of_others
     assert last.n_deferred == 2
 
 
+def test_other_weights_may_come_while_a_deferred_gradient_is_computed() -> None:
+    """As when a stage that lends weights was restored: what is under way is dropped, and the server goes on."""
+    task = Chain()
+    route = replicas(task, 3)
+    run_microbatch(task, route, 0, batches(task, N, 4)[0], defer_weights=True)
+    middle = route[1]
+    held = middle._held[NAMES[0]]
+    finish = held.finish
+    assert finish is not None
+
+    def renewed() -> dict[str, Tensor]:
+        middle.renew(1)
+        return finish()
+
+    held.finish = renewed
+
+    assert middle.finish_weights()
+    assert (middle.held, middle.n_deferred, middle.finish_weights()) == ((), 0, False)
+
+
 def test_memory_for_gradients_is_bounded() -> None:
     task = Chain()
     first, last = replicas(task, 2, held_max=2)
