@@ -66,18 +66,22 @@ def carried_bytes(machine: int, stages: Sequence[Placed], trainers: Sequence[int
 
 def first_way_s(
     machines: Sequence[Machine], stages: Sequence[Placed], trainers: Sequence[int], n_samples: int
-) -> float:
-    """Seconds of a microbatch through all stages and back that finds all of them idle: the slowest of each decide."""
-    up_s = min(machines[p].up_bytes_per_s for p in trainers)
-    down_s = min(machines[p].down_bytes_per_s for p in trainers)
-    taken_s = 0.0
+) -> dict[str, float]:
+    """Seconds of a microbatch through all stages and back that finds all of them idle: the slowest of each decide.
+
+    Returns: what is spent on compute, uplink and downlink; a line is the slower one of its two ends.
+    """
+    spent_s = {"compute": 0.0, "uplink": 0.0, "downlink": 0.0}
     for stage in stages:
-        used = [machines[p] for p in stage.shares]
-        taken_s += stage.flops / min(m.flops_per_s for m in used)
-        if len(stages) > 1:
-            taken_s += stage.down_bytes / min(up_s, *(m.down_bytes_per_s for m in used))
-            taken_s += stage.up_bytes / min(down_s, *(m.up_bytes_per_s for m in used))
-    return n_samples * taken_s
+        spent_s["compute"] += n_samples * stage.flops / min(machines[p].flops_per_s for p in stage.shares)
+        if len(stages) == 1:
+            continue
+        ways = ((trainers, stage.shares, stage.down_bytes), (stage.shares, trainers, stage.up_bytes))
+        for senders, receivers, n_bytes in ways:
+            up = min(machines[p].up_bytes_per_s for p in senders)
+            down = min(machines[p].down_bytes_per_s for p in receivers)
+            spent_s["uplink" if up <= down else "downlink"] += n_samples * n_bytes / min(up, down)
+    return spent_s
 
 
 def _rate(bytes_per_s: float, bytes_per_sample: float) -> float:

@@ -142,10 +142,10 @@ def _expect(
     line = tightest_line(machines, placed, trainers)
     holds = line.samples_per_s < stages[slowest].samples_per_s
     flow_s = workload.batch_samples / (line if holds else stages[slowest]).samples_per_s
-    fill_s = first_way_s(machines, placed, trainers, workload.microbatch_samples)
+    fill = first_way_s(machines, placed, trainers, workload.microbatch_samples)
     latency_s = sum(4 * max(machines[p].latency_s for p in stage.machines) for stage in stages)
     exchange_s = max(_exchange_s(workload, machines, rates, i, j, s) for (i, j), s in zip(bounds, stages, strict=True))
-    parts = {"compute": fill_s, "uplink": 0.0, "downlink": 0.0, "latency": latency_s, "exchange": exchange_s}
+    parts = {**fill, "latency": latency_s, "exchange": exchange_s}
     parts[line.direction if holds else stages[slowest].bottleneck] += flow_s
     samples_per_s = workload.batch_samples / sum(parts.values())
     travelling = placed if len(placed) > 1 else []
@@ -155,7 +155,7 @@ def _expect(
         unused=tuple(p for p in range(len(machines)) if p not in serving and p not in trainers),
         samples_per_s=samples_per_s,
         flow_s=flow_s,
-        fill_s=fill_s,
+        fill_s=sum(fill.values()),
         latency_s=latency_s,
         exchange_s=exchange_s,
         bottleneck=max(parts, key=lambda name: parts[name]),

@@ -50,10 +50,11 @@ def test_a_model_in_one_piece_sends_nothing() -> None:
 
     assert carried_bytes(0, [whole], (0, 1)) == (0.0, 0.0)
     assert tightest_line(MACHINES, [whole], (0, 1)).samples_per_s == float("inf")
-    assert first_way_s(MACHINES, [whole], (0, 1), 2) == pytest.approx(2 * 3.0 / 10.0)
+    assert first_way_s(MACHINES, [whole], (0, 1), 2) == {"compute": pytest.approx(0.6), "uplink": 0, "downlink": 0}
 
 
 def test_the_first_microbatch_is_sent_and_computed_stage_after_stage() -> None:
-    sent_s = (30 + 20 + 25 + 15) / 100.0
+    spent_s = first_way_s(MACHINES, STAGES, (0,), 2)
 
-    assert first_way_s(MACHINES, STAGES, (0,), 2) == pytest.approx(2 * (7.0 / 10.0 + sent_s))
+    # Uplinks are slower than downlinks here.
+    assert spent_s == pytest.approx({"compute": 2 * 7.0 / 10.0, "uplink": 2 * 90 / 100.0, "downlink": 0.0})
