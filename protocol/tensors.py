@@ -25,7 +25,6 @@ Buffer = bytes | memoryview
 
 BLOCK = 256
 MAX_NDIM = 8
-MAX_DIM = 1 << 32
 MAX_ELEMENTS = 1 << 32
 MAX_NAME_BYTES = 512
 MAX_HEADER_BYTES = 1024
