@@ -143,10 +143,13 @@ def simulated(case: Case, starts: Sequence[int], n_steps: int = 6) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {', '.join(CASES)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all of {'; '.join(CASES)}")
+    names = parser.parse_args().names or list(CASES)
+    if unknown := sorted(set(names) - set(CASES)):
+        parser.error(f"no such setting: {'; '.join(unknown)}: name one of {'; '.join(CASES)}")
     print("| setting | stages start at | held back by | planned, samples/s | simulated | planned / simulated |")
     print("|---|---|---|---:|---:|---:|")
-    for name in parser.parse_args().names or CASES:
+    for name in names:
         made = planned(CASES[name])
         done = simulated(CASES[name], made.starts)
         starts, held = ", ".join(map(str, made.starts)), made.bottleneck

@@ -6,9 +6,9 @@
 Equal machines with the lives of the fleet `preemptible` (median 1 h, mean 6.1 h, replaced after 15 minutes on average).
 The first is the rule alone, on a model (benchmarks/churning.py): 32 stages on 256 machines. The second is the daemons
 on virtual time, on 64 machines, since a roster has at most 64 members: 8 stages, which is a quarter of both, or any
-other number of as much work together. Throughput is a share of what whole
-machines would do if those alive were always spread well at no cost. The paper (arXiv:2301.11913) reports 82.7 % without
-moves and 95.8 % with moves every 300 s, on its own traces and machines.
+other number of as much work together. Throughput is a share of what whole machines would do if those alive were always
+spread well at no cost. The paper (arXiv:2301.11913) reports 82.7 % without moves and 95.8 % with moves every 300 s, on
+its own traces and machines.
 """
 
 from __future__ import annotations
