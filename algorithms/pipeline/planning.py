@@ -236,8 +236,8 @@ def _why_not(workload: Workload, machines: Sequence[Machine], n_stages: int | No
     machines = [machine for machine in machines if machine.serves]
     if not machines:
         return "no machine serves a stage: let some do both"
-    if len(machines) == 1 and not both:
-        return "one machine cannot serve several stages, and a single stage is trained where it is: let it do both"
+    if (len(machines) == 1 or n_stages == 1) and not both:
+        return "a model in one piece is trained where it is: let some do both, or have two or more that serve stages"
     largest = max(machines, key=lambda m: m.memory_bytes)
     per_layer = [
         sum(layer.parameters.values()) * workload.bytes_per_parameter + workload.overhead_bytes

@@ -60,7 +60,8 @@ def answer(question: Question, *, json_output: bool) -> None:
     except NoPlan as error:
         raise UsageError(str(error)) from None
     described = _describe(made, workload, machines)
-    described["order"] = _order(made, workload, question.activations or manifest.pipeline.activations)
+    activations = question.activations or manifest.pipeline.activations
+    described["order"] = _order(made, workload, activations) if len(made.stages) > 1 else None
     if json_output:
         print(json.dumps(described))
     else:
@@ -171,7 +172,8 @@ def _order(made: Plan, workload: Workload, activations: str) -> str:
     serving = {p for stage in made.stages for p in stage.machines}
     starts = ",".join(map(str, made.starts))
     return (
-        f"--stages {len(made.starts)} --set pipeline.starts=[{starts}] --start-peers {len(serving | {*made.trainers})} "
+        f"--stages {len(made.starts)} --set 'pipeline.starts=[{starts}]' "
+        f"--start-peers {len(serving | {*made.trainers})} "
         f"--batch {workload.microbatch_samples} --set "
         f"pipeline.microbatches={max(1, workload.batch_samples // workload.microbatch_samples)} "
         f"--activations {activations}"
@@ -199,7 +201,7 @@ def _show(described: dict[str, Any], kinds: Mapping[str, str]) -> None:
     )
     if described["unused"]:
         console.print(f"no use for: {_together(described['unused'], kinds)}")
-    if len(described["stages"]) == 1:
+    if described["order"] is None:
         return
     lines = described["trainers"]
     console.print(

@@ -174,8 +174,11 @@ def test_somebody_must_train_and_somebody_serve() -> None:
         plan(_workload([1.0] * 2), [replace(STRONG, trains=False)] * 3)
     with pytest.raises(NoPlan, match="no machine serves"):
         plan(_workload([1.0] * 2), [replace(STRONG, serves=False)] * 3)
-    with pytest.raises(NoPlan, match="let it do both"):
-        plan(_workload([1.0] * 2), [replace(STRONG, trains=False), replace(STRONG, serves=False)])
+    parted = [replace(STRONG, trains=False), replace(STRONG, serves=False)]
+    with pytest.raises(NoPlan, match="trained where it is"):
+        plan(_workload([1.0] * 2), parted)
+    with pytest.raises(NoPlan, match="trained where it is"):
+        plan(_workload([1.0] * 2), [*parted, parted[0]], n_stages=1)
     small = replace(STRONG, serves=False, memory_bytes=10.0)
     with pytest.raises(NoPlan, match="that a daemon needs"):
         plan(

@@ -79,7 +79,7 @@ def test_a_run_that_is_cut_has_its_own_microbatches(
 
     assert found["batch_samples"] == 7 * 4
     assert found["order"] == (
-        "--stages 2 --set pipeline.starts=[0,1] --start-peers 3 --batch 4 --set pipeline.microbatches=7 "
+        "--stages 2 --set 'pipeline.starts=[0,1]' --start-peers 3 --batch 4 --set pipeline.microbatches=7 "
         "--activations int8"
     )
 
@@ -106,16 +106,25 @@ def test_measured_costs_share_out_what_was_counted(run: Path, fleet: Path, capsy
 def test_the_text_names_a_line_only_if_that_is_what_holds_back(
     run: Path, fleet: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fleet.write_text(FLEET + 'role = "trains"\n')
+    slow = FLEET.replace("up_bytes_per_s = 1e6", "up_bytes_per_s = 1e2") + 'role = "trains"\n'
+    fleet.write_text(slow.replace("count = 2", "count = 2\nlatency_s = 60"))
+    found = _plan(Question(run=run, fleet=fleet, stages=2), capsys)
+    assert (found["line"]["direction"], found["bottleneck"]) == ("uplink", "latency")
     answer(Question(run=run, fleet=fleet, stages=2), json_output=False)
     assert "which trains" not in capsys.readouterr().out
 
-    fleet.write_text(fleet.read_text().replace("up_bytes_per_s = 1e6", "up_bytes_per_s = 1e2"))
+    fleet.write_text(slow)
     found = _plan(Question(run=run, fleet=fleet, stages=2), capsys)
     answer(Question(run=run, fleet=fleet, stages=2), json_output=False)
 
     assert (found["line"]["direction"], found["bottleneck"]) == ("uplink", "uplink")
     assert f"uplink of {found['line']['machine']}, which trains" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_model_in_one_piece_is_ordered_without_a_cut(
+    run: Path, fleet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _plan(Question(run=run, fleet=fleet, stages=1), capsys)["order"] is None
 
 
 def test_a_person_gets_a_table(run: Path, fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
