@@ -28,6 +28,7 @@ from ..pipeline.fleet import read_fleet
 from ..pipeline.memory import DAEMON_BYTES, STATE_BYTES
 from ..pipeline.microbatches import Boundary
 from ..replica import schedule_of
+from ..rounds.roster import PEERS_MAX
 from .order import build
 
 
@@ -49,6 +50,11 @@ class Question:
 def answer(question: Question, *, json_output: bool) -> None:
     """Print the plan. Raises UsageError where there is none."""
     machines = read_fleet(question.fleet)
+    if len(machines) > PEERS_MAX:
+        raise UsageError(
+            f"the fleet has {len(machines)} machines, and a run has {PEERS_MAX} members at a time at most: plan for so "
+            "many of them, or for several runs"
+        )
     manifest = _manifest(question.run)
     task = build(manifest.task.name, dict(manifest.task.options), question.data)
     if not isinstance(task, Staged):

@@ -148,6 +148,7 @@ def test_what_does_not_fit_is_a_usage_error(run: Path, fleet: Path) -> None:
         (FLEET.replace("latency_s", "latency"), "latency"),
         (FLEET.replace("1e5", "-1.0"), "greater than 0"),
         (FLEET.replace("count = 2", "count = 256"), "257 machines"),
+        (FLEET.replace("count = 2", "count = 64"), "65 machines, and a run has 64 members"),
     ],
 )
 def test_bad_fleets_are_refused_with_the_place(run: Path, fleet: Path, text: str, message: str) -> None:
