@@ -21,7 +21,7 @@ from ...algorithms import Exchange, Method, build_method
 from ...algorithms.pipeline.planning import NoPlan, Plan, plan
 from ...algorithms.pipeline.workload import LayerLoad, Machine, Workload
 from ...protocol.errors import UsageError
-from ...protocol.manifest import Manifest, parse
+from ...protocol.manifest import Group, Manifest, parse
 from ...tasks import LayerCost, Staged, estimate_costs, measure_costs
 from ..pipeline.activations import Compression, wire_bytes
 from ..pipeline.fleet import read_fleet
@@ -175,11 +175,12 @@ def _describe(made: Plan, workload: Workload, machines: tuple[Machine, ...]) -> 
 
 def _order(made: Plan, workload: Workload, activations: str) -> str:
     """Options of `run new` for a run as it was planned."""
-    serving = {p for stage in made.stages for p in stage.machines}
+    n_peers = len({p for stage in made.stages for p in stage.machines} | {*made.trainers})
     starts = ",".join(map(str, made.starts))
+    room = f" --set group.peers_max={n_peers}" if n_peers > Group.model_fields["peers_max"].default else ""
     return (
         f"--stages {len(made.starts)} --set 'pipeline.starts=[{starts}]' "
-        f"--start-peers {len(serving | {*made.trainers})} "
+        f"--start-peers {n_peers}{room} "
         f"--batch {workload.microbatch_samples} --set "
         f"pipeline.microbatches={max(1, workload.batch_samples // workload.microbatch_samples)} "
         f"--activations {activations}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gossamer.peer.commands.order import Order
 from gossamer.peer.commands.plan import Question, answer
 from gossamer.peer.commands.run import new
 from gossamer.protocol.errors import UsageError
+from gossamer.protocol.manifest import parse
 
 FLEET = """
 [[machines]]
@@ -82,6 +84,28 @@ def test_a_run_that_is_cut_has_its_own_microbatches(
         "--stages 2 --set 'pipeline.starts=[0,1]' --start-peers 3 --batch 4 --set pipeline.microbatches=7 "
         "--activations int8"
     )
+
+
+def test_what_is_ordered_for_many_machines_is_a_run(
+    tmp_path: Path, run: Path, fleet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.write_text(FLEET.replace("count = 2", "count = 40"))
+    words = shlex.split(_plan(Question(run=run, fleet=fleet, stages=2), capsys)["order"])
+    told = dict(zip(words[::2], words[1::2], strict=True))
+    settings = tuple(value for key, value in zip(words[::2], words[1::2], strict=True) if key == "--set")
+    made = Order(
+        task="digits",
+        method="allreduce",
+        stages=int(told["--stages"]),
+        steps=10,
+        batch=int(told["--batch"]),
+        options=settings,
+    )
+
+    new(tmp_path / "many", made, start_peers=int(told["--start-peers"]), open_to_all=False)
+
+    group = parse((tmp_path / "many" / "manifest.toml").read_text()).manifest.group
+    assert (group.start_peers, group.peers_max) == (41, 41)
 
 
 def test_machines_are_told_apart_unless_they_are_alike(
