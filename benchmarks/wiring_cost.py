@@ -4,8 +4,10 @@
 
 `ours` is all of a trainer and its replicas: routes, messages, checks, queues, the codec with its checksums, and
 the event loop under them. The messages are handed over directly, so no network is in it. `simulated_network` is what
-the simulator's adds in place of a real one. Milliseconds for each microbatch of five passes; medians of several runs
-after one that only warms up (libraries load, kernels compile).
+the simulator's adds in place of a real one. `plain_grpc` is the alternative of having no wiring at all: the same five
+calls with the same bytes, uncompressed, from a bare gRPC client to a bare gRPC server, without TLS, which look at
+nothing; `ours_to_plain_grpc` is for comparing machines of unlike speed. Milliseconds for each microbatch of five
+passes; medians of several runs after one that only warms up (libraries load, kernels compile).
 """
 
 from __future__ import annotations
@@ -16,9 +18,13 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
 from statistics import median
 from typing import Any, TypeVar
 
+import grpc
+import grpc.aio
 import torch
 
 from gossamer.peer.pipeline.activations import Codec, Compression
@@ -37,6 +43,7 @@ from gossamer.tasks import Staged, build_stage, build_task, cut_by_cost, global_
 
 T = TypeVar("T")
 N_STAGES, N_REPLICAS, N_RUNS = 3, 3, 3
+TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +109,16 @@ def wiring_cost() -> dict[str, Any]:
     """Milliseconds of CPU for each microbatch, by what passes (uncompressed bytes at a boundary) and how."""
     return {
         "routes_ms": 1e3 * _decisions_s(),
-        "by_size": {
-            name: {compression.value: _parts(size, compression) for compression in Compression}
-            for name, size in SIZES.items()
-        },
+        "by_size": {name: _at_size(size) for name, size in SIZES.items()},
     }
+
+
+def _at_size(size: Size) -> dict[str, Any]:
+    parts = {compression.value: _parts(size, compression) for compression in Compression}
+    asyncio.run(_plain_grpc(size))
+    plain = median(asyncio.run(_plain_grpc(size)) for _ in range(N_RUNS))
+    ratios = {name: round(part["ours_ms"] / plain, 2) for name, part in parts.items()}
+    return {**parts, "plain_grpc_ms": round(plain, 3), "ours_to_plain_grpc": ratios}
 
 
 def _parts(size: Size, compression: Compression) -> dict[str, float]:
@@ -194,6 +206,50 @@ def _material(
         boundaries(task, cut_by_cost(task, N_STAGES)),
         [(task.inputs(batch), task.targets(batch)) for batch in batches],
     )
+
+
+# -- the alternative --------------------------------------------------------------------------------------------------
+
+
+async def _plain_grpc(size: Size) -> float:
+    """Milliseconds of the CPU of both ends, which are in this process."""
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((_Answering(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/plain/pass")
+            passes = [answered.to_bytes(8) + bytes(asked) for asked, answered in _pass_bytes(size)]
+            await call(passes[0], timeout=TIMEOUT_S)
+            started_s = time.process_time()
+            for _ in range(size.n_microbatches):
+                for request in passes:
+                    await call(request, timeout=TIMEOUT_S)
+            return 1e3 * (time.process_time() - started_s) / size.n_microbatches
+    finally:
+        await server.stop(None)
+
+
+def _pass_bytes(size: Size) -> list[tuple[int, int]]:
+    """Of each pass, uncompressed: what it brings and what it gives."""
+    _, kinds, every = _material(size)
+    inputs, targets = (tensor.nbytes for tensor in every[0])
+    entering = [inputs, *(size.n_samples * 4 * prod(kind.input.shape) for kind in kinds[1:])]
+    forward = list(pairwise(entering))
+    backward = [(before + after, before if stage else 0) for stage, (before, after) in enumerate(pairwise(entering))]
+    return [*forward, (entering[-1] + targets, entering[-1]), *reversed(backward)]
+
+
+class _Answering(grpc.GenericRpcHandler):
+    """As many zeros as the first eight bytes ask for."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+        return grpc.unary_unary_rpc_method_handler(_zeros)
+
+
+async def _zeros(request: bytes, context: object) -> bytes:
+    return bytes(int.from_bytes(request[:8]))
 
 
 # -- all of it --------------------------------------------------------------------------------------------------------

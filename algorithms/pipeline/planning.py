@@ -14,7 +14,7 @@ which most is expected is the plan.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -86,8 +86,17 @@ class NoPlan(ValueError):
     """These machines cannot train this model; the message says what would do."""
 
 
-def plan(workload: Workload, machines: Sequence[Machine], n_stages: int | None = None) -> Plan:
+def plan(
+    workload: Workload,
+    machines: Sequence[Machine],
+    n_stages: int | None = None,
+    *,
+    tell: Callable[[int, int], None] = lambda n_done, n_all: None,
+) -> Plan:
     """The best plan found, with this many stages or any number.
+
+    Args:
+        tell: is called before each number of stages, with how many have been looked at, of how many.
 
     Raises: NoPlan.
     """
@@ -101,13 +110,12 @@ def plan(workload: Workload, machines: Sequence[Machine], n_stages: int | None =
     most = min(n_layers, n_serving, STAGES_MAX)
     numbers = [n_stages] if n_stages is not None else range(1, most + 1)
     both = np.array([float(machine.serves and machine.trains) for machine in machines])[:, None, None]
-    possible = {s: rates if s > 1 else rates.limited(both) for s in numbers}  # a whole model is trained where it is
-    expected = [
-        _expect(workload, machines, allowed, *found)
-        for s, allowed in possible.items()
-        for found in best_assignments(allowed, s)
-    ]
-    plans = [made for made in expected if made is not None]
+    plans: list[Plan] = []
+    for n_done, s in enumerate(numbers):
+        tell(n_done, len(numbers))
+        allowed = rates if s > 1 else rates.limited(both)  # a whole model is trained where it is
+        expected = (_expect(workload, machines, allowed, *found) for found in best_assignments(allowed, s))
+        plans += [made for made in expected if made is not None]
     if not plans:
         raise NoPlan(_why_not(workload, machines, n_stages))
     enough = NEARLY * max(made.samples_per_s for made in plans)

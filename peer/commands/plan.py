@@ -27,6 +27,7 @@ from ..pipeline.activations import Compression, wire_bytes
 from ..pipeline.fleet import read_fleet
 from ..pipeline.memory import DAEMON_BYTES, STATE_BYTES
 from ..pipeline.microbatches import Boundary
+from ..progress import bar
 from ..replica import schedule_of
 from ..rounds.roster import PEERS_MAX
 from .order import build
@@ -62,7 +63,12 @@ def answer(question: Question, *, json_output: bool) -> None:
     costs = _costs(task, measure=question.measure)
     workload = _workload(task, manifest, costs, question)
     try:
-        made = plan(workload, machines, question.stages)
+        with bar("planning", 1) as (progress, task_id):
+
+            def show(n_done: int, n_all: int) -> None:
+                progress.update(task_id, completed=n_done, total=n_all, note=f"{n_done} of {n_all} numbers of stages")
+
+            made = plan(workload, machines, question.stages, tell=show)
     except NoPlan as error:
         raise UsageError(str(error)) from None
     described = _describe(made, workload, machines)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
+from ...peer.progress import bar
 from ...peer.report import write_report
 from ...protocol.atomic import write_atomically
 from ...protocol.errors import GossamerError, UsageError
@@ -120,7 +117,7 @@ def _least(order: Order, scenario: Scenario, json_output: bool) -> dict[str, Any
     folder = order.out or Path()
     if not folder.is_dir():
         raise UsageError(f"--out {folder}: there is no such folder to write the least scenario into")
-    with _bar(f"{scenario.name}: plays", order.plays) as (progress, task):
+    with bar(f"{scenario.name}: plays", order.plays) as (progress, task):
 
         def show(plays: int, least: Scenario) -> None:
             size = f"{len(least.faults)} faults, {least.fleet.peers} peers, {least.run.steps} steps"
@@ -148,7 +145,7 @@ def _many(order: Order, scenario: Scenario, json_output: bool) -> dict[str, Any]
     numbers = _range(order.seeds or "")
     failed: list[Verdict] = []
     hashes: dict[int, str] = {}
-    with _bar(f"{scenario.name}: seeds", len(numbers)) as (progress, task):
+    with bar(f"{scenario.name}: seeds", len(numbers)) as (progress, task):
         for verdict in sweep(scenario, numbers, jobs=order.jobs):
             hashes[verdict.seed] = verdict.trace_hash
             progress.advance(task)
@@ -201,7 +198,7 @@ def _command(order: Order, seed: int, shuffle: bool) -> str:
 
 @contextmanager
 def _shown(scenario: Scenario) -> Iterator[Callable[[float, int], None]]:
-    with _bar(scenario.name, scenario.duration_s) as (progress, task):
+    with bar(scenario.name, scenario.duration_s) as (progress, task):
         last_s = 0.0
 
         def show(now_s: float, step: int) -> None:
@@ -211,11 +208,3 @@ def _shown(scenario: Scenario) -> Iterator[Callable[[float, int], None]]:
                 progress.update(task, completed=now_s, note=f"{now_s:,.0f} virtual s, update {step}")
 
         yield show
-
-
-@contextmanager
-def _bar(name: str, total: float) -> Iterator[tuple[Progress, Any]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
-    console = Console(file=sys.stderr)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
-        yield progress, progress.add_task(name, total=total, note="")

@@ -135,6 +135,14 @@ def test_slow_lines_are_spared_by_fewer_stages_when_the_number_is_free() -> None
     assert len(made.stages) == 1
 
 
+def test_a_plan_tells_how_far_it_is() -> None:
+    told: list[tuple[int, int]] = []
+
+    plan(_workload([1.0] * 3), [STRONG] * 4, tell=lambda n_done, n_all: told.append((n_done, n_all)))
+
+    assert told == [(0, 3), (1, 3), (2, 3)]
+
+
 def test_what_trainers_must_carry_is_what_stages_receive_and_send() -> None:
     # The first stage gets the input twice and a gradient back; the last one its input and the targets.
     made = plan(_workload([1.0] * 2, output_bytes=100.0), [STRONG] * 2, n_stages=2)
