@@ -22,7 +22,8 @@ from ..peer.pipeline.decided import Decided
 from ..peer.pipeline.microbatches import MicrobatchId
 from ..peer.pipeline.model import StageModel
 from ..peer.pipeline.models import stage_model
-from ..peer.pipeline.server import BACKWARD_PASSES
+from ..peer.pipeline.pacing import SPLIT
+from ..peer.pipeline.server import BACKWARD_PASSES, backward_passes
 from ..protocol.errors import UsageError
 from ..protocol.manifest import Manifest
 from ..tasks import Staged, Task
@@ -50,11 +51,13 @@ def measure_stages(task: Task, manifest: Manifest) -> Maths:
     taken: dict[str, list[float]] = defaultdict(list)
     for step in range(_WARM_UPS + _REPEATS):
         for name, seconds in _step(stages, step).items():
-            taken[name].append(seconds / len(stages))
-    seconds_of = {name: statistics.median(values[_WARM_UPS:]) for name, values in taken.items()}
+            taken[name].append(seconds)
+    seconds_of = {name: statistics.median(values[_WARM_UPS:]) / len(stages) for name, values in taken.items()}
     task, n_samples = stages[0].task, manifest.data.batch_size
     forward_flops = n_samples * FORWARD_SHARE * task.flops_per_sample() / len(stages)
-    flops_per_s = BACKWARD_PASSES * forward_flops / seconds_of["stage backward"]
+    passes = [backward_passes(splits=_splits(model), is_first=model.passes.stage.is_first) for model in stages]
+    deferred = BACKWARD_PASSES - statistics.mean(passes)
+    flops_per_s = statistics.mean(passes) * forward_flops / seconds_of["stage backward"]
     costs = [(model.encode_cost(), model.apply_cost()) for model in stages]
 
     def estimated_s(which: int) -> float:
@@ -68,6 +71,8 @@ def measure_stages(task: Task, manifest: Manifest) -> Maths:
         "encode": seconds_of["encode"] / estimated_s(0),
         "apply": seconds_of["apply"] / estimated_s(1),
     }
+    if deferred:
+        factors["stage weights"] = seconds_of["stage weights"] / (deferred * forward_s)
     return Maths(
         flops_per_s=float(f"{flops_per_s:.4g}"),
         memory_bytes_per_s=_MEMORY_BYTES_PER_S,
@@ -111,12 +116,18 @@ def _step(stages: list[StageModel], step: int) -> dict[str, float]:
         tensors.append(timed("stage forward", partial(model.passes.forward, name, model.passes.version, tensors[-1])))
     arrived = task.targets(indices)
     for model, x in zip(reversed(stages), reversed(tensors[:-1]), strict=True):
-        passed = timed("stage backward", partial(model.passes.backward, name, model.passes.version, x, arrived))
+        backward = partial(model.passes.backward, name, model.passes.version, x, arrived, defer_weights=_splits(model))
+        passed = timed("stage backward", backward)
+        timed("stage weights", model.passes.finish_weights)
         if passed.input_gradient is not None:
             arrived = passed.input_gradient
     for model in stages:
         _update(model, name, timed)
     return taken
+
+
+def _splits(model: StageModel) -> bool:
+    return model.manifest.pipeline.schedule in SPLIT
 
 
 def _update(model: StageModel, name: MicrobatchId, timed: Timed) -> None:

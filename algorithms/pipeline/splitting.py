@@ -5,8 +5,8 @@ with the second part. Both parts together multiply exactly as often as one whole
 the gradient that arrives at each operation which has weights on one side and the input on the other, and the second
 starts from there.
 
-Where one weight serves two operations on the way from input to output, starting from both would count their overlap
-twice; such graphs are not split, and the first part does all the work.
+Where one weight serves two operations on the way from input to output, what starts from one of them would also reach
+the other; such graphs are not split, and the first part does all the work.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 
-Edge = tuple[Node, int]
 Gradients = dict[str, Tensor]
 
 
@@ -52,10 +51,7 @@ def split_backward(
         (input_gradient,) = torch.autograd.grad(output, [x], output_gradient, retain_graph=True)
 
     def weight_gradients() -> Gradients:
-        gradients: Gradients = {}
-        for node, arrived in noted:
-            for name, gradient in graph.weights_below(node, arrived):
-                gradients[name] = gradients[name] + gradient if name in gradients else gradient
+        gradients = dict(pair for node, arrived in noted for pair in graph.weights_below(node, arrived))
         return {name: gradients[name] for name in parameters if name in gradients}
 
     return Split(input_gradient=input_gradient, weight_gradients=weight_gradients)
@@ -83,29 +79,24 @@ class _Graph:
     """The autograd graph between an output and its leaves.
 
     A node is *on the path* if the input is below it. A *branch* is an edge from a node on the path to one that is not,
-    but has a parameter below it.
+    but has parameters below it.
     """
 
     def __init__(self, root: Node, x: Tensor, parameters: Mapping[str, Tensor]) -> None:
-        self._leaves = {torch.autograd.graph.get_gradient_edge(p).node: name for name, p in parameters.items()}
         self._parameters = parameters
-        x_leaf = torch.autograd.graph.get_gradient_edge(x).node
-        order = _leaves_first(root)
-        on_path = {x_leaf}
-        has_weights = set(self._leaves)
-        for node in order:
-            below = _children(node)
-            if any(child in on_path for child, _ in below):
+        on_path = {torch.autograd.graph.get_gradient_edge(x).node}
+        below = {torch.autograd.graph.get_gradient_edge(p).node: [name] for name, p in parameters.items()}
+        self._branches: dict[Node, list[str]] = {}
+        for node, children in _leaves_first(root).items():
+            names = [name for child in children if child not in on_path for name in below.get(child, ())]
+            if any(child in on_path for child in children):
                 on_path.add(node)
-            if any(child in has_weights for child, _ in below):
-                has_weights.add(node)
-        self._branches: dict[Node, list[Edge]] = {}
-        for node in order:
-            branches = [(c, i) for c, i in _children(node) if c not in on_path and c in has_weights]
-            if node in on_path and branches:
-                self._branches[node] = branches
-        starts = [child for branches in self._branches.values() for child, _ in branches]
-        self.can_split = root in on_path and len(starts) == len(set(starts))
+                if names:
+                    self._branches[node] = names
+            elif names:
+                below[node] = names
+        names = [name for branch in self._branches.values() for name in branch]
+        self.can_split = root in on_path and len(names) == len(set(names))
 
     @contextmanager
     def noting(self) -> Iterator[list[tuple[Node, Sequence[Tensor | None]]]]:
@@ -126,39 +117,32 @@ class _Graph:
         """The gradients of the parameters below a node's branches, given what arrived at it."""
         outputs = [GradientEdge(node, i) for i, gradient in enumerate(arrived) if gradient is not None]
         given = [gradient for gradient in arrived if gradient is not None]
-        branches = [GradientEdge(child, i) for child, i in self._branches[node]]
-        for branch, gradient in zip(branches, _grad(outputs, branches, given), strict=True):
-            if gradient is None:
-                continue
-            if branch.node in self._leaves:
-                yield self._leaves[branch.node], gradient
-            else:
-                found = _grad([branch], list(self._parameters.values()), [gradient])
-                yield from ((name, g) for name, g in zip(self._parameters, found, strict=True) if g is not None)
+        names = self._branches[node]
+        found = torch.autograd.grad(
+            outputs, [self._parameters[name] for name in names], given, retain_graph=True, allow_unused=True
+        )
+        return ((name, gradient) for name, gradient in zip(names, found, strict=True) if gradient is not None)
 
 
-def _grad(
-    outputs: Sequence[GradientEdge], inputs: Sequence[GradientEdge] | Sequence[Tensor], given: Sequence[Tensor]
-) -> tuple[Tensor | None, ...]:
-    return torch.autograd.grad(outputs, inputs, given, retain_graph=True, allow_unused=True)
-
-
-def _children(node: Node) -> list[Edge]:
-    return [(child, i) for child, i in node.next_functions if child is not None]
-
-
-def _leaves_first(root: Node) -> list[Node]:
-    """All nodes below a root, each after those below it. Not recursive: graphs are deep."""
-    order: list[Node] = []
-    seen = {root}
-    stack = [(root, iter(_children(root)))]
+def _leaves_first(root: Node) -> dict[Node, list[Node]]:
+    """All nodes below a root with their children, each after those below it. Not recursive: graphs are deep."""
+    found: dict[Node, list[Node]] = {}
+    seen, stack = {root}, [(root, _children(root))]
+    ways = [iter(stack[0][1])]
     while stack:
-        node, children = stack[-1]
-        child = next((c for c, _ in children if c not in seen), None)
-        if child is None:
-            order.append(node)
-            stack.pop()
+        for child in ways[-1]:
+            if child not in seen:
+                seen.add(child)
+                children = _children(child)
+                stack.append((child, children))
+                ways.append(iter(children))
+                break
         else:
-            seen.add(child)
-            stack.append((child, iter(_children(child))))
-    return order
+            node, children = stack.pop()
+            ways.pop()
+            found[node] = children
+    return found
+
+
+def _children(node: Node) -> list[Node]:
+    return [child for child, _ in node.next_functions if child is not None]

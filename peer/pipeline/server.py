@@ -235,8 +235,7 @@ class StageServer:
         """What a pass costs, in forward passes."""
         if phase is not Phase.BACKWARD:
             return 1.0
-        is_split = self._options.splits and not self._replica.stage.is_first
-        return BACKWARD_PASSES - DEFERRED_PASSES * is_split
+        return backward_passes(splits=self._options.splits, is_first=self._replica.stage.is_first)
 
     def _note(self, group: Sequence[_Asked], samples: float, seconds: float) -> None:
         is_backward = group[0].request.phase is Phase.BACKWARD
@@ -280,8 +279,14 @@ class StageServer:
         if not self._replica.is_deferred(of):
             return False
         # How many samples it is for no longer matters to anybody who waits.
-        cost = Cost(flops=DEFERRED_PASSES * self._options.flops_per_sample * self._options.n_samples_max)
+        flops = DEFERRED_PASSES * self._options.flops_per_sample * self._options.n_samples_max
+        cost = Cost(flops=flops, what="stage weights")
         return await self._meter.compute(lambda: self._replica.finish_weights(of), cost)
+
+
+def backward_passes(*, splits: bool, is_first: bool) -> float:
+    """What a backward pass costs until it is answered, in forward passes."""
+    return BACKWARD_PASSES - DEFERRED_PASSES * (splits and not is_first)
 
 
 def _is_random(replica: StageReplica) -> bool:
