@@ -64,6 +64,19 @@ def test_a_machine_that_is_shared_is_measured_with_its_other_peers_at_work(monke
     assert 1e6 < (costs.flops_per_s or 0) < 1e13
 
 
+@pytest.mark.parametrize(("schedule", "splits"), [("credit", True), ("1f1b", False)])
+def test_stages_are_measured_as_their_daemons_pass_microbatches(schedule: str, splits: bool) -> None:
+    options = ("task.d_model=32", "task.n_layers=3", "task.context=16", f"pipeline.schedule={schedule}")
+    order = orders.Order(task="chars", method="allreduce", steps=100, batch=2, stages=3, options=options)
+    manifest, task = orders.manifest_for(order, created="now", start_peers=3, policy="open")
+
+    maths = calibrating.measure_maths(task, manifest, n_members=3)
+
+    assert ("stage weights" in maths.factor) is splits
+    assert all(0.01 < factor < 1000 for factor in maths.factor.values())
+    assert 1e6 < (maths.flops_per_s or 0) < 1e13
+
+
 def test_a_task_that_cannot_be_given_to_others_is_refused() -> None:
     task, manifest = digits()
     task.__dict__["of_mine"] = lambda: None

@@ -30,7 +30,12 @@ def _repeating() -> nn.Module:
     return nn.Sequential(layer, nn.Tanh(), layer)
 
 
-@pytest.mark.parametrize("build", [_blocks, _convolutions, _repeating])
+def _tied() -> nn.Module:
+    layer = nn.Linear(16, 16, bias=False)
+    return nn.Sequential(layer, nn.Tanh(), layer)
+
+
+@pytest.mark.parametrize("build", [_blocks, _convolutions, _repeating, _tied])
 def test_both_parts_give_the_gradients_of_one_whole_pass(build: Build) -> None:
     module, x, gradient = _example(build)
     expected_x, expected = whole_backward(module(x), gradient, x, dict(module.named_parameters()))
@@ -60,8 +65,9 @@ def test_both_parts_multiply_as_often_as_one_whole_pass(build: Build) -> None:
     assert 0 < second < whole
 
 
-def test_a_weight_that_is_used_twice_is_not_split_off() -> None:
-    module, x, gradient = _example(_repeating)
+@pytest.mark.parametrize("build", [_repeating, _tied])
+def test_a_weight_that_is_used_twice_is_not_split_off(build: Build) -> None:
+    module, x, gradient = _example(build)
     split = split_backward(module(x), gradient, x, dict(module.named_parameters()))
 
     assert _counted(split.weight_gradients) == 0
