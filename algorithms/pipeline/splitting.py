@@ -85,18 +85,18 @@ class _Graph:
     def __init__(self, root: Node, x: Tensor, parameters: Mapping[str, Tensor]) -> None:
         self._parameters = parameters
         on_path = {torch.autograd.graph.get_gradient_edge(x).node}
-        below = {torch.autograd.graph.get_gradient_edge(p).node: [name] for name, p in parameters.items()}
-        self._branches: dict[Node, list[str]] = {}
+        below = {torch.autograd.graph.get_gradient_edge(p).node: {name} for name, p in parameters.items()}
+        self._branches: dict[Node, set[str]] = {}
         for node, children in _leaves_first(root).items():
-            names = [name for child in children if child not in on_path for name in below.get(child, ())]
+            names = {name for child in children if child not in on_path for name in below.get(child, ())}
             if any(child in on_path for child in children):
                 on_path.add(node)
                 if names:
                     self._branches[node] = names
             elif names:
                 below[node] = names
-        names = [name for branch in self._branches.values() for name in branch]
-        self.can_split = root in on_path and len(names) == len(set(names))
+        all_names = [name for names in self._branches.values() for name in names]
+        self.can_split = root in on_path and len(all_names) == len(set(all_names))
 
     @contextmanager
     def noting(self) -> Iterator[list[tuple[Node, Sequence[Tensor | None]]]]:
@@ -117,7 +117,7 @@ class _Graph:
         """The gradients of the parameters below a node's branches, given what arrived at it."""
         outputs = [GradientEdge(node, i) for i, gradient in enumerate(arrived) if gradient is not None]
         given = [gradient for gradient in arrived if gradient is not None]
-        names = self._branches[node]
+        names = sorted(self._branches[node])
         found = torch.autograd.grad(
             outputs, [self._parameters[name] for name in names], given, retain_graph=True, allow_unused=True
         )

@@ -35,7 +35,19 @@ def _tied() -> nn.Module:
     return nn.Sequential(layer, nn.Tanh(), layer)
 
 
-@pytest.mark.parametrize("build", [_blocks, _convolutions, _repeating, _tied])
+class _Normed(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return torch.div(weight, weight.norm())
+
+
+def _derived() -> nn.Module:
+    """A weight that is computed from another one, which it depends on in two ways."""
+    layer = nn.Linear(16, 16)
+    nn.utils.parametrize.register_parametrization(layer, "weight", _Normed())
+    return nn.Sequential(layer, nn.Tanh(), nn.Linear(16, 16))
+
+
+@pytest.mark.parametrize("build", [_blocks, _convolutions, _derived, _repeating, _tied])
 def test_both_parts_give_the_gradients_of_one_whole_pass(build: Build) -> None:
     module, x, gradient = _example(build)
     expected_x, expected = whole_backward(module(x), gradient, x, dict(module.named_parameters()))
@@ -50,7 +62,7 @@ def test_both_parts_give_the_gradients_of_one_whole_pass(build: Build) -> None:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("build", [_blocks, _convolutions])
+@pytest.mark.parametrize("build", [_blocks, _convolutions, _derived])
 def test_both_parts_multiply_as_often_as_one_whole_pass(build: Build) -> None:
     module, x, gradient = _example(build)
     parameters = dict(module.named_parameters())
