@@ -43,11 +43,12 @@ async def find_genesis(network: Network, owner: PeerId, run_id: str) -> Standing
 
 
 def best_lineage(claims: Iterable[Announcement]) -> bytes | None:
-    """Of a split run the lineage with more samples behind it wins, then the smaller name."""
+    """Of a split run the lineage with more samples behind it wins, then the smaller name; one that nobody claims to be
+    able to go on with comes last."""
     active = [claim for claim in claims if claim.active and len(claim.lineage) == LINEAGE_BYTES]
     if not active:
         return None
-    return min(active, key=lambda claim: (-claim.samples, claim.lineage)).lineage
+    return min(active, key=lambda claim: (not claim.decides, -claim.samples, claim.lineage)).lineage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,9 @@ class Announcement:
     samples: int
     digest: bytes
     active: bool
-    """Takes part in rounds."""
+    """Takes part in rounds, or follows them until it is let in."""
+    decides: bool
+    """Is one of those who can decide the next round of its lineage."""
 
 
 class Membership:
@@ -223,6 +225,7 @@ def read_announcement(status: pb.Status, signer: PeerId) -> Announcement:
         samples=status.samples,
         digest=status.digest,
         active=status.active,
+        decides=status.active and status.decides,
     )
 
 

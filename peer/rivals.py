@@ -49,7 +49,7 @@ class Rivals:
             group.catch_up.nudge(min(ahead))
             return
         # Announcements lag behind, so what they count is no reason not to ask.
-        rivals = [one for one in claims if one.active]
+        rivals = [one for one in claims if one.decides]
         if rivals:
             best = min(rivals, key=lambda claim: (-claim.samples, claim.lineage, claim.member.peer))
             group.spawn(self._meet(group, best.member.peer))
@@ -63,7 +63,8 @@ class Rivals:
         return ahead > equal or (ahead >= -equal and lineage < group.lineage)
 
     async def _meet(self, group: Group, rival: PeerId) -> None:
-        """Make sure that a rival lineage is alive before going over to it."""
+        """Make sure that a rival lineage can go on before going over to it: who merely follows one whose quorum is gone
+        answers, too, and would for ever."""
         try:
             answer = await self._network.call(rival, "round/status", b"", timeout_s=5.0)
             status = parse(pb.Status, answer, bytes_max=MAX_MESSAGE_BYTES, what="a status")
@@ -71,5 +72,5 @@ class Rivals:
             raise
         except GossamerError:
             return
-        if status.active and status.lineage != group.lineage and self._wins(status.samples, status.lineage, group):
+        if status.decides and status.lineage != group.lineage and self._wins(status.samples, status.lineage, group):
             group.end(Ending.SUPERSEDED)

@@ -63,6 +63,7 @@ class Whereabouts:
             samples=self.replica.samples,
             digest=where.digest if where is not None else b"",
             active=group is not None,
+            decides=group is not None and group.decides,
         )
 
     async def answer(self, peer: PeerId, request: bytes) -> bytes:

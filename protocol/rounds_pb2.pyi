@@ -357,7 +357,7 @@ class Log(_message.Message):
     def __init__(self, first_round: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Commit, _Mapping]]] = ..., items: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("member", "lineage", "round", "step", "samples", "digest", "roster", "active", "ticket")
+    __slots__ = ("member", "lineage", "round", "step", "samples", "digest", "roster", "active", "ticket", "decides")
     MEMBER_FIELD_NUMBER: _ClassVar[int]
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -367,6 +367,7 @@ class Status(_message.Message):
     ROSTER_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_FIELD_NUMBER: _ClassVar[int]
     TICKET_FIELD_NUMBER: _ClassVar[int]
+    DECIDES_FIELD_NUMBER: _ClassVar[int]
     member: Member
     lineage: bytes
     round: int
@@ -376,7 +377,8 @@ class Status(_message.Message):
     roster: Roster
     active: bool
     ticket: bytes
-    def __init__(self, member: _Optional[_Union[Member, _Mapping]] = ..., lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., samples: _Optional[int] = ..., digest: _Optional[bytes] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., active: _Optional[bool] = ..., ticket: _Optional[bytes] = ...) -> None: ...
+    decides: bool
+    def __init__(self, member: _Optional[_Union[Member, _Mapping]] = ..., lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., step: _Optional[int] = ..., samples: _Optional[int] = ..., digest: _Optional[bytes] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., active: _Optional[bool] = ..., ticket: _Optional[bytes] = ..., decides: _Optional[bool] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
     __slots__ = ("member", "lineage", "round", "base", "state", "n_lost")

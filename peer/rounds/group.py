@@ -102,6 +102,12 @@ class Group:
         """My slot in the current roster, if I am in it in this life."""
         return self.roster.members.index(self.member) if self.member in self.roster.members else None
 
+    @property
+    def decides(self) -> bool:
+        """Whether, as far as this peer sees, its roster can decide another round, and it has a place in it. Who merely
+        follows a lineage does not know whether that still lives."""
+        return self.slot is not None and (self.round is None or self.roster.has_quorum(self.round.live()))
+
     def leave(self) -> None:
         """Ask to be taken off the roster; `run` ends when that is committed."""
         self.leaving = True
@@ -359,4 +365,5 @@ class Group:
         self.lineage, self.roster = standing.lineage, standing.roster
         self.ledger.clear()
         self.catch_up.forget()
+        self.joiners.clear()  # who asked for a place in the old lineage follows that one, and would not take part here
         self.delegate.forked(old, standing)
