@@ -2,8 +2,10 @@
 
     python -m benchmarks.wiring_cost
 
-`ours` is all of a trainer and its replicas: routes, messages, checks, queues, the codec with its checksums, and
-the event loop under them. The messages are handed over directly, so no network is in it. `simulated_network` is what
+`wiring` is what a trainer does so that replicas can come and go: it chooses routes, times passes, watches for overdue
+ones, learns throughputs, and keeps tensors to ask again with. Its replicas answer at once, so no message is in it.
+`ours` is all of a trainer and its replicas: that, messages, checks, queues, the codec with its checksums, and the event
+loop under them. The messages are handed over directly, so no network is in it. `simulated_network` is what
 the simulator's adds in place of a real one. `plain_grpc` is the alternative of having no wiring at all: the same five
 calls with the same bytes, uncompressed, from a bare gRPC client to a bare gRPC server, without TLS, which look at
 nothing; `ours_to_plain_grpc` is for comparing machines of unlike speed. Milliseconds for each microbatch of five
@@ -27,12 +29,12 @@ import grpc
 import grpc.aio
 import torch
 
-from gossamer.peer.pipeline.activations import Codec, Compression
+from gossamer.peer.pipeline.activations import Codec, Compression, Parcel
 from gossamer.peer.pipeline.backlog import Phase
 from gossamer.peer.pipeline.candidates import Announcement
 from gossamer.peer.pipeline.courier import Courier, CourierOptions
-from gossamer.peer.pipeline.microbatches import Boundaries, MicrobatchId, boundaries
-from gossamer.peer.pipeline.passing import StageClient
+from gossamer.peer.pipeline.microbatches import Boundaries, Boundary, MicrobatchId, boundaries
+from gossamer.peer.pipeline.passing import Answer, Request, Returned, StageClient
 from gossamer.peer.pipeline.server import ServerOptions, StageServer
 from gossamer.peer.pipeline.stage import StageReplica
 from gossamer.peer.pipeline.wiring import StageWiring, WiringOptions
@@ -108,7 +110,8 @@ class DirectNetwork(Network):
 def wiring_cost() -> dict[str, Any]:
     """Milliseconds of CPU for each microbatch, by what passes (uncompressed bytes at a boundary) and how."""
     return {
-        "routes_ms": 1e3 * _decisions_s(),
+        "routes_ms": round(1e3 * _decisions_s(), 3),
+        "wiring_ms": round(_wiring(), 3),
         "by_size": {name: _at_size(size) for name, size in SIZES.items()},
     }
 
@@ -153,6 +156,52 @@ def _decisions_s() -> float:
         wiring.succeeded(peer, phase, n_samples, 0.1, told_s=0.05, work=work)
         wiring.end(peer, phase, n_samples)
     return (time.process_time() - started_s) / n
+
+
+class PromptClient(StageClient):
+    """Has every pass answered at once, without messages: with the tensors that it was asked with, which have the sizes
+    of those that it gives."""
+
+    async def forward(self, peer: PeerId, request: Request, output: Boundary, *, timeout_s: float) -> Answer[Parcel]:
+        return Answer(result=request.parcels[0], told_s=0.05)
+
+    async def backward(self, peer: PeerId, request: Request, *, is_first: bool, timeout_s: float) -> Answer[Returned]:
+        gradient = None if is_first else request.parcels[0]
+        return Answer(result=Returned(input_gradient=gradient, loss=None, counted=True), told_s=0.05)
+
+
+def _wiring() -> float:
+    """Milliseconds of a courier for a microbatch, without what it asks for. Its tensors are few: it encodes only the
+    tokens."""
+    _, kinds, every = _material(SIZES["32 kB"])
+    every *= 8
+
+    async def main() -> float:
+        network = DirectNetwork(Identity(bytes(32)), {})
+        client = PromptClient(network, Codec(Compression.INT8), n_samples_max=every[0][0].shape[0])
+        courier = Courier(client, [_known(stage) for stage in range(N_STAGES)], kinds, CourierOptions())
+        return await _carried_ms(courier, every)
+
+    asyncio.run(main())
+    return median(asyncio.run(main()) for _ in range(N_RUNS))
+
+
+def _known(stage: int) -> StageWiring:
+    wiring = StageWiring(stage, WiringOptions(), random.Random(stage))
+    wiring.update(
+        Announcement(peer=PeerId(f"peer-{stage}-{number}"), stage=stage, sequence=1, samples_per_s=100.0)
+        for number in range(N_REPLICAS)
+    )
+    return wiring
+
+
+async def _carried_ms(courier: Courier, every: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    """Milliseconds of CPU for each microbatch, one after the other."""
+    courier.expect(len(every), every[0][0].shape[0], len(every))
+    started_s = time.process_time()
+    for index, (x, y) in enumerate(every):
+        await courier.carry(MicrobatchId(step=0, index=index), 0, x, y)
+    return 1e3 * (time.process_time() - started_s) / len(every)
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
@@ -309,11 +358,7 @@ def _pipeline(
     courier = Courier(client, wirings, kinds, CourierOptions())
 
     async def carry() -> float:
-        courier.expect(size.n_microbatches, size.n_samples, size.n_microbatches)
-        started_s = time.process_time()
-        for index, (x, y) in enumerate(every):
-            await courier.carry(MicrobatchId(step=0, index=index), 0, x, y)
-        return 1e3 * (time.process_time() - started_s - spent[0]) / size.n_microbatches
+        return await _carried_ms(courier, every) - 1e3 * spent[0] / size.n_microbatches
 
     return servers, carry
 
