@@ -11,7 +11,8 @@ same; with two, which replica gets a microbatch follows from measured speeds, so
 Compared are the time from the end of the first round to the end of the last (starting processes is not simulated), the
 rounds' median, bytes by purpose as daemons count them, and bytes on the wire as the kernel counts them. All daemons
 share this machine's cores, with each other and with whatever else runs; how many other threads wanted a core (by their
-niceness, so that a nice one counts less) is sampled during the real run, and told to the simulation. What messages cost
+niceness, so that a nice one counts less) is sampled during the real run, and told to the simulation. The kernel is told
+to treat all threads alike, as the simulator does, and not each session's (see `threads_alike`). What messages cost
 on such lines, and what TCP loses where so many transfers share one, is measured beforehand, on as many hosts' lines
 without daemons (see `line_contention`).
 """
@@ -27,7 +28,7 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.line_contention import Message, contention_of, handling_of, real_exchange
-from benchmarks.other_threads import others_sampled
+from benchmarks.other_threads import others_sampled, threads_alike
 from benchmarks.shaped_links import ShapedHost, sent_bytes, shaped_hosts, why_not
 from gossamer.peer.commands.swarm import Place
 from gossamer.peer.commands.up import Order, up
@@ -125,8 +126,7 @@ def real(kind: Kind, n_peers: int, mbit: float, steps: int, folder: Path) -> Fig
         with contextlib.redirect_stdout(io.StringIO()):
             up(order, out=folder, resume=None, json_output=True, places=places)
         wire_bytes = _wire_bytes(hosts)
-    busy = statistics.mean(others) if others else 0.0
-    return figures(folder, wire_bytes=wire_bytes, other_threads=busy)
+    return figures(folder, wire_bytes=wire_bytes, other_threads=others.threads)
 
 
 def simulated(n_peers: int, mbit: float, like: Path, other_threads: float, lines: Lines, folder: Path) -> Figures:
@@ -241,21 +241,26 @@ def main() -> None:
         print(f"skipped: {reason}")
         return
     console, results = Console(width=170), dict[str, tuple[Figures, Figures]]()
-    bookkeeping_s = measure_bookkeeping()
-    transport = {mbit: _transport(mbit, bookkeeping_s, console) for mbit in chosen.mbit}
-    for mbit in chosen.mbit:
-        handling = with_bookkeeping(transport[mbit], bookkeeping_s)
-        for name in chosen.runs:
-            for n_peers in map(KINDS[name].peers, chosen.peers):
-                message = KINDS[name].message(n_peers)
-                contention = contention_at(n_peers, mbit, message, transport[mbit], console)
-                lines = Lines(handling=handling, contention=contention)
-                key = f"{name}, {n_peers} daemons, {mbit:g} Mbit/s"
-                with tempfile.TemporaryDirectory() as folder:
-                    results[key] = one(name, n_peers, mbit, lines, Path(folder))
-                console.print(*row(key, *results[key]), sep="   ")
-                save(results, chosen.out)
+    with threads_alike():
+        for key, of_both in compared(chosen.runs, chosen.peers, chosen.mbit, console):
+            results[key] = of_both
+            console.print(*row(key, *of_both), sep="   ")
+            save(results, chosen.out)
     show(console, results)
+
+
+def compared(
+    runs: Sequence[str], peers: Sequence[int], speeds: Sequence[float], console: Console
+) -> Iterator[tuple[str, tuple[Figures, Figures]]]:
+    """All runs, one after the other, real and simulated."""
+    bookkeeping_s = measure_bookkeeping()
+    transport = {mbit: _transport(mbit, bookkeeping_s, console) for mbit in speeds}
+    for mbit in speeds:
+        for name in runs:
+            for n_peers in map(KINDS[name].peers, peers):
+                lines = lines_of(n_peers, mbit, KINDS[name].message(n_peers), transport[mbit], bookkeeping_s, console)
+                with tempfile.TemporaryDirectory() as folder:
+                    yield f"{name}, {n_peers} daemons, {mbit:g} Mbit/s", one(name, n_peers, mbit, lines, Path(folder))
 
 
 def _transport(mbit: float, bookkeeping_s: float, console: Console) -> Handling:
@@ -268,20 +273,22 @@ def _transport(mbit: float, bookkeeping_s: float, console: Console) -> Handling:
     return transport
 
 
-def contention_at(n_hosts: int, mbit: float, message: Message, transport: Handling, console: Console) -> float:
-    """What TCP loses where transfers share a line, by an exchange of hosts that do nothing else."""
+def lines_of(
+    n_hosts: int, mbit: float, message: Message, transport: Handling, bookkeeping_s: float, console: Console
+) -> Lines:
+    """What a byte costs, and what TCP loses where transfers share a line, by an exchange of hosts that do nothing
+    else."""
     with others_sampled() as others:
-        real_s = real_exchange(n_hosts, mbit, message).seconds
+        real = real_exchange(n_hosts, mbit, message)
+    transport = message.handling(real, transport)
     costs = CostModel(handling=transport, cores=len(os.sched_getaffinity(0)))
-    contention, alone_s = contention_of(
-        real_s, n_hosts, mbit, message, costs, n_others=statistics.mean(others) if others else 0.0
-    )
+    contention, alone_s = contention_of(real.seconds, n_hosts, mbit, message, costs, n_others=others.threads)
     console.print(
         f"{mbit:g} Mbit/s: {n_hosts} hosts' exchange of {message.n_bytes:,} bytes "
-        f"{'there and back' if message.comes_back else 'each'} takes {real_s:.3f} s, {alone_s:.3f} s if lines were "
-        f"shared exactly: contention {contention}"
+        f"{'there and back' if message.comes_back else 'each'} takes {real.seconds:.3f} s, {alone_s:.3f} s if lines "
+        f"were shared exactly: contention {contention}; {transport.byte_s * 1e9:.2f} ns a byte"
     )
-    return contention
+    return Lines(handling=with_bookkeeping(transport, bookkeeping_s), contention=contention)
 
 
 def one(name: str, n_peers: int, mbit: float, lines: Lines, folder: Path) -> tuple[Figures, Figures]:

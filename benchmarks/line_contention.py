@@ -53,6 +53,22 @@ class Message:
     n_bytes: int
     comes_back: bool = False
 
+    def fixed_s(self, handling: Handling) -> float:
+        """Of what it costs both ends that which is not of its bytes. A call is two messages; a stream opens as half of
+        one, and its chunks and an end follow in each direction."""
+        if not self.comes_back:
+            return 4 * handling.message_s
+        n_chunks = -(-self.n_bytes // CHUNK_BYTES)
+        chunk_s = handling.message_s if handling.chunk_s is None else handling.chunk_s
+        return 2 * handling.message_s + 4 * (n_chunks + 1) * chunk_s
+
+    def handling(self, exchanged: Exchanged, handling: Handling) -> Handling:
+        """With the price of a byte that it had in an exchange: where many messages are handled at once, or short ones,
+        that is not the price of long ones by few."""
+        n_handled = self.n_bytes * (4 if self.comes_back else 2)
+        byte_s = max(0.0, exchanged.cpu_s - self.fixed_s(handling)) / n_handled
+        return handling.model_copy(update={"byte_s": byte_s})
+
     async def send(self, network: Network, peer: PeerId) -> None:
         if not self.comes_back:
             await network.call(peer, "take", bytes(self.n_bytes), timeout_s=60)

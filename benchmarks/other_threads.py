@@ -4,28 +4,60 @@ from __future__ import annotations
 
 import contextlib
 import os
+import statistics
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-SAMPLE_EVERY_S = 0.05
+SAMPLE_EVERY_S = 0.3
+"""To look through all threads takes milliseconds, of cores that the measurement wants itself."""
+AUTOGROUPS = Path("/proc/sys/kernel/sched_autogroup_enabled")
 KTHREADD = 2
 """Parent of the kernel's own threads, which mostly carry our packets: that is counted with the messages."""
 
 
+class Others:
+    """What wanted a core meanwhile that is none of our daemons."""
+
+    def __init__(self) -> None:
+        self.threads = 0.0
+        """Of other programs, and what part of a core this process itself has taken, which starts the daemons, reads
+        their logs, and looks at all of this."""
+
+
 @contextlib.contextmanager
-def others_sampled() -> Iterator[list[float]]:
-    """Samples of how many threads want a core that are not our daemons'."""
-    samples: list[float] = []
-    over = threading.Event()
+def others_sampled() -> Iterator[Others]:
+    """Complete when the body has ended."""
+    others, samples, over = Others(), list[float](), threading.Event()
     watcher = threading.Thread(target=_sample, args=(samples, over), daemon=True)
+    begun = time.process_time(), time.monotonic()
     watcher.start()
     try:
-        yield samples
+        yield others
     finally:
         over.set()
         watcher.join()
+        mine = (time.process_time() - begun[0]) / (time.monotonic() - begun[1])
+        others.threads = mine + (statistics.mean(samples) if samples else 0.0)
+
+
+@contextlib.contextmanager
+def threads_alike() -> Iterator[None]:
+    """Linux gives each session (setsid) its part of each core, by what it wanted lately: one of several daemons, each
+    in a session of its own, then waits 20 ms and more for others' threads. Meanwhile all threads are treated alike, as
+    the simulator does. Needs root; nothing changes where the kernel has no such groups."""
+    try:
+        before = AUTOGROUPS.read_text()
+    except OSError:
+        yield
+        return
+    AUTOGROUPS.write_text("0")
+    try:
+        yield
+    finally:
+        AUTOGROUPS.write_text(before)
 
 
 def _sample(samples: list[float], over: threading.Event) -> None:

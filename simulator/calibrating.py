@@ -18,10 +18,11 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -86,8 +87,9 @@ def measure_maths(task: Task, manifest: Manifest, *, n_members: int) -> Maths:
     if manifest.pipeline.stages > 1:
         return measure_stages(task, manifest)
     replica, taken = Replica(task, manifest), defaultdict[str, list[float]](list)
-    for index in range(_WARM_UPS + _REPEATS):
-        for name, seconds_ in _round(replica, n_members, index).items():
+    turns = _Turns(replica, n_members)
+    for index in range(max(_WARM_UPS, min(n_members, _REPEATS)) + _REPEATS):
+        for name, seconds_ in turns(index).items():
             taken[name].append(seconds_)
     taken["evaluate"] = [_cpu_s(replica.evaluate)[0] for _ in range(3)]
     seconds = {name: statistics.median(values[-_REPEATS:]) for name, values in taken.items()}
@@ -116,25 +118,33 @@ def measure_maths(task: Task, manifest: Manifest, *, n_members: int) -> Maths:
     )
 
 
-def _round(replica: Replica, n_members: int, index: int) -> dict[str, float]:
-    """What each part of a round takes a replica. Its own payload stands for everybody's."""
-    taken: dict[str, float] = {}
-    taken["work"], work = _cpu_s(partial(replica.work, index, n_members, 0))
-    taken["encode"], payload = _cpu_s(partial(replica.encode, work.floats))
-    payloads: list[bytes | memoryview] = [payload] * n_members
-    if replica.exchange is Exchange.REDUCE:
-        parts = [np.frombuffer(payload, np.uint8)] * n_members
-        taken["reduce"], reduced = _cpu_s(partial(replica.reduce, parts, 0))
-        payloads = [reduced.tobytes()]
-    taken["apply"], _ = _cpu_s(partial(replica.apply, payloads, 0, Slots.everybody(n_members)))
-    return taken
+class _Turns:
+    """What each part of a round takes a replica, round after round. What it sent in the rounds before stands for what
+    others send: the same payload over and over would be in the caches."""
+
+    def __init__(self, replica: Replica, n_members: int) -> None:
+        self._replica, self._n_members = replica, n_members
+        self._sent: deque[bytes] = deque(maxlen=n_members)
+
+    def __call__(self, index: int) -> dict[str, float]:
+        replica, n_members, taken = self._replica, self._n_members, dict[str, float]()
+        taken["work"], work = _cpu_s(partial(replica.work, index, n_members, 0))
+        taken["encode"], payload = _cpu_s(partial(replica.encode, work.floats))
+        self._sent.appendleft(payload)
+        payloads: list[bytes | memoryview] = list(islice(cycle(self._sent), n_members))
+        if replica.exchange is Exchange.REDUCE:
+            parts = [np.frombuffer(payload, np.uint8)] * n_members
+            taken["reduce"], reduced = _cpu_s(partial(replica.reduce, parts, 0))
+            payloads = [reduced.tobytes()]
+        taken["apply"], _ = _cpu_s(partial(replica.apply, payloads, 0, Slots.everybody(n_members)))
+        return taken
 
 
 def _turns(task: Task, manifest: Manifest, n_members: int) -> Turns:
     """What a companion does over and over: as `measure_maths` measures it."""
     if manifest.pipeline.stages > 1:
         return stage_turns(task, manifest)
-    return partial(_round, Replica(task, manifest), n_members)
+    return _Turns(Replica(task, manifest), n_members)
 
 
 def _cpu_s(work: Callable[[], T]) -> tuple[float, T]:
