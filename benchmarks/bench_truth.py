@@ -153,7 +153,8 @@ def simulated(n_peers: int, mbit: float, like: Path, other_threads: float, lines
 def on_lines(costs: CostModel, lines: Lines) -> CostModel:
     """What was measured over the loopback device, with messages as these lines have them."""
     wire = costs.wire.model_copy(update={"contention": lines.contention})
-    return costs.model_copy(update={"wire": wire, "handling": lines.handling})
+    handling = lines.handling.model_copy(update={"request_s": costs.handling.request_s})
+    return costs.model_copy(update={"wire": wire, "handling": handling})
 
 
 def figures(folder: Path, *, wire_bytes: float, other_threads: float) -> Figures:

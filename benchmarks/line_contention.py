@@ -66,7 +66,8 @@ class Message:
         """With the price of a byte that it had in an exchange: where many messages are handled at once, or short ones,
         that is not the price of long ones by few."""
         n_handled = self.n_bytes * (4 if self.comes_back else 2)
-        byte_s = max(0.0, exchanged.cpu_s - self.fixed_s(handling)) / n_handled
+        cpu_s = min(exchanged.cpu_s, exchanged.most_s)
+        byte_s = max(0.0, cpu_s - self.fixed_s(handling)) / n_handled
         return handling.model_copy(update={"byte_s": byte_s})
 
     async def send(self, network: Network, peer: PeerId) -> None:
@@ -107,6 +108,8 @@ class Exchanged:
     """Of a call: processor time of both ends and of the kernel. A kernel without IRQ_TIME_ACCOUNTING puts interrupts
     also on the account of whom they interrupt, so that processes and interrupts together may be more than all cores
     have worked; then that is what is told."""
+    most_s: float
+    """What all cores could do for a call while the exchange lasted: the pauses between turns take some, too."""
 
 
 def contention_of(
@@ -182,11 +185,11 @@ def real_exchange(n_hosts: int, mbit: float, message: Message, *, pause_s: float
                 process.wait(timeout=10)
     turns = [list(zip(*turn, strict=True)) for turn in zip(*told, strict=True)][WARM_UPS:]
     apart_s = sum(sum(processes_s) + max(interrupts_s) for _, processes_s, interrupts_s, _ in turns)
+    taken_s = [max(each_s) for each_s, *_ in turns]
+    most_s = sum(taken_s) * len(os.sched_getaffinity(0))
     cpu_s = min(apart_s, sum(max(all_s) for *_, all_s in turns))
-    return Exchanged(
-        seconds=float(statistics.mean(max(taken_s) for taken_s, *_ in turns)),
-        cpu_s=cpu_s / (len(turns) * n_hosts * (n_hosts - 1)),
-    )
+    n_calls = len(turns) * n_hosts * (n_hosts - 1)
+    return Exchanged(seconds=float(statistics.mean(taken_s)), cpu_s=cpu_s / n_calls, most_s=most_s / n_calls)
 
 
 def _start(host: ShapedHost, told: Sequence[str]) -> subprocess.Popen[str]:

@@ -12,6 +12,7 @@ What a message weighs on the wire follows from the protocols and not from the ma
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import platform
 import statistics
@@ -30,6 +31,7 @@ import numpy as np
 import torch
 
 from ..algorithms import Exchange, Slots
+from ..peer.freed_memory import keep_freed_memory
 from ..peer.network import NetworkConfig, RealNetwork
 from ..peer.replica import Replica
 from ..peer.rounds.reducing import reducing_cost
@@ -50,6 +52,9 @@ _MEMORY_BYTES_PER_S = 1e10
 """Taken as given: what maths takes is told by factors on estimates that use it."""
 _WARM_UPS = 3
 _REPEATS = 12
+OFFERS = ("round/offer", "round/offer-stream")
+_CACHE_BYTES = 8 << 20
+"""More than a core has of its own."""
 _ROUNDS = 120
 _CALLS = 400
 _LARGE_BYTES = 512 << 10
@@ -62,9 +67,11 @@ def calibrate(
 
     Args: at_once: so many of them compute on this machine at the same time.
     """
+    keep_freed_memory()  # as daemons do
     tell("mathematics")
     with companions(at_once - 1, _turns, task, manifest, n_members):
         maths = measure_maths(task, manifest, n_members=n_members)
+        checking_s = measure_checking(task, manifest, n_members=n_members)
     tell("transport")
     transport = measure_transport()
     tell("bookkeeping")
@@ -73,7 +80,9 @@ def calibrate(
         machine=f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}; "
         f"{manifest.task.name} by {manifest.method.name}, {n_members} members, {at_once} at once",
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        handling=with_bookkeeping(transport, bookkeeping_s),
+        handling=with_bookkeeping(transport, bookkeeping_s).model_copy(
+            update={"request_s": dict.fromkeys(OFFERS, checking_s) if checking_s else {}}
+        ),
         maths=maths,
     )
 
@@ -87,7 +96,7 @@ def measure_maths(task: Task, manifest: Manifest, *, n_members: int) -> Maths:
     if manifest.pipeline.stages > 1:
         return measure_stages(task, manifest)
     replica, taken = Replica(task, manifest), defaultdict[str, list[float]](list)
-    turns = _Turns(replica, n_members)
+    turns = RoundsOfOne(replica, n_members)
     for index in range(max(_WARM_UPS, min(n_members, _REPEATS)) + _REPEATS):
         for name, seconds_ in turns(index).items():
             taken[name].append(seconds_)
@@ -118,7 +127,31 @@ def measure_maths(task: Task, manifest: Manifest, *, n_members: int) -> Maths:
     )
 
 
-class _Turns:
+def measure_checking(task: Task, manifest: Manifest, *, n_members: int) -> float:
+    """A core's time for a contribution that comes in whole: to hash it, and to see that an honest replica can have sent
+    it. Between two of them a core does other things, so nothing of it is in the caches. 0 for methods whose
+    contributions come in slices: reducing those is work by itself."""
+    if manifest.pipeline.stages > 1:
+        return 0.0
+    replica = Replica(task, manifest)
+    if replica.exchange is Exchange.REDUCE:
+        return 0.0
+    payload = replica.encode(replica.work(0, n_members, 0).floats)
+
+    other_things = np.zeros(_CACHE_BYTES, np.uint8)
+
+    def check() -> None:
+        hashlib.sha256(payload).digest()
+        replica.check(payload)
+
+    def check_s() -> float:
+        other_things.fill(1)
+        return _cpu_s(check)[0]
+
+    return _rounded(statistics.median(check_s() for _ in range(_REPEATS)))
+
+
+class RoundsOfOne:
     """What each part of a round takes a replica, round after round. What it sent in the rounds before stands for what
     others send: the same payload over and over would be in the caches."""
 
@@ -144,7 +177,7 @@ def _turns(task: Task, manifest: Manifest, n_members: int) -> Turns:
     """What a companion does over and over: as `measure_maths` measures it."""
     if manifest.pipeline.stages > 1:
         return stage_turns(task, manifest)
-    return _Turns(Replica(task, manifest), n_members)
+    return RoundsOfOne(Replica(task, manifest), n_members)
 
 
 def _cpu_s(work: Callable[[], T]) -> tuple[float, T]:

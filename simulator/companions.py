@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import torch
 
+from ..peer.freed_memory import keep_freed_memory
 from ..protocol.errors import UsageError
 from ..protocol.manifest import Manifest
 from ..tasks import Task
@@ -72,6 +73,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def main() -> None:
     """A companion's life."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     stdin, over = sys.stdin.buffer, threading.Event()
     told = stdin.read(int.from_bytes(stdin.read(8), "little"))
     build, task, manifest, n_members = pickle.loads(told)  # noqa: S301 - our own parent's words

@@ -48,6 +48,8 @@ class Handling(_Table):
     """The same of a message within a stream, a chunk or its end, for which nothing is opened. None: as of any."""
     byte_s: Seconds = 0.0
     """Of each byte, at each end: copies, TLS, hashing."""
+    request_s: dict[str, Seconds] = Field(default_factory=dict)
+    """Method -> of each request more, where it comes in: what a daemon does with its content, if that is much."""
 
 
 class Maths(_Table):

@@ -157,8 +157,11 @@ class Outbox:
         if owner is None or owner.thread is None:
             self._deliver(message)
         else:
+            costs = self._fabric.costs
             n_bytes = 0 if self._route is not None else message.n_bytes  # else they were taken in as they came
-            handling_s = self._fabric.costs.handling_s(n_bytes, is_chunk=message.is_chunk)
+            handling_s = costs.handling_s(n_bytes, is_chunk=message.is_chunk)
+            if message.kind in OPENING:
+                handling_s += costs.handling.request_s.get(self.method, 0.0)
             owner.thread.do(handling_s, partial(self._deliver, message))
 
     def _deliver(self, message: Message) -> None:

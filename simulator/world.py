@@ -244,7 +244,7 @@ class Simulation:
 
     def _own_cores(self) -> Cores | None:
         """Of a machine of its own; None if messages cost it nothing, so that nothing is shared on it."""
-        if not self._costs.handling_s(1):
+        if not self._costs.handling_s(1) and not self._costs.handling.request_s:
             return None
         return Cores(self._wires.flows, self._costs.cores or 2)
 

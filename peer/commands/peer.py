@@ -20,6 +20,7 @@ from ...protocol.invites import Invite, parse_invite
 from ...protocol.manifest import SignedManifest, parse
 from ..daemon import Daemon, Devices, Result
 from ..folder import PeerFolder
+from ..freed_memory import keep_freed_memory
 from ..gateway.options import GatewayOptions
 from ..membership import redeem
 from ..network.config import NetworkConfig
@@ -75,6 +76,8 @@ def peer(call: Call, *, json_output: bool) -> None:
     import torch
 
     torch.set_num_threads(1)
+    if call.max_memory is None:
+        keep_freed_memory()
     logging.getLogger("hivemind").setLevel(logging.ERROR)
     if (call.invite is None) == (call.manifest is None):
         raise UsageError("give either an invite line or --run FILE (gossamer run invite prints invites)")

@@ -45,6 +45,14 @@ def test_what_messages_cost_follows_from_calls_and_streams() -> None:
     assert (daemons.message_s, daemons.chunk_s, daemons.byte_s) == (2e-4, 2.25e-4, transport.byte_s)
 
 
+def test_only_contributions_that_come_whole_are_checked_whole() -> None:
+    _, gathers = digits("demo")
+    task, reduces = digits()
+
+    assert 1e-6 < calibrating.measure_checking(task, gathers, n_members=2) < 0.1
+    assert calibrating.measure_checking(task, reduces, n_members=2) == 0.0
+
+
 def test_a_machine_that_is_shared_is_measured_with_its_other_peers_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
     task, manifest = digits()
     made: list[subprocess.Popen[bytes]] = []
@@ -85,8 +93,8 @@ def test_a_task_that_cannot_be_given_to_others_is_refused() -> None:
         pass
 
 
-def digits() -> tuple[Task, Manifest]:
-    order = orders.Order(task="digits", method="allreduce", steps=100, batch=8)
+def digits(method: str = "allreduce") -> tuple[Task, Manifest]:
+    order = orders.Order(task="digits", method=method, steps=100, batch=8)
     manifest, task = orders.manifest_for(order, created="now", start_peers=2, policy="open")
     return task, manifest
 

@@ -136,6 +136,19 @@ def test_bytes_are_handled_at_the_far_end_while_they_come(byte_s: float, takes_s
     assert sim.now_s == pytest.approx(takes_s, rel=0.01)
 
 
+def test_what_a_request_brings_is_dealt_with_where_it_comes_in() -> None:
+    sim, (near, far) = _world(CostModel(wire=BARE, handling=Handling(request_s={"take": 2.0})))
+    far.network.serve("glance", _take)
+
+    async def main() -> tuple[float, float]:
+        await near.network.call(far.peer_id, "glance", b"", timeout_s=9)
+        glanced_s = sim.now_s
+        await near.network.call(far.peer_id, "take", b"", timeout_s=9)
+        return glanced_s, sim.now_s - glanced_s
+
+    assert sim.run(main()) == pytest.approx((0.0, 2.0), abs=0.01)
+
+
 def test_lines_carry_headers_as_well() -> None:
     costs = CostModel(wire=Wire(message_bytes=100, byte_share=0.1))
     sim, (near, far) = _world(costs)
@@ -147,7 +160,9 @@ def test_lines_carry_headers_as_well() -> None:
 
 
 def test_a_cost_model_survives_its_file(tmp_path: Path) -> None:
-    costs = CostModel(machine="one", cores=3, maths=Maths(flops_per_s=2e9, factor={"apply": 1.5}))
+    costs = CostModel(
+        machine="one", cores=3, handling=Handling(request_s={"round/offer": 1e-3}), maths=Maths(flops_per_s=2e9)
+    )
 
     save_costs(costs, tmp_path / "costs.toml")
 
