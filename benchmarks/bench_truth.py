@@ -11,8 +11,7 @@ same; with two, which replica gets a microbatch follows from measured speeds, so
 Compared are the time from the end of the first round to the end of the last (starting processes is not simulated), the
 rounds' median, bytes by purpose as daemons count them, and bytes on the wire as the kernel counts them. All daemons
 share this machine's cores, with each other and with whatever else runs; how many other threads wanted a core (by their
-niceness, so that a nice one counts less) is sampled during the real run, and told to the simulation. The kernel is told
-to treat all threads alike, as the simulator does, and not each session's (see `threads_alike`). What messages cost
+niceness, so that a nice one counts less) is sampled during the real run, and told to the simulation. What messages cost
 on such lines, and what TCP loses where so many transfers share one, is measured beforehand, on as many hosts' lines
 without daemons (see `line_contention`).
 """
@@ -39,7 +38,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.line_contention import Message, contention_of, handling_of, real_exchange
-from benchmarks.other_threads import others_sampled, threads_alike
+from benchmarks.other_threads import others_sampled
 from benchmarks.shaped_links import ShapedHost, sent_bytes, shaped_hosts, why_not
 from gossamer.peer.commands.swarm import Place
 from gossamer.peer.commands.up import Order, up
@@ -242,11 +241,10 @@ def main() -> None:
         print(f"skipped: {reason}")
         return
     console, results = Console(width=170), dict[str, tuple[Figures, Figures]]()
-    with threads_alike():
-        for key, of_both in compared(chosen.runs, chosen.peers, chosen.mbit, console):
-            results[key] = of_both
-            console.print(*row(key, *of_both), sep="   ")
-            save(results, chosen.out)
+    for key, of_both in compared(chosen.runs, chosen.peers, chosen.mbit, console):
+        results[key] = of_both
+        console.print(*row(key, *of_both), sep="   ")
+        save(results, chosen.out)
     show(console, results)
 
 

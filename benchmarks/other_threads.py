@@ -13,7 +13,6 @@ from pathlib import Path
 
 SAMPLE_EVERY_S = 0.3
 """To look through all threads takes milliseconds, of cores that the measurement wants itself."""
-AUTOGROUPS = Path("/proc/sys/kernel/sched_autogroup_enabled")
 KTHREADD = 2
 """Parent of the kernel's own threads, which mostly carry our packets: that is counted with the messages."""
 
@@ -41,23 +40,6 @@ def others_sampled() -> Iterator[Others]:
         watcher.join()
         mine = (time.process_time() - begun[0]) / (time.monotonic() - begun[1])
         others.threads = mine + (statistics.mean(samples) if samples else 0.0)
-
-
-@contextlib.contextmanager
-def threads_alike() -> Iterator[None]:
-    """Linux gives each session (setsid) its part of each core, by what it wanted lately: one of several daemons, each
-    in a session of its own, then waits 20 ms and more for others' threads. Meanwhile all threads are treated alike, as
-    the simulator does. Needs root; nothing changes where the kernel has no such groups."""
-    try:
-        before = AUTOGROUPS.read_text()
-    except OSError:
-        yield
-        return
-    AUTOGROUPS.write_text("0")
-    try:
-        yield
-    finally:
-        AUTOGROUPS.write_text(before)
 
 
 def _sample(samples: list[float], over: threading.Event) -> None:

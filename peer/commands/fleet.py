@@ -127,7 +127,7 @@ class Fleet(Swarm):
         command = [sys.executable, "-m", "gossamer.cli", "edge", *arguments, "--folder", str(device.folder)]
         with device.log.open("ab") as log:
             device.process = subprocess.Popen(
-                command, stdin=self._lifeline, stdout=log, stderr=log, env={**os.environ}, start_new_session=True
+                command, stdin=self._lifeline, stdout=log, stderr=log, env={**os.environ}, process_group=0
             )
 
     def _show_samples(self, device: DeviceChild) -> None:

@@ -194,8 +194,10 @@ class Swarm:
             command += ["--owner-key", str(self._owner_key)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with (child.folder / "daemon.log").open("ab") as log:
+            # Not the terminal's Ctrl-C, which is for us; but no session of its own, which Linux gives its own part of
+            # each core (sched_autogroup): daemons would wait for each other's threads, for 20 ms at times.
             child.process = subprocess.Popen(
-                command, stdin=self._lifeline, stdout=log, stderr=log, env=environment, start_new_session=True
+                command, stdin=self._lifeline, stdout=log, stderr=log, env=environment, process_group=0
             )
 
     def _wait_for_address(self, child: Child) -> str:
