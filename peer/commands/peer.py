@@ -76,7 +76,7 @@ def peer(call: Call, *, json_output: bool) -> None:
     import torch
 
     torch.set_num_threads(1)
-    if call.max_memory is None:
+    if call.max_memory is None:  # else a little more memory may be too much
         keep_freed_memory()
     logging.getLogger("hivemind").setLevel(logging.ERROR)
     if (call.invite is None) == (call.manifest is None):
