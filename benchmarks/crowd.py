@@ -2,6 +2,7 @@
 
     python -m benchmarks.crowd groups [--peers 10000] [--rounds 3]      # join the DHT, fetch the state, average
     python -m benchmarks.crowd pipelines [--peers 1000] [--hours 1]     # eight stages each
+    python -m benchmarks.crowd pipelines --apart [--jobs 2]             # the same, one pipeline after the other
 
 The daemons' own code with analytic compute: payloads have their size, the maths its time, nothing is learnt. A roster
 has 64 members at most and large runs are to be made of groups of 32 or less, so the peers are cut into groups or
@@ -11,6 +12,8 @@ of so many nodes. Everybody checks every signature, record and certificate.
 groups: three quarters of a group found it, within half a minute; the others come in the minute after that, fetch the
 state from those that have it, are let in, and count in the last rounds. All must finish, each group with one state.
 pipelines: from the beginning to the end of the time; each must make steps, all of a step's microbatches counted.
+--apart: each pipeline in a world of its own, in which the others' peers are nodes of the DHT and no more, in as many
+processes side by side as there are jobs. What is delivered is the same, delivery by delivery: --digests tells.
 """
 
 from __future__ import annotations
@@ -19,14 +22,18 @@ import argparse
 import asyncio
 import cProfile
 import hashlib
+import io
 import itertools
+import multiprocessing
+import os
 import pstats
 import random
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,17 +108,23 @@ def pipelines() -> Kind:
     )
 
 
+def runs_of(n_peers: int) -> list[range]:
+    """Their numbers, cut into runs of as many as a group has, or one less."""
+    n_runs = -(-n_peers // GROUP)
+    bounds = [n_peers * number // n_runs for number in range(n_runs + 1)]
+    return [range(start, end) for start, end in itertools.pairwise(bounds)]
+
+
 class Crowd:
     """Peers of one kind, cut into runs."""
 
-    def __init__(self, kind: Kind, n_peers: int, n_run: int, root: Path) -> None:
-        """Args: n_run: most peers of a run. root: for their folders."""
+    def __init__(self, kind: Kind, n_peers: int, root: Path, *, played: int | None = None) -> None:
+        """Args: root: for their folders. played: the number of the run whose peers live here; None: all."""
         self.kind, self.root = kind, root
         self.sim = Simulation(seed=1, latency_s=0.03, up_bytes_per_s=UP_BYTES_PER_S, down_bytes_per_s=DOWN_BYTES_PER_S)
-        n_runs = -(-n_peers // n_run)
-        bounds = [n_peers * number // n_runs for number in range(n_runs + 1)]
-        self.runs = [range(start, end) for start, end in itertools.pairwise(bounds)]
-        self.results: list[list[Result]] = [[] for _ in self.runs]
+        self._all_runs = runs_of(n_peers)
+        self.runs = self._all_runs if played is None else [self._all_runs[played]]
+        self.results: list[list[Result]] = []
         self._daemons: list[Daemon] = []
 
     def n_founders(self, run: Sequence[int]) -> int:
@@ -119,19 +132,28 @@ class Crowd:
 
     async def live(self) -> None:
         """Until all have finished."""
-        choose = random.Random(1)
         lives = []
-        for run, results in zip(self.runs, self.results, strict=True):
-            manifest = _manifest(self.kind, run[0], n_founders=self.n_founders(run))
-            for number in run:
-                host = self.sim.host(
-                    f"p{number}", identity=_identity(number), flops_per_s=FLOPS_PER_S, run_id=manifest.run_id
-                )
-                founds = number - run[0] < self.n_founders(run)
-                begins_s = choose.uniform(0.0, FOUNDED_WITHIN_S) if founds else choose.uniform(*LATE_S)
-                lives.append(host.spawn(self._live(host, manifest, results, begins_s)))
+        for run in self._all_runs:
+            if run in self.runs:
+                lives += self._begin(run)
+            else:
+                for number in run:
+                    self.sim.bystander(f"p{number}")
         for life in lives:
             await life
+
+    def _begin(self, run: Sequence[int]) -> list[asyncio.Task[None]]:
+        manifest = _manifest(self.kind, run[0], n_founders=self.n_founders(run))
+        choose, results, lives = random.Random(run[0]), list[Result](), []
+        self.results.append(results)
+        for number in run:
+            host = self.sim.host(
+                f"p{number}", identity=_identity(number), flops_per_s=FLOPS_PER_S, run_id=manifest.run_id
+            )
+            founds = number - run[0] < self.n_founders(run)
+            begins_s = choose.uniform(0.0, FOUNDED_WITHIN_S) if founds else choose.uniform(*LATE_S)
+            lives.append(host.spawn(self._live(host, manifest, results, begins_s)))
+        return lives
 
     async def _live(self, host: Host, manifest: SignedManifest, results: list[Result], begins_s: float) -> None:
         await asyncio.sleep(begins_s)
@@ -179,7 +201,7 @@ def _identity(number: int) -> Identity:
 
 def play_groups(n_peers: int, n_rounds: int, root: Path) -> str:
     """Ends the program unless all have finished, each group with one state."""
-    crowd = Crowd(groups(n_rounds), n_peers, GROUP, root)
+    crowd = Crowd(groups(n_rounds), n_peers, root)
     crowd.sim.run(crowd.live(), timeout_s=1e5)
     crowd.close_logs()
     n_finished = sum(result.outcome == "finished" for results in crowd.results for result in results)
@@ -188,32 +210,99 @@ def play_groups(n_peers: int, n_rounds: int, root: Path) -> str:
         sys.exit(f"{n_finished} of {n_peers} peers finished, and {n_torn} groups ended with more than one state")
     n_late = sum(len(run) - crowd.n_founders(run) for run in crowd.runs)
     told = f"{len(crowd.runs)} groups, {n_finished} finished, {n_late} came late, {n_torn} torn in the end"
-    return f"{told}; {_costs(crowd)}"
+    return f"{told}; {_costs(crowd.sim.now_s, crowd.sim.n_deliveries, _peak_bytes())}"
 
 
-def play_pipelines(n_peers: int, hours: float, root: Path) -> str:
+class RunDigests(io.TextIOBase):
+    """SHA-256 over the deliveries of each run."""
+
+    def __init__(self, runs: Iterable[range]) -> None:
+        self._hashes = [hashlib.sha256() for _ in runs]
+        self._of = {f"p{number}": one for run, one in zip(runs, self._hashes, strict=True) for number in run}
+
+    def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]
+        for line in lines:
+            self._of[line.split(maxsplit=2)[1]].update(line.encode())
+
+    def hexdigests(self) -> list[str]:
+        return [one.hexdigest() for one in self._hashes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lived:
+    """What came of the pipelines of one world."""
+
+    steps: list[dict[int, int]]
+    """Of each pipeline, by step: how many microbatches were counted."""
+    now_s: float
+    n_messages: int
+    peak_bytes: float
+    digests: list[str]
+
+
+def live(n_peers: int, hours: float, *, with_digests: bool, played: int | None = None) -> Lived:
+    """Pipelines in one world. Args: played: only this one; None: all."""
+    with tempfile.TemporaryDirectory() as root:
+        crowd = Crowd(pipelines(), n_peers, Path(root), played=played)
+        digests = RunDigests(crowd.runs)
+        if with_digests:
+            crowd.sim.record_deliveries(digests)
+
+        async def main() -> None:
+            lives = asyncio.create_task(crowd.live())
+            await asyncio.sleep(3600 * hours)
+            lives.cancel()
+
+        crowd.sim.run(main(), timeout_s=1e6)
+        crowd.sim.trace_hash()
+        crowd.close_logs()
+        return Lived(
+            steps=[crowd.steps(run) for run in crowd.runs],
+            now_s=crowd.sim.now_s,
+            n_messages=crowd.sim.n_deliveries,
+            peak_bytes=_peak_bytes(),
+            digests=digests.hexdigests() if with_digests else [],
+        )
+
+
+def live_apart(n_peers: int, hours: float, *, with_digests: bool, jobs: int) -> Lived:
+    """Each pipeline in a world of its own, so many of them at a time."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        waiting = [
+            pool.submit(live, n_peers, hours, with_digests=with_digests, played=number)
+            for number in range(len(runs_of(n_peers)))
+        ]
+        lived = [future.result() for future in waiting]
+    return Lived(
+        steps=[steps for one in lived for steps in one.steps],
+        now_s=max(one.now_s for one in lived),
+        n_messages=sum(one.n_messages for one in lived),
+        peak_bytes=jobs * max(one.peak_bytes for one in lived),
+        digests=[digest for one in lived for digest in one.digests],
+    )
+
+
+def told_of(lived: Lived) -> str:
     """Ends the program unless every pipeline has made steps of all their microbatches."""
-    crowd = Crowd(pipelines(), n_peers, GROUP, root)
-
-    async def main() -> None:
-        lives = asyncio.create_task(crowd.live())
-        await asyncio.sleep(3600 * hours)
-        lives.cancel()
-
-    crowd.sim.run(main(), timeout_s=1e6)
-    crowd.close_logs()
-    steps = [crowd.steps(run) for run in crowd.runs]
+    steps = lived.steps
     n_partial = sum(counted < MICROBATCHES for one in steps for counted in one.values())
-    told = f"{len(crowd.runs)} pipelines of {N_STAGES} stages, {min(map(len, steps))} to {max(map(len, steps))} steps"
+    told = f"{len(steps)} pipelines of {N_STAGES} stages, {min(map(len, steps))} to {max(map(len, steps))} steps"
     told += f" of {MICROBATCHES} microbatches, {n_partial} of them partial"
+    told += f"; {_costs(lived.now_s, lived.n_messages, lived.peak_bytes)}"
     if not all(steps) or n_partial:
-        sys.exit(f"{sum(not one for one in steps)} pipelines made no step: {told}; {_costs(crowd)}")
-    return f"{told}; {_costs(crowd)}"
+        sys.exit(f"{sum(not one for one in steps)} pipelines made no step: {told}")
+    if lived.digests:
+        told += f"; deliveries of all pipelines {hashlib.sha256(' '.join(lived.digests).encode()).hexdigest()[:16]}"
+    return told
 
 
-def _costs(crowd: Crowd) -> str:
-    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return f"{crowd.sim.now_s:.0f} simulated s, {crowd.sim.n_deliveries:,} messages, at most {peak_bytes / 1e6:,.0f} MB"
+def _peak_bytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+def _costs(now_s: float, n_messages: int, peak_bytes: float) -> str:
+    return f"{now_s:.0f} simulated s, {n_messages:,} messages, at most {peak_bytes / 1e6:,.0f} MB"
 
 
 def allow_open_files(n_wanted: int) -> None:
@@ -225,26 +314,37 @@ def allow_open_files(n_wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (n_wanted, hard))
 
 
+def _cpu_s() -> float:
+    """Of this process and of those that it has waited for."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=["groups", "pipelines"])
     parser.add_argument("--peers", type=int, nargs="+")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--apart", action="store_true", help="pipelines: each in a world of its own")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="with --apart: processes at a time")
+    parser.add_argument("--digests", action="store_true", help="pipelines: a digest of all that was delivered")
     parser.add_argument("--profile", action="store_true", help="where the time goes")
     chosen = parser.parse_args()
     for n_peers in chosen.peers or [10_000 if chosen.kind == "groups" else 1000]:
         allow_open_files(n_peers + 200)
-        begun_s, begun_cpu_s, profile = time.perf_counter(), time.process_time(), cProfile.Profile()
-        with tempfile.TemporaryDirectory() as root:
-            if chosen.profile:
-                profile.enable()
-            if chosen.kind == "groups":
+        begun_s, begun_cpu_s, profile = time.perf_counter(), _cpu_s(), cProfile.Profile()
+        if chosen.profile:
+            profile.enable()
+        if chosen.kind == "groups":
+            with tempfile.TemporaryDirectory() as root:
                 told = play_groups(n_peers, chosen.rounds, Path(root))
-            else:
-                told = play_pipelines(n_peers, chosen.hours, Path(root))
-            profile.disable()
-        took = f"{time.perf_counter() - begun_s:.0f} s, {time.process_time() - begun_cpu_s:.0f} of them computing"
+        elif chosen.apart:
+            told = told_of(live_apart(n_peers, chosen.hours, with_digests=chosen.digests, jobs=chosen.jobs))
+        else:
+            told = told_of(live(n_peers, chosen.hours, with_digests=chosen.digests))
+        profile.disable()
+        took = f"{time.perf_counter() - begun_s:.0f} s, {_cpu_s() - begun_cpu_s:.0f} s of processors' time"
         print(f"{n_peers} peers: {told}; {took}", flush=True)
         if chosen.profile:
             pstats.Stats(profile).sort_stats("tottime").print_stats(60)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from .clockwork import RESOLUTION_S
 from .loop import VirtualLoop
 
 
@@ -38,8 +37,7 @@ class Alarms:
         if when_s != self._next_s:
             return  # it was looked earlier
         self._next_s = math.inf
-        due_s = self._loop.now_s + RESOLUTION_S
-        for key in [key for key, alarm in self._alarms.items() if alarm[0] < due_s]:
+        for key in [key for key, alarm in self._alarms.items() if alarm[0] <= when_s]:
             alarm = self._alarms.pop(key, None)
             if alarm is not None:
                 alarm[1](*alarm[2])

@@ -19,9 +19,6 @@ from .stuck import Deadlock, Livelock, OutOfTime
 
 Ts = TypeVarTuple("Ts")
 
-RESOLUTION_S = 1e-6
-"""Timers this close together fire together. Less than the spacing of floats around `now`, and a loop would spin."""
-
 SPINS_MAX = 200_000
 """So many rounds without time moving on are an endless loop of `sleep(0)`."""
 
@@ -144,8 +141,8 @@ class Clockwork(asyncio.BaseEventLoop):
                 self._drop_cancelled_timers()
             if not ready and not self._stopping:
                 self._jump()
-            due_s = self.now_s + RESOLUTION_S
-            while times and times[0] < due_s:
+            now_s = self.now_s
+            while times and times[0] <= now_s:
                 first = due.pop(pop(times))
                 for timer in first if type(first) is list else (first,):
                     if timer._cancelled:
@@ -211,10 +208,10 @@ class Clockwork(asyncio.BaseEventLoop):
             if when > self.now_s:
                 self.now_s = when
                 self._moved_at_round = self._rounds
-            if fluid is None or fluid.next_s >= when + RESOLUTION_S:
+            if fluid is None or fluid.next_s > when:
                 return
             fluid.happen()
-            if ready or (times and times[0] < self.now_s + RESOLUTION_S):
+            if ready or (times and times[0] <= self.now_s):
                 return
 
     def _stuck(self, when: float) -> Deadlock | OutOfTime:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import bisect
 import math
-import random
 
 from ..protocol.network import Record
 from ..protocol.records import CheckedRecord
-from .draws import seed_of
+from .draws import Draws, seed_of
 from .shelf import Incarnation, Shelf, Version
 from .wires import Wires
 
@@ -50,7 +49,9 @@ class Directory:
         """Of the nodes that are there now."""
         self._n_lives = self._n_left = 0
         self._n_hosts = self._mean_hops = 0
-        self._random = random.Random(f"directory {seed}")
+        self._seed = seed
+        self._draws: dict[str, Draws] = {}
+        """By host, so that those of one run do not depend on what others do meanwhile."""
         self._shelves: dict[str, Shelf] = {}
         """By key."""
         self._ring: list[tuple[int, str]] = []
@@ -65,12 +66,12 @@ class Directory:
         del self._lives[host]
         self._n_left += 1
 
-    def n_hops(self) -> int:
-        """Nodes that a search asks one after the other: about log2(n) / 2, and at least one."""
+    def n_hops(self, host: str) -> int:
+        """Nodes that a search by this host asks one after the other: about log2(n) / 2, and at least one."""
         n_hosts = len(self._wires.hosts)
         if n_hosts != self._n_hosts:
             self._n_hosts, self._mean_hops = n_hosts, round(math.log2(max(2, n_hosts)) / 2)
-        return max(1, self._mean_hops + self._below(3) - 1)
+        return max(1, self._mean_hops + self._draws_of(host).below(3) - 1)
 
     def draw_delay_s(self, host: str) -> float:
         """How long a search by this host takes."""
@@ -81,7 +82,7 @@ class Directory:
         others = len(self._wires.hosts) - 1
         if others < 1:
             return 0.0, 0
-        n_hops, latency_s = min(self.n_hops(), others), self._wires.common_latency_s
+        n_hops, latency_s = min(self.n_hops(host), others), self._wires.common_latency_s
         if latency_s is not None:
             return 2 * n_hops * latency_s, n_hops * QUERY_BYTES  # whomever it asks
         asked = self._others(host, n_hops)
@@ -97,7 +98,7 @@ class Directory:
             record=record,
             publisher=host,
             holders=self.holders(record.key),
-            visible_at_s=now_s + self._draw_spread_s(),
+            visible_at_s=now_s + self._draw_spread_s(host),
             withheld=dict.fromkeys(self._wires.cut_off_from(host), math.inf),
         )
         shelf.add(version, now_s)
@@ -125,7 +126,7 @@ class Directory:
             if version.is_visible(host, now) and self._is_held(version):
                 if newest is not None:
                     return version
-                if not self._stale or version.publisher == host or self._random.random() >= self._stale:
+                if not self._stale or version.publisher == host or self._draws_of(host).random() >= self._stale:
                     return version
                 newest = version
         return newest
@@ -167,7 +168,7 @@ class Directory:
 
     def heal(self, pairs: list[tuple[str, str]] | None = None) -> None:
         """These partitions (default: all) are over: what was withheld begins to spread."""
-        seen_at_s = self._loop.time() + self._draw_spread_s()
+        seen_at_s = self._loop.time() + self._draw_spread_s("")
         for shelf in self._shelves.values():
             for version in shelf.versions():
                 late = [host for host, when in version.withheld.items() if when == math.inf]
@@ -183,21 +184,19 @@ class Directory:
 
     def _others(self, host: str, n: int) -> list[str]:
         """As many, each drawn from all others."""
-        hosts, draw = self._wires.hosts, self._random.getrandbits
+        hosts, draws = self._wires.hosts, self._draws_of(host)
         found: list[str] = []
-        n_hosts, n_bits = len(hosts), len(hosts).bit_length()
         while len(found) < n:
-            drawn = draw(n_bits)
-            if drawn < n_hosts and hosts[drawn] != host:
-                found.append(hosts[drawn])
+            drawn = hosts[draws.below(len(hosts))]
+            if drawn != host:
+                found.append(drawn)
         return found
 
-    def _below(self, n: int) -> int:
-        """One of 0 to n - 1: `randrange(n)` in a third of its time."""
-        n_bits, draw = n.bit_length(), self._random.getrandbits
-        while (drawn := draw(n_bits)) >= n:
-            pass
-        return drawn
+    def _draws_of(self, host: str) -> Draws:
+        draws = self._draws.get(host)
+        if draws is None:
+            draws = self._draws[host] = Draws(seed_of("directory", self._seed, host))
+        return draws
 
-    def _draw_spread_s(self) -> float:
-        return self._spread_s * self._random.uniform(0.5, 1.5)
+    def _draw_spread_s(self, host: str) -> float:
+        return self._spread_s * (0.5 + self._draws_of(host).random())

@@ -22,6 +22,10 @@ class Draws:
         """Uniform in [0, 1), in steps of 2^-32."""
         return self.pair()[0]
 
+    def below(self, n: int) -> int:
+        """One of 0 to n - 1, for n far below 2^32."""
+        return int(self.pair()[0] * n)
+
     def pair(self) -> tuple[float, float]:
         """Two of them, independent: the state's upper half, which is its best, and both halves together."""
         state = self._state = (self._state * _FACTOR + _STEP) & _MASK

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 
 from . import rows, sharing
-from .clockwork import RESOLUTION_S
 from .loop import VirtualLoop
 
 _ROWS_MIN = 64
@@ -180,8 +179,7 @@ class Flows:
     def happen(self) -> None:
         """End the transfers that are over by now."""
         self.dirty = True
-        due_s = self._loop.now_s + RESOLUTION_S
-        n_ended = sharing.finish(self._links, self._rows, self._entries, self._counts, due_s)
+        n_ended = sharing.finish(self._links, self._rows, self._entries, self._counts, self._loop.now_s)
         if n_ended == 1:
             self._over(self._ended.item(0)).over()
             return

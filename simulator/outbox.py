@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from ..protocol.errors import PeerUnreachable
 from ..protocol.identity import PeerId
-from .clockwork import RESOLUTION_S
 from .connection import Connection
 from .fabric import Endpoint, Fabric
 from .messages import OPENING, Message
@@ -22,7 +21,8 @@ from .paths import Route
 if TYPE_CHECKING:
     from .port import Port
 
-_SPACING_S = 2 * RESOLUTION_S
+_SPACING_S = 2e-6
+"""Messages of one session are not delivered in one instant."""
 
 KEEPALIVE_S = 20.0
 """After this long a server gives up on a caller that vanished without a word."""

@@ -96,13 +96,13 @@ def touch(links: Rows, counts: Rows, link: int) -> None:
 
 
 @compiled
-def finish(links: Rows, flows: Rows, entries: Rows, counts: Rows, due_s: float) -> int:
-    """Stop the flows that end before `due_s`, but those that go on; so many, their numbers are in `ended_list`."""
+def finish(links: Rows, flows: Rows, entries: Rows, counts: Rows, now_s: float) -> int:
+    """Stop the flows that have ended, but those that go on; so many, their numbers are in `ended_list`."""
     n = 0
-    while counts[ENDS] and flows[flows[0].ends_list].ends_at_s < due_s:
+    while counts[ENDS] and flows[flows[0].ends_list].ends_at_s <= now_s:
         flow = flows[0].ends_list
         if flows[flow].next_bytes > 0:
-            go_on(flows, counts, flow, flows[flow].ends_at_s, due_s)
+            go_on(flows, counts, flow, flows[flow].ends_at_s, now_s)
         else:
             stop(links, flows, entries, counts, flow)
         flows[n].ended_list = flow

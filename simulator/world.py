@@ -141,6 +141,13 @@ class Simulation:
         host.clock_skew_s = clock_skew_s
         return host
 
+    def bystander(self, name: str) -> None:
+        """Add a node of the DHT that holds records and does nothing else, such as a peer of a run that is simulated
+        elsewhere: runs that share only the DHT, and lose none of its nodes, go the same way in one world as each in
+        a world of its own with the others' peers as bystanders, in the same order and with the same seed."""
+        self._wires.attach(name, self._line)
+        self._directory.enter(name)
+
     # -------------------------------------------------------------------------------------------------------- faults
 
     def set_line(

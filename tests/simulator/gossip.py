@@ -21,13 +21,13 @@ def gossip(seed: int, *, shuffle_seed: int | None = None) -> str:
 
     async def main() -> None:
         for host in hosts:
-            host.spawn(_daemon(host))
+            host.spawn(daemon(host))
         await asyncio.sleep(5.0)
         hosts[1].kill()
         sim.partition(hosts[:2], hosts[4:])
         await asyncio.sleep(5.0)
         hosts[1].restart()
-        hosts[1].spawn(_daemon(hosts[1]))
+        hosts[1].spawn(daemon(hosts[1]))
         hosts[2].kill(silent=True)
         sim.heal()
         await asyncio.sleep(5.0)
@@ -36,7 +36,8 @@ def gossip(seed: int, *, shuffle_seed: int | None = None) -> str:
     return f"{sim.n_deliveries} {sim.trace_hash()}"
 
 
-async def _daemon(host: Host) -> None:
+async def daemon(host: Host) -> None:
+    """Talks to whomever it finds, for ever."""
     host.network.set_gate(lambda peer: True)
     host.network.serve("talk", _reverse)
     host.network.serve_stream("sing", _double)

@@ -1,0 +1,49 @@
+"""Runs that share only the DHT go the same way together and apart."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+from gossamer.simulator.world import Simulation
+
+from .gossip import daemon
+
+NAMES = ("a1", "b1", "a2", "b2", "a3", "b3")
+
+
+def played(*runs: str, n_bystanders: int = 0) -> dict[str, list[str]]:
+    """By run: what was delivered in a world in which these are played and the other's peers only hold records."""
+    sim = Simulation(seed=3, loss=0.01, stale=0.2, up_bytes_per_s=2e5)
+    sink = io.StringIO()
+    sim.record_deliveries(sink)
+    hosts = []
+    for name in NAMES:
+        if name[0] in runs:
+            hosts.append(sim.host(name, run_id=name[0]))
+        else:
+            sim.bystander(name)
+    for number in range(n_bystanders):
+        sim.bystander(f"more {number}")
+
+    async def main() -> None:
+        for host in hosts:
+            host.spawn(daemon(host))
+        await asyncio.sleep(20.0)
+
+    sim.run(main())
+    sim.trace_hash()
+    lines = sink.getvalue().splitlines()
+    return {run: [line for line in lines if line.split()[1].startswith(run)] for run in runs}
+
+
+def test_a_run_beside_others_goes_as_beside_bystanders() -> None:
+    together = played("a", "b")
+
+    assert played("a") | played("b") == together
+    assert min(len(lines) for lines in together.values()) > 500
+
+
+def test_bystanders_are_nodes_of_the_dht() -> None:
+    """Searches take longer the more there are."""
+    assert played("a", n_bystanders=200) != played("a")
