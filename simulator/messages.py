@@ -18,6 +18,13 @@ class Kind(enum.Enum):
     FAIL = "fail"
 
 
+CALL, STREAM, ANSWER, CHUNK, END, FAIL = Kind
+"""By themselves, since it takes a while to find them in an enumeration, several times for each message."""
+
+OPENING: Final = (CALL, STREAM)
+"""What a session begins with."""
+
+
 class Message:
     """One message of a session."""
 
@@ -34,13 +41,9 @@ class Message:
     @property
     def is_chunk(self) -> bool:
         """Whether it comes within a stream: a chunk, or its end."""
-        return self.kind is Kind.CHUNK or self.kind is Kind.END
+        return self.kind is CHUNK or self.kind is END
 
     def wire_bytes(self, method: str) -> int:
-        if self.is_chunk:
+        if self.kind is CHUNK or self.kind is END:
             return len(self.payload) + CHUNK_OVERHEAD_BYTES
         return len(method) + len(self.code) + len(self.payload) + CALL_OVERHEAD_BYTES
-
-
-OPENING: Final = (Kind.CALL, Kind.STREAM)
-"""What a session begins with."""

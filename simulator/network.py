@@ -18,7 +18,7 @@ from .directory import Directory
 from .eager import begin
 from .fabric import Fabric, Tamper
 from .loop import VirtualLoop
-from .messages import Kind, Message
+from .messages import CALL, END, FAIL, STREAM, Message
 from .port import Port
 from .processor import Processor
 from .serving import Served, Services, check_size, send_all
@@ -85,7 +85,7 @@ class SimulatedNetwork(Network):
         """A request has arrived: answer it, in a task of the host's if that takes time, as every stream does."""
         loop, name, context = self._fabric.loop, f"{self.host} serves {port.method}", self._machine.context.copy()
         answer, task = self._answer(port, opening), None
-        if opening.kind is Kind.CALL:
+        if opening.kind is CALL:
             task = begin(loop, answer, name=name, context=context)
             if task is None:
                 return
@@ -113,7 +113,7 @@ class SimulatedNetwork(Network):
         port = self._dial(peer, method) or await self._nobody(peer)
         self._alarms.set(port, self._fabric.loop.now_s + timeout_s, _give_up, port, timeout_s)
         try:
-            port.begin(Message(Kind.CALL, bytes(request)))
+            port.begin(Message(CALL, bytes(request)))
             return _payload(await port.receive(), peer)
         finally:
             self._alarms.drop(port)
@@ -130,7 +130,7 @@ class SimulatedNetwork(Network):
                 watch.begin()
                 message = await port.receive()
                 watch.end()
-                if message.kind is Kind.END:
+                if message.kind is END:
                     break
                 yield _payload(message, peer)
         finally:
@@ -283,13 +283,13 @@ def _give_up(port: Port, timeout_s: float) -> None:
 async def _send_stream(port: Port, chunks: AsyncIterator[bytes]) -> None:
     """Send a request's chunks. What goes wrong with them is raised where the answer is read."""
     try:
-        await port.send(Message(Kind.STREAM))
+        await port.send(Message(STREAM))
         await send_all(port, chunks)
     except Exception as error:  # noqa: BLE001 - the caller's own iterator may raise anything
         port.fail(error)
 
 
 def _payload(message: Message, peer: PeerId) -> bytes:
-    if message.kind is Kind.FAIL:
+    if message.kind is FAIL:
         raise error_from_wire(message.code, f"{peer}: {message.payload.decode(errors='replace')}")
     return message.payload

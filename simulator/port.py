@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..protocol.errors import NetworkClosed
 from .fabric import Endpoint, Fabric
-from .messages import Kind, Message
+from .messages import CHUNK, Message
 from .outbox import KEEPALIVE_S, Outbox, wake
 from .paths import Route
 from .window import Window
@@ -48,7 +48,7 @@ class Port(Outbox):
         """Transfer a message, a chunk only once the other end has room; returns when the last byte has left. One at a
         time. Raises: what the session failed with.
         """
-        if message.kind is Kind.CHUNK:
+        if message.kind is CHUNK:
             window = self._window
             if window is None:
                 window = self._window = Window(self._fabric.loop, self.far._route)
@@ -79,7 +79,7 @@ class Port(Outbox):
             finally:
                 self._reader = None
         message = self._inbox.popleft()
-        if message.kind is Kind.CHUNK:
+        if message.kind is CHUNK:
             self._tell_that_it_was_read(message)
         return message
 

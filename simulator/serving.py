@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..protocol.errors import GossamerError, MessageTooLarge, NotAdmitted, RemoteFailure, UnknownMethod
 from ..protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, MAX_PUBLIC_BYTES, Gate, Handler, StreamHandler
-from .messages import Kind, Message
+from .messages import ANSWER, CHUNK, END, FAIL, STREAM, Kind, Message
 from .port import Port
 
 log = logging.getLogger(__name__)
@@ -43,23 +43,23 @@ class Services:
                 _check_received(opening.payload, MAX_MESSAGE_BYTES if inside else MAX_PUBLIC_BYTES)
                 answer = await served.handler(port.peer, opening.payload)
                 check_size(answer, MAX_MESSAGE_BYTES, "the answer of", port.method)
-                port.begin(Message(Kind.ANSWER, answer))
+                port.begin(Message(ANSWER, answer))
             elif served.stream_handler is not None:
                 chunks = _received(port, MAX_CHUNK_BYTES if inside else MAX_PUBLIC_BYTES)
                 await send_all(port, served.stream_handler(port.peer, chunks))
         except GossamerError as error:
-            await port.send(Message(Kind.FAIL, " ".join(str(error).split()).encode(), code=error.code))
+            await port.send(Message(FAIL, " ".join(str(error).split()).encode(), code=error.code))
         except Exception:  # a bug in a handler: the caller learns that there is one, and no more
             log.exception("the handler of %r failed on a message of %s", port.method, port.peer)
             text = f"failed while it served {port.method!r}: its log says why"
-            await port.send(Message(Kind.FAIL, text.encode(), code=RemoteFailure.code))
+            await port.send(Message(FAIL, text.encode(), code=RemoteFailure.code))
 
     def _admit(self, port: Port, kind: Kind) -> tuple[Served, bool]:
         method, inside = port.method, self.gate(port.peer)
         served = self._served.get(method)
         if not inside and not (served and served.public):
             raise NotAdmitted(f"you ({port.peer}) are not admitted to {method!r}: show a ticket first")
-        if served is None or (served.stream_handler is not None) != (kind is Kind.STREAM):
+        if served is None or (served.stream_handler is not None) != (kind is STREAM):
             raise UnknownMethod(f"no {kind.value} {method!r} is served here: do both run one version?")
         return served, inside
 
@@ -69,8 +69,8 @@ async def send_all(port: Port, chunks: AsyncIterator[bytes]) -> None:
     try:
         async for chunk in chunks:
             check_size(chunk, MAX_CHUNK_BYTES, "a chunk of", port.method)
-            await port.send(Message(Kind.CHUNK, bytes(chunk)))
-        await port.send(Message(Kind.END))
+            await port.send(Message(CHUNK, bytes(chunk)))
+        await port.send(Message(END))
     finally:
         if isinstance(chunks, AsyncGenerator):
             await chunks.aclose()
@@ -85,7 +85,7 @@ def check_size(message: bytes, bytes_max: int, what: str, method: str) -> None:
 
 
 async def _received(port: Port, bytes_max: int) -> AsyncIterator[bytes]:
-    while (message := await port.receive()).kind is not Kind.END:
+    while (message := await port.receive()).kind is not END:
         _check_received(message.payload, bytes_max)
         yield message.payload
 

@@ -19,7 +19,7 @@ import hashlib
 import random
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from ..protocol.errors import unknown_name
 from ..protocol.identity import Identity
@@ -34,7 +34,7 @@ from .nat import Nat
 from .network import SimulatedNetwork
 from .paths import Line, Path
 from .processor import Processor
-from .trace import Trace
+from .trace import Sink, Trace
 from .wires import PathRule, Wires
 
 T = TypeVar("T")
@@ -221,8 +221,8 @@ class Simulation:
         """Virtual seconds since the beginning."""
         return self._loop.time()
 
-    def record_deliveries(self, sink: TextIO) -> None:
-        """Write a line for every delivery, to an open file that outlives the last `trace_hash`."""
+    def record_deliveries(self, sink: Sink) -> None:
+        """Write a line for every delivery, to something such as an open file, that outlives the last `trace_hash`."""
         self._trace.sink = sink
 
     @property
