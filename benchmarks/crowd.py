@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
+import gc
 import hashlib
 import itertools
 import multiprocessing
@@ -270,7 +271,7 @@ def live_apart(n_peers: int, hours: float, *, with_digests: bool, jobs: int) -> 
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         waiting = [
-            pool.submit(live, n_peers, hours, with_digests=with_digests, played=number)
+            pool.submit(_live_alone, n_peers, hours, with_digests=with_digests, played=number)
             for number in range(len(runs_of(n_peers)))
         ]
         lived = [future.result() for future in waiting]
@@ -281,6 +282,13 @@ def live_apart(n_peers: int, hours: float, *, with_digests: bool, jobs: int) -> 
         peak_bytes=jobs * max(one.peak_bytes for one in lived),
         digests=[digest for one in lived for digest in one.digests],
     )
+
+
+def _live_alone(n_peers: int, hours: float, *, with_digests: bool, played: int) -> Lived:
+    try:
+        return live(n_peers, hours, with_digests=with_digests, played=played)
+    finally:
+        gc.collect()  # a dead world is full of cycles, and the next one looks away from all that was there before it
 
 
 def told_of(lived: Lived) -> str:
