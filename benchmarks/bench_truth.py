@@ -58,6 +58,8 @@ N_STAGES = 3
 N_PARAMS, DEMO_BYTES, BOUNDARY_BYTES = 158_592, 99_320, 33_300
 """Of the model; of a payload of DeMo; of a microbatch between two stages: 8 samples of 64 tokens, 64 numbers each, and
 a scale for 256 of them."""
+MICROBATCHES = 6
+"""Of a step."""
 COUNTED_SHARE = 0.02
 """Purposes that make less of a run's bytes are not compared one by one."""
 
@@ -75,8 +77,10 @@ class Kind:
         """What most of its bytes travel as."""
         if self.method == "demo":
             return Message(n_bytes=DEMO_BYTES)
-        n_bytes = BOUNDARY_BYTES if self.stages > 1 else 4 * N_PARAMS // n_peers
-        return Message(n_bytes=n_bytes, comes_back=True)
+        if self.stages > 1:  # forward and backward, of what a trainer has of a step
+            in_a_row = 2 * max(1, MICROBATCHES // n_peers)
+            return Message(n_bytes=BOUNDARY_BYTES, comes_back=True, in_a_row=in_a_row)
+        return Message(n_bytes=4 * N_PARAMS // n_peers, comes_back=True)
 
     def peers(self, n_peers: int) -> int:
         return n_peers if self.stages == 1 else self.stages * max(1, n_peers // 4)
@@ -85,7 +89,7 @@ class Kind:
 KINDS = {
     "demo": Kind(method="demo", options=("method.k=1024",)),
     "allreduce": Kind(),
-    "pipeline": Kind(options=("pipeline.microbatches=6",), batch=8, stages=N_STAGES),
+    "pipeline": Kind(options=(f"pipeline.microbatches={MICROBATCHES}",), batch=8, stages=N_STAGES),
 }
 
 

@@ -52,6 +52,19 @@ class Message:
 
     n_bytes: int
     comes_back: bool = False
+    in_a_row: int = 1
+    """So many, each when the one before is answered. Only the first ones of all hosts then meet: parts do, when a round
+    begins, while passes come when others are through, and queues overflow less."""
+
+    def words(self) -> list[str]:
+        """For a command line."""
+        return [str(self.n_bytes), str(int(self.comes_back)), str(self.in_a_row)]
+
+    @staticmethod
+    def of(words: Sequence[str]) -> Message:
+        """What `words` tells."""
+        n_bytes, comes_back, in_a_row = map(int, words)
+        return Message(n_bytes=n_bytes, comes_back=bool(comes_back), in_a_row=in_a_row)
 
     def fixed_s(self, handling: Handling) -> float:
         """Of what it costs both ends that which is not of its bytes. A call is two messages; a stream opens as half of
@@ -71,6 +84,11 @@ class Message:
         return handling.model_copy(update={"byte_s": byte_s})
 
     async def send(self, network: Network, peer: PeerId) -> None:
+        """All in a row."""
+        for _ in range(self.in_a_row):
+            await self._send(network, peer)
+
+    async def _send(self, network: Network, peer: PeerId) -> None:
         if not self.comes_back:
             await network.call(peer, "take", bytes(self.n_bytes), timeout_s=60)
             return
@@ -175,7 +193,7 @@ def simulated_exchange_s(n_hosts: int, mbit: float, message: Message, costs: Cos
 def real_exchange(n_hosts: int, mbit: float, message: Message, *, pause_s: float = PAUSE_S) -> Exchanged:
     """Args: pause_s: of silence between turns."""
     with tempfile.TemporaryDirectory() as folder, shaped_hosts(n_hosts, bits_per_s=mbit * 1e6) as hosts:
-        rest = [str(n_hosts), folder, str(pause_s), str(message.n_bytes), str(int(message.comes_back))]
+        rest = [str(n_hosts), folder, str(pause_s), *message.words()]
         processes = [_start(host, [str(number), host.address, *rest]) for number, host in enumerate(hosts)]
         try:
             told: list[list[Turn]] = [json.loads(process.communicate(timeout=180)[0]) for process in processes]
@@ -188,7 +206,7 @@ def real_exchange(n_hosts: int, mbit: float, message: Message, *, pause_s: float
     taken_s = [max(each_s) for each_s, *_ in turns]
     most_s = sum(taken_s) * len(os.sched_getaffinity(0))
     cpu_s = min(apart_s, sum(max(all_s) for *_, all_s in turns))
-    n_calls = len(turns) * n_hosts * (n_hosts - 1)
+    n_calls = len(turns) * n_hosts * (n_hosts - 1) * message.in_a_row
     return Exchanged(seconds=float(statistics.mean(taken_s)), cpu_s=cpu_s / n_calls, most_s=most_s / n_calls)
 
 
@@ -258,7 +276,6 @@ def _cores_s() -> tuple[float, float]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", DeprecationWarning)  # hivemind's use of importlib.resources
-    number, address, n_hosts, folder, pause_s, n_bytes, comes_back = sys.argv[1:]
-    message = Message(n_bytes=int(n_bytes), comes_back=bool(int(comes_back)))
-    work = node(int(number), address, int(n_hosts), Path(folder), float(pause_s), message)
+    number, address, n_hosts, folder, pause_s, *words = sys.argv[1:]
+    work = node(int(number), address, int(n_hosts), Path(folder), float(pause_s), Message.of(words))
     print(json.dumps(asyncio.run(work)))

@@ -58,7 +58,12 @@ class Wires:
         return self._hosts
 
     def attach(self, host: str, line: Line, *, nat: Nat = Nat.OPEN, relay: bool = False) -> None:
-        """Args: relay: carries the bytes of pairs that cannot connect otherwise. The first relays serve."""
+        """Args: relay: carries the bytes of pairs that cannot connect otherwise. The first relays serve.
+
+        Raises: ValueError if there is a host of this name.
+        """
+        if host in self._up:
+            raise ValueError(f"there is a host {host!r} already: names are unique")
         self._hosts.append(host)
         self._routes[host] = {}
         contention = self._costs.wire.contention

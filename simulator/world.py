@@ -118,8 +118,6 @@ class Simulation:
             run_id: of the run that it takes part in, if there are several in this world.
         Raises: ValueError if there is one of this name.
         """
-        if name in self.hosts:
-            raise ValueError(f"there is a host {name!r} already: names are unique")
         self._wires.attach(name, _changed(self._line, up_bytes_per_s, down_bytes_per_s), nat=nat, relay=relay)
         cores = self._cores or self._own_cores()
         host = self.hosts[name] = Host(
@@ -144,7 +142,10 @@ class Simulation:
     def bystander(self, name: str) -> None:
         """Add a node of the DHT that holds records and does nothing else, such as a peer of a run that is simulated
         elsewhere: runs that share only the DHT, and lose none of its nodes, go the same way in one world as each in
-        a world of its own with the others' peers as bystanders, in the same order and with the same seed."""
+        a world of its own with the others' peers as bystanders, in the same order and with the same seed.
+
+        Raises: as `host`.
+        """
         self._wires.attach(name, self._line)
         self._directory.enter(name)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 
+import pytest
+
 from gossamer.simulator.world import Simulation
 
 from .gossip import daemon
@@ -42,6 +44,16 @@ def test_a_run_beside_others_goes_as_beside_bystanders() -> None:
 
     assert played("a") | played("b") == together
     assert min(len(lines) for lines in together.values()) > 500
+
+
+def test_names_are_unique() -> None:
+    sim = Simulation(seed=1)
+    sim.bystander("a")
+
+    with pytest.raises(ValueError, match="'a' already"):
+        sim.host("a")
+    with pytest.raises(ValueError, match="'a' already"):
+        sim.bystander("a")
 
 
 def test_bystanders_are_nodes_of_the_dht() -> None:
