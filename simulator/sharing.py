@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .draining import drop_end, go_on, settle
 from .filling import capacity, fill
 from .rows import ENDS, LINKS_MAX, ORDER, STAMP, TOUCHED, Rows, compiled
@@ -97,12 +99,13 @@ def touch(links: Rows, counts: Rows, link: int) -> None:
 
 @compiled
 def finish(links: Rows, flows: Rows, entries: Rows, counts: Rows, now_s: float) -> int:
-    """Stop the flows that have ended, but those that go on; so many, their numbers are in `ended_list`."""
-    n = 0
+    """Stop the flows that have ended, but those that go on; so many, their numbers are in `ended_list`, each once: what
+    they go on with is not over in the same instant, however short."""
+    n, next_instant_s = 0, np.nextafter(now_s, math.inf)
     while counts[ENDS] and flows[flows[0].ends_list].ends_at_s <= now_s:
         flow = flows[0].ends_list
         if flows[flow].next_bytes > 0:
-            go_on(flows, counts, flow, flows[flow].ends_at_s, now_s)
+            go_on(flows, counts, flow, flows[flow].ends_at_s, next_instant_s)
         else:
             stop(links, flows, entries, counts, flow)
         flows[n].ended_list = flow

@@ -95,6 +95,22 @@ def test_six_messages_to_one_peer_have_no_more_of_the_line_than_one_to_another()
     assert [parcel.left_s for parcel in six] == pytest.approx([1.0, 2.0, 2.5, 3.0, 3.5, 4.0])
 
 
+@pytest.mark.parametrize("speed", [math.inf, 1e30])
+def test_messages_that_take_no_time_leave_one_after_the_other_too(speed: float) -> None:
+    """No instant is so short that two of them end in it, or the flow would be over before it knows what comes next."""
+    world = World(dict.fromkeys(HOSTS, speed))
+    parcels = [world.put("a", "b", n_bytes) for n_bytes in (100, 50, 200)]
+    order: list[int] = []
+    for parcel in parcels:
+        parcel.has_left = lambda parcel=parcel: order.append(parcel.n_bytes)  # type: ignore[method-assign,misc]
+
+    world.run((1.0, lambda: parcels.extend(world.put("a", "b", n_bytes) for n_bytes in (7, 8))))
+
+    assert order == [100, 50, 200]
+    assert [parcel.left_s for parcel in parcels[3:]] == pytest.approx([1.0, 1.0])
+    assert world.wires.flows.n_flows == 0
+
+
 def test_answers_do_not_wait_for_requests_which_go_over_another_connection() -> None:
     world = World()
     request = world.put("a", "b", 1000)
