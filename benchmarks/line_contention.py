@@ -29,6 +29,7 @@ from gossamer.protocol.identity import PeerId
 from gossamer.protocol.network import Network
 from gossamer.simulator.calibrating import handling_from
 from gossamer.simulator.costs import CostModel, Handling
+from gossamer.simulator.host import Host
 from gossamer.simulator.world import Simulation
 
 N_TURNS = 22
@@ -54,7 +55,16 @@ class Message:
     comes_back: bool = False
     in_a_row: int = 1
     """So many, each when the one before is answered. Only the first ones of all hosts then meet: parts do, when a round
-    begins, while passes come when others are through, and queues overflow less."""
+    begins, while passes come when others are through, and queues overflow less. Nor does everybody wait for the last of
+    them: a pass that is late holds up one microbatch, and others go on."""
+
+    def seconds(self, turns_s: Sequence[Sequence[float]]) -> float:
+        """Of an exchange of which each turn took each of the hosts so long. Where everybody waits for the last, it is
+        the mean of when that was: what is lost comes in few turns, and much at once, where a queue overflows and the
+        last packets of a message are sent again only after a timeout. Where others go on, such turns do not count."""
+        if self.in_a_row == 1:
+            return statistics.mean(max(turn_s) for turn_s in turns_s)
+        return statistics.median(statistics.mean(turn_s) for turn_s in turns_s)
 
     def words(self) -> list[str]:
         """For a command line."""
@@ -120,8 +130,7 @@ class Exchanged:
     """What became of everybody's calls to everybody."""
 
     seconds: float
-    """Mean over turns of when the last call of anybody is answered: what is lost comes in few turns, and much at once,
-    where a queue overflows and the last packets of a message are sent again only after a timeout."""
+    """See `Message.seconds`."""
     cpu_s: float
     """Of a call: processor time of both ends and of the kernel. A kernel without IRQ_TIME_ACCOUNTING puts interrupts
     also on the account of whom they interrupt, so that processes and interrupts together may be more than all cores
@@ -178,13 +187,15 @@ def simulated_exchange_s(n_hosts: int, mbit: float, message: Message, costs: Cos
         host.network.set_gate(lambda peer: True)
         serve(host.network)
 
-    async def exchange() -> float:
-        begun_s = sim.now_s
-        calls = [a.spawn(message.send(a.network, b.peer_id)) for a in hosts for b in hosts if a is not b]
-        await asyncio.gather(*calls)
+    async def exchange(host: Host) -> float:
+        begun_s, others = sim.now_s, [other.peer_id for other in hosts if other is not host]
+        await asyncio.gather(*(message.send(host.network, peer) for peer in others))
         return sim.now_s - begun_s
 
-    return sim.run(exchange())
+    async def turn() -> float:
+        return message.seconds([await asyncio.gather(*(host.spawn(exchange(host)) for host in hosts))])
+
+    return sim.run(turn())
 
 
 # ----------------------------------------------------------------------------------------------------------------- real
@@ -207,7 +218,8 @@ def real_exchange(n_hosts: int, mbit: float, message: Message, *, pause_s: float
     most_s = sum(taken_s) * len(os.sched_getaffinity(0))
     cpu_s = min(apart_s, sum(max(all_s) for *_, all_s in turns))
     n_calls = len(turns) * n_hosts * (n_hosts - 1) * message.in_a_row
-    return Exchanged(seconds=float(statistics.mean(taken_s)), cpu_s=cpu_s / n_calls, most_s=most_s / n_calls)
+    seconds = message.seconds([each_s for each_s, *_ in turns])
+    return Exchanged(seconds=seconds, cpu_s=cpu_s / n_calls, most_s=most_s / n_calls)
 
 
 def _start(host: ShapedHost, told: Sequence[str]) -> subprocess.Popen[str]:
