@@ -24,7 +24,6 @@ import cProfile
 import gc
 import hashlib
 import itertools
-import multiprocessing
 import os
 import pstats
 import random
@@ -33,8 +32,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from gossamer.simulator import analytic
 from gossamer.simulator.analytic import Sized
 from gossamer.simulator.folders import SimulatedFolder
 from gossamer.simulator.host import Host
+from gossamer.simulator.sweep import side_by_side
 from gossamer.simulator.world import Simulation
 from gossamer.tasks import Task
 
@@ -268,13 +269,8 @@ def live(n_peers: int, hours: float, *, with_digests: bool, played: int | None =
 
 def live_apart(n_peers: int, hours: float, *, with_digests: bool, jobs: int) -> Lived:
     """Each pipeline in a world of its own, so many of them at a time."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        waiting = [
-            pool.submit(_live_alone, n_peers, hours, with_digests=with_digests, played=number)
-            for number in range(len(runs_of(n_peers)))
-        ]
-        lived = [future.result() for future in waiting]
+    alone = partial(_live_alone, n_peers, hours, with_digests)
+    lived = [one for _, one in sorted(side_by_side(alone, range(len(runs_of(n_peers))), jobs=jobs), key=itemgetter(0))]
     return Lived(
         steps=[steps for one in lived for steps in one.steps],
         now_s=max(one.now_s for one in lived),
@@ -284,7 +280,7 @@ def live_apart(n_peers: int, hours: float, *, with_digests: bool, jobs: int) -> 
     )
 
 
-def _live_alone(n_peers: int, hours: float, *, with_digests: bool, played: int) -> Lived:
+def _live_alone(n_peers: int, hours: float, with_digests: bool, played: int) -> Lived:
     try:
         return live(n_peers, hours, with_digests=with_digests, played=played)
     finally:
@@ -339,6 +335,10 @@ def main() -> None:
     parser.add_argument("--digests", action="store_true", help="pipelines: a digest of all that was delivered")
     parser.add_argument("--profile", action="store_true", help="where the time goes")
     chosen = parser.parse_args()
+    if chosen.kind == "groups" and (chosen.apart or chosen.digests):
+        parser.error("--apart and --digests are for pipelines: groups leave the DHT when they have finished")
+    if chosen.apart and (chosen.profile or chosen.jobs < 1):
+        parser.error("--apart needs at least one job, and --profile sees one process: profile without --apart")
     for n_peers in chosen.peers or [10_000 if chosen.kind == "groups" else 1000]:
         allow_open_files(n_peers + 200)
         begun_s, begun_cpu_s, profile = time.perf_counter(), _cpu_s(), cProfile.Profile()
