@@ -22,17 +22,33 @@ def pack_12_bit(numbers: I64) -> bytes:
     return packed.tobytes()
 
 
-def unpack_12_bit(packed: bytes, n: int) -> I64:
-    """The `n` numbers again.
+def check_12_bit(packed: bytes, counts: I64, bounds: I64) -> None:
+    """See that packed numbers ascend strictly within each group, all of them below the group's bound.
 
-    Raises: ValueError if the length is not theirs, or a padding bit is set.
+    Args:
+        counts: int64 [n_groups], how many numbers each group has.
+        bounds: int64 [n_groups].
+
+    Raises: ValueError if they do not, if the length is not theirs, or a padding bit is set.
     """
-    from .kernels.pack import unpack_12_bit as kernel
+    from .kernels.pack import ASCENDING, OUTSIDE, order_of_12_bit
 
+    n = int(counts.sum())
     if len(packed) != bytes_of_12_bit(n):
         raise ValueError(f"{len(packed)} bytes cannot hold {n} 12-bit numbers")
     if n % 2 and packed[-1] >> 4:
         raise ValueError("padding bits of the indices are set")
+    found = order_of_12_bit(np.frombuffer(packed, np.uint8), counts, bounds)
+    if found != ASCENDING:
+        raise ValueError(
+            "an index is outside its tile" if found == OUTSIDE else "the indices of a tile are not strictly ascending"
+        )
+
+
+def unpack_12_bit(packed: bytes, n: int) -> I64:
+    """The `n` numbers again. `packed` has their length."""
+    from .kernels.pack import unpack_12_bit as kernel
+
     numbers = np.empty(n, np.int64)
     kernel(np.frombuffer(packed, np.uint8), numbers)
     return numbers

@@ -108,7 +108,7 @@ class DecoupledMomentum(Method):
         return dropped
 
     def check(self, payload: bytes) -> None:
-        self._momentum.format.decode(payload)
+        self._momentum.format.check(payload)
 
     def payload_bytes_max(self) -> int:
         return self._momentum.format.bytes_max()

@@ -63,6 +63,14 @@ def encode_values(values: F32, counts: I64, value_bits: int) -> tuple[int, bytes
     return exponent, relative.tobytes() + steps.tobytes()
 
 
+def check_values(encoded: bytes, counts: I64, value_bits: int, exponent: int) -> None:
+    """Raise what `decode_values` raises; with 8 bits without decoding anything."""
+    if value_bits == 8:
+        _read_steps(encoded, len(counts), exponent)
+    else:
+        decode_values(encoded, counts, value_bits, exponent)
+
+
 def decode_values(encoded: bytes, counts: I64, value_bits: int, exponent: int) -> F32:
     """The values, float32 [sum of counts]; for 1 bit they are -1 and 1. `encoded` has the right length.
 
@@ -74,19 +82,25 @@ def decode_values(encoded: bytes, counts: I64, value_bits: int, exponent: int) -
         if value_bits == 2:
             return decode_four_levels(encoded, counts, abs_max=VALUE_ABS_MAX)
         return _decode_signs(encoded, int(counts.sum())) if value_bits == 1 else _decode_floats(encoded)
-    if not EXPONENT_MIN <= exponent <= EXPONENT_MAX:
-        raise BadPayload(f"exponent {exponent} is outside [{EXPONENT_MIN}, {EXPONENT_MAX}]")
-    relative = np.frombuffer(encoded, "<f2", len(counts))
-    if not np.isfinite(relative).all() or np.signbit(relative).any():
-        raise BadPayload("a scale is NaN, infinite or negative")
-    steps = np.frombuffer(encoded, np.int8, offset=2 * len(counts))
-    if (steps == -128).any():
-        raise BadPayload("a value of -128 is outside [-127, 127]")
     from .kernels.pack import from_steps
 
+    scales, steps = _read_steps(encoded, len(counts), exponent)
     values = np.empty(len(steps), np.float32)
-    from_steps(steps, counts, relative.astype(np.float64) * 2.0**exponent, values)
+    from_steps(steps, counts, scales, values)
     return values
+
+
+def _read_steps(encoded: bytes, n_tiles: int, exponent: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int8]]:
+    """Each tile's scale, and each value's steps of it."""
+    if not EXPONENT_MIN <= exponent <= EXPONENT_MAX:
+        raise BadPayload(f"exponent {exponent} is outside [{EXPONENT_MIN}, {EXPONENT_MAX}]")
+    relative = np.frombuffer(encoded, "<f2", n_tiles)
+    if not np.isfinite(relative).all() or np.signbit(relative).any():
+        raise BadPayload("a scale is NaN, infinite or negative")
+    steps = np.frombuffer(encoded, np.int8, offset=2 * n_tiles)
+    if steps.min(initial=0) == -128:
+        raise BadPayload("a value of -128 is outside [-127, 127]")
+    return relative.astype(np.float64) * 2.0**exponent, steps
 
 
 def _exponent(scale_max: float) -> int:

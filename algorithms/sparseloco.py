@@ -101,7 +101,7 @@ class SparseLoCo(Method):
         return ()
 
     def check(self, payload: bytes) -> None:
-        self._format.decode(payload)
+        self._format.check(payload)
 
     def payload_bytes_max(self) -> int:
         return self._format.bytes_max()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
 import math
 import os
 import statistics
@@ -23,6 +24,8 @@ import scipy.fft
 import torch
 
 from gossamer.algorithms import Method, Schedule, Slots, build_method, ternary
+from gossamer.algorithms.payload import PayloadFormat
+from gossamer.algorithms.tiles import Tiling
 from gossamer.benchmarks.demo_reference import DemoReference
 from gossamer.peer.codecs import CODECS
 
@@ -96,6 +99,27 @@ def bench_demo(rounds: int) -> None:
             f"{ours / floor_copy:.1f} memcpys, {ours / floor_dct:.2f} of the two scipy transforms alone"
         )
     _bytes_of_demo(payloads, sent["mine"])
+    _bench_demo_check(payloads, rounds)
+
+
+def _bench_demo_check(payloads: Mapping[int, bytes], rounds: int) -> None:
+    """What a daemon does to a payload as it comes in, beside decoding it and beside reading its bytes once."""
+    for bits, payload in sorted(payloads.items()):
+        form = PayloadFormat(Tiling([(ROWS, COLUMNS)], 64), size=64, k=32, value_bits=bits)
+        times = show(
+            alternate(
+                {
+                    f"{bits} bit: check of a payload of {len(payload) / 1e6:.2f} MB": functools.partial(
+                        form.check, payload
+                    ),
+                    f"{bits} bit: decode": functools.partial(form.decode, payload),
+                    f"{bits} bit: its SHA-256": functools.partial(lambda data: hashlib.sha256(data).digest(), payload),
+                },
+                rounds,
+            )
+        )
+        check_s, decode_s, _ = times.values()
+        print(f"  {bits} bit: checking takes {check_s / decode_s:.2f} of decoding")
 
 
 def _demo(bits: int) -> Method:

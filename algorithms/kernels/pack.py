@@ -13,6 +13,7 @@ from .compiled import (
     I8_OUT,
     I64_IN,
     I64_OUT,
+    INT,
     NOTHING,
     U8_IN,
     U8_OUT,
@@ -43,6 +44,28 @@ def unpack_12_bit(packed: Vector, numbers: Vector) -> None:
         numbers[2 * i + 1] = middle >> 4 | high << 4
     if n % 2:
         numbers[n - 1] = np.int64(packed[3 * (n // 2)]) | (np.int64(packed[3 * (n // 2) + 1]) & 0xF) << 8
+
+
+ASCENDING, OUTSIDE, NOT_ASCENDING = 0, 1, 2
+
+
+@compiled(INT, U8_IN, I64_IN, I64_IN)
+def order_of_12_bit(packed: Vector, counts: Vector, bounds: Vector) -> int:
+    """What is wrong with packed numbers, of which `counts[t]` belong to group t and must ascend below `bounds[t]`."""
+    at = 0
+    for group in range(len(counts)):
+        before = np.int64(-1)
+        for i in range(at, at + counts[group]):
+            first = 3 * (i // 2) + i % 2
+            low, high = np.int64(packed[first]), np.int64(packed[first + 1])
+            number = low >> 4 | high << 4 if i % 2 else low | (high & 0xF) << 8
+            if number >= bounds[group]:
+                return OUTSIDE
+            if number <= before:
+                return NOT_ASCENDING
+            before = number
+        at += counts[group]
+    return ASCENDING
 
 
 @compiled(NOTHING, F32_IN, I64_IN, F64_OUT)

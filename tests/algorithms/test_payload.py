@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Sequence
 
@@ -126,9 +127,12 @@ def test_flipped_bits_are_refused_or_decode_within_bounds(data: st.DataObject, v
 
     try:
         sent = form.decode(bytes(payload))
-    except BadPayload:
+    except BadPayload as error:
+        with pytest.raises(BadPayload, match=re.escape(str(error))):
+            form.check(bytes(payload))
         return
 
+    form.check(bytes(payload))
     assert np.isfinite(sent.values).all()
     assert (np.diff(np.sort(sent.positions)) > 0).all()
     assert sent.positions.min() >= 0
