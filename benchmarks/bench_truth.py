@@ -1,6 +1,7 @@
 """The same runs real and simulated, side by side: is what the simulator predicts true?
 
-    sudo python -m benchmarks.bench_truth [--peers 4 8] [--mbit 10 100] [--runs demo allreduce pipeline] [--out FILE]
+    sudo python -m benchmarks.bench_truth [--peers 4 8] [--mbit 10 100] [--runs demo allreduce pipeline] [--repeat 3]
+        [--out FILE]
 
 Real: daemons in network namespaces, both directions of every link shaped by a token bucket. Simulated: a scenario with
 `run.like` = the real run's folder (same manifest, names and keys) and the cost model that `gossamer calibrate` measures
@@ -12,8 +13,8 @@ Compared are the time from the end of the first round to the end of the last (st
 rounds' median, bytes by purpose as daemons count them, and bytes on the wire as the kernel counts them. All daemons
 share this machine's cores, with each other and with whatever else runs; how many other threads wanted a core (by their
 niceness, so that a nice one counts less) is sampled during the real run, and told to the simulation. What messages cost
-on such lines, and what TCP loses where so many transfers share one, is measured beforehand, on as many hosts' lines
-without daemons (see `line_contention`).
+on such lines, and what TCP loses where so many transfers share one, is measured on as many hosts' lines without daemons
+(see `line_contention`), before the real run and after it: a rented machine may be a third slower a minute later.
 """
 
 from __future__ import annotations
@@ -111,6 +112,14 @@ class Lines:
 
     handling: Handling
     contention: float
+
+    @staticmethod
+    def between(before: Lines, after: Lines) -> Lines:
+        """The mean of two measurements."""
+        told = after.handling.model_dump(exclude={"request_s"})
+        mean = {name: statistics.mean((getattr(before.handling, name), value)) for name, value in told.items()}
+        contention = statistics.mean((before.contention, after.contention))
+        return Lines(handling=Handling(**mean), contention=contention)
 
 
 def real(kind: Kind, n_peers: int, mbit: float, steps: int, folder: Path) -> Figures:
@@ -219,13 +228,18 @@ def _agreement(real: Figures, simulated: Figures) -> str:
     return "same" if set(real.digests) == set(simulated.digests) else f"{len(real.digests)} / {len(simulated.digests)}"
 
 
-def show(console: Console, results: dict[str, tuple[Figures, Figures]]) -> None:
+def show(console: Console, results: dict[str, list[tuple[Figures, Figures]]]) -> None:
     table = Table(title="real / simulated")
     for head in ("run", "wall s", "round p50 s", "sent MB", "wire MB", "worst purpose", "digests", "others"):
         table.add_column(head, justify="left" if head == "run" else "right")
-    for key, (was, predicted) in results.items():
-        table.add_row(*row(key, was, predicted))
+    for key, pairs in results.items():
+        for was, predicted in pairs:
+            table.add_row(*row(key, was, predicted))
     console.print(table)
+    for key, pairs in results.items():
+        told = [off(was.wall_s, predicted.wall_s) for was, predicted in pairs]
+        if len(told) > 1:
+            console.print(f"{key}: wall time {statistics.median(told):+.0%}, {min(told):+.0%} to {max(told):+.0%}")
 
 
 def steps_for(name: str, mbit: float) -> int:
@@ -238,17 +252,19 @@ def main() -> None:
     parser.add_argument("--peers", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--mbit", type=float, nargs="+", default=[10, 100])
     parser.add_argument("--runs", nargs="+", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--repeat", type=int, default=1, help="each run so many times, by turns")
     parser.add_argument("--out", type=Path, default=Path("runs/truth.json"))
     chosen = parser.parse_args()
     reason = why_not()
     if reason is not None:
         print(f"skipped: {reason}")
         return
-    console, results = Console(width=170), dict[str, tuple[Figures, Figures]]()
-    for key, of_both in compared(chosen.runs, chosen.peers, chosen.mbit, console):
-        results[key] = of_both
-        console.print(*row(key, *of_both), sep="   ")
-        save(results, chosen.out)
+    console, results = Console(width=170), dict[str, list[tuple[Figures, Figures]]]()
+    for _ in range(chosen.repeat):
+        for key, of_both in compared(chosen.runs, chosen.peers, chosen.mbit, console):
+            results.setdefault(key, []).append(of_both)
+            console.print(*row(key, *of_both), sep="   ")
+            save(results, chosen.out)
     show(console, results)
 
 
@@ -256,53 +272,47 @@ def compared(
     runs: Sequence[str], peers: Sequence[int], speeds: Sequence[float], console: Console
 ) -> Iterator[tuple[str, tuple[Figures, Figures]]]:
     """All runs, one after the other, real and simulated."""
-    bookkeeping_s = measure_bookkeeping()
-    transport = {mbit: _transport(mbit, bookkeeping_s, console) for mbit in speeds}
     for mbit in speeds:
         for name in runs:
             for n_peers in map(KINDS[name].peers, peers):
-                lines = lines_of(n_peers, mbit, KINDS[name].message(n_peers), transport[mbit], bookkeeping_s, console)
                 with tempfile.TemporaryDirectory() as folder:
-                    yield f"{name}, {n_peers} daemons, {mbit:g} Mbit/s", one(name, n_peers, mbit, lines, Path(folder))
+                    yield f"{name}, {n_peers} daemons, {mbit:g} Mbit/s", one(name, n_peers, mbit, Path(folder), console)
 
 
-def _transport(mbit: float, bookkeeping_s: float, console: Console) -> Handling:
-    transport = handling_of(mbit)
-    console.print(
-        f"{mbit:g} Mbit/s: a message costs {transport.message_s * 1e6:.0f} us at each end, "
-        f"{(transport.chunk_s or 0) * 1e6:.0f} us within a stream, "
-        f"{transport.byte_s * 1e9:.2f} ns a byte; the rounds' bookkeeping {bookkeeping_s * 1e6:.0f} us a message"
-    )
-    return transport
+def one(name: str, n_peers: int, mbit: float, folder: Path, console: Console) -> tuple[Figures, Figures]:
+    message = KINDS[name].message(n_peers)
+    before = lines_of(n_peers, mbit, message, console)
+    was = real(KINDS[name], n_peers, mbit, steps_for(name, mbit), folder / "real")
+    lines = Lines.between(before, lines_of(n_peers, mbit, message, console))
+    (folder / "simulated").mkdir()
+    return was, simulated(n_peers, mbit, folder / "real", was.other_threads, lines, folder / "simulated")
 
 
-def lines_of(
-    n_hosts: int, mbit: float, message: Message, transport: Handling, bookkeeping_s: float, console: Console
-) -> Lines:
-    """What a byte costs, and what TCP loses where transfers share a line, by an exchange of hosts that do nothing
-    else."""
+def lines_of(n_hosts: int, mbit: float, message: Message, console: Console) -> Lines:
+    """What messages and bytes cost, and what TCP loses where transfers share a line, by exchanges of hosts that do
+    nothing else."""
+    bookkeeping_s, transport = measure_bookkeeping(), handling_of(mbit)
     with others_sampled() as others:
         real = real_exchange(n_hosts, mbit, message)
     transport = message.handling(real, transport)
     costs = CostModel(handling=transport, cores=len(os.sched_getaffinity(0)))
     contention, alone_s = contention_of(real.seconds, n_hosts, mbit, message, costs, n_others=others.threads)
     console.print(
-        f"{mbit:g} Mbit/s: {n_hosts} hosts' exchange of {message.n_bytes:,} bytes "
+        f"{mbit:g} Mbit/s: a message costs {transport.message_s * 1e6:.0f} us at each end, "
+        f"{(transport.chunk_s or 0) * 1e6:.0f} us within a stream, {transport.byte_s * 1e9:.2f} ns a byte; the rounds' "
+        f"bookkeeping {bookkeeping_s * 1e6:.0f} us a message; {n_hosts} hosts' exchange of {message.n_bytes:,} bytes "
         f"{'there and back' if message.comes_back else 'each'} takes {real.seconds:.3f} s, {alone_s:.3f} s if lines "
-        f"were shared exactly: contention {contention}; {transport.byte_s * 1e9:.2f} ns a byte"
+        f"were shared exactly: contention {contention}",
+        style="dim",
     )
     return Lines(handling=with_bookkeeping(transport, bookkeeping_s), contention=contention)
 
 
-def one(name: str, n_peers: int, mbit: float, lines: Lines, folder: Path) -> tuple[Figures, Figures]:
-    was = real(KINDS[name], n_peers, mbit, steps_for(name, mbit), folder / "real")
-    (folder / "simulated").mkdir()
-    return was, simulated(n_peers, mbit, folder / "real", was.other_threads, lines, folder / "simulated")
-
-
-def save(results: dict[str, tuple[Figures, Figures]], out: Path) -> None:
+def save(results: dict[str, list[tuple[Figures, Figures]]], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    told: dict[str, Any] = {key: {"real": asdict(a), "simulated": asdict(b)} for key, (a, b) in results.items()}
+    told: dict[str, Any] = {
+        key: [{"real": asdict(a), "simulated": asdict(b)} for a, b in pairs] for key, pairs in results.items()
+    }
     out.write_text(json.dumps(told, indent=1))
 
 
