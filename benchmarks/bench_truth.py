@@ -38,14 +38,14 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.line_contention import Message, contention_of, handling_of, real_exchange
+from benchmarks.line_contention import Message, contention_of, handling_of, real_exchange, write_run
 from benchmarks.other_threads import others_sampled
 from benchmarks.shaped_links import ShapedHost, sent_bytes, shaped_hosts, why_not
+from gossamer.peer.commands.order import manifest_for
 from gossamer.peer.commands.swarm import Place
 from gossamer.peer.commands.up import Order, up
 from gossamer.peer.event_kinds import Ended, RoundEnded, Traffic
 from gossamer.peer.events import read_events
-from gossamer.simulator.calibrating import measure_bookkeeping, with_bookkeeping
 from gossamer.simulator.commands.calibrate import Order as CalibrateOrder
 from gossamer.simulator.commands.calibrate import calibrate
 from gossamer.simulator.costs import CostModel, Handling, load_costs, save_costs
@@ -74,10 +74,29 @@ class Kind:
     batch: int = 2
     stages: int = 1
 
-    def message(self, n_peers: int) -> Message:
-        """What most of its bytes travel as."""
+    def order(self, n_peers: int, steps: int) -> Order:
+        """What is asked of `gossamer up`."""
+        return Order(
+            task="chars",
+            method=self.method,
+            steps=steps,
+            batch=self.batch,
+            stages=self.stages,
+            strict=True,
+            peers=n_peers,
+            options=(*SETTINGS, *self.options),
+        )
+
+    def message(self, n_peers: int, folder: Path) -> Message:
+        """What most of its bytes travel as.
+
+        Args: folder: to write down in what hosts have to know of it.
+        """
         if self.method == "demo":
-            return Message(n_bytes=DEMO_BYTES)
+            run = folder / "run.pickle"
+            manifest, task = manifest_for(self.order(n_peers, 40), created="now", start_peers=n_peers, policy="open")
+            write_run(task, manifest, n_peers, run)
+            return Message(n_bytes=DEMO_BYTES, contribution=run)
         if self.stages > 1:  # forward and backward, of what a trainer has of a step
             in_a_row = 2 * max(1, MICROBATCHES // n_peers)
             return Message(n_bytes=BOUNDARY_BYTES, comes_back=True, in_a_row=in_a_row)
@@ -116,27 +135,17 @@ class Lines:
     @staticmethod
     def between(before: Lines, after: Lines) -> Lines:
         """The mean of two measurements."""
-        told = after.handling.model_dump(exclude={"request_s"})
+        told = after.handling.model_dump(include={"message_s", "chunk_s", "byte_s"})
         mean = {name: statistics.mean((getattr(before.handling, name), value)) for name, value in told.items()}
         contention = statistics.mean((before.contention, after.contention))
         return Lines(handling=Handling(**mean), contention=contention)
 
 
 def real(kind: Kind, n_peers: int, mbit: float, steps: int, folder: Path) -> Figures:
-    order = Order(
-        task="chars",
-        method=kind.method,
-        steps=steps,
-        batch=kind.batch,
-        stages=kind.stages,
-        strict=True,
-        peers=n_peers,
-        options=(*SETTINGS, *kind.options),
-    )
     with shaped_hosts(n_peers, bits_per_s=mbit * 1e6) as hosts, others_sampled() as others:
         places = [Place(prefix=tuple(host.prefix), listen=host.address) for host in hosts]
         with contextlib.redirect_stdout(io.StringIO()):
-            up(order, out=folder, resume=None, json_output=True, places=places)
+            up(kind.order(n_peers, steps), out=folder, resume=None, json_output=True, places=places)
         wire_bytes = _wire_bytes(hosts)
     return figures(folder, wire_bytes=wire_bytes, other_threads=others.threads)
 
@@ -163,9 +172,10 @@ def simulated(n_peers: int, mbit: float, like: Path, other_threads: float, lines
 
 
 def on_lines(costs: CostModel, lines: Lines) -> CostModel:
-    """What was measured over the loopback device, with messages as these lines have them."""
+    """What was measured over the loopback device, with messages as these lines have them. What daemons do with
+    contributions is in the price of their bytes."""
     wire = costs.wire.model_copy(update={"contention": lines.contention})
-    handling = lines.handling.model_copy(update={"request_s": costs.handling.request_s})
+    handling = lines.handling.model_copy(update={"bookkeeping_s": costs.handling.bookkeeping_s})
     return costs.model_copy(update={"wire": wire, "handling": handling})
 
 
@@ -280,7 +290,7 @@ def compared(
 
 
 def one(name: str, n_peers: int, mbit: float, folder: Path, console: Console) -> tuple[Figures, Figures]:
-    message = KINDS[name].message(n_peers)
+    message = KINDS[name].message(n_peers, folder)
     before = lines_of(n_peers, mbit, message, console)
     was = real(KINDS[name], n_peers, mbit, steps_for(name, mbit), folder / "real")
     lines = Lines.between(before, lines_of(n_peers, mbit, message, console))
@@ -291,7 +301,7 @@ def one(name: str, n_peers: int, mbit: float, folder: Path, console: Console) ->
 def lines_of(n_hosts: int, mbit: float, message: Message, console: Console) -> Lines:
     """What messages and bytes cost, and what TCP loses where transfers share a line, by exchanges of hosts that do
     nothing else."""
-    bookkeeping_s, transport = measure_bookkeeping(), handling_of(mbit)
+    transport = handling_of(mbit)
     with others_sampled() as others:
         real = real_exchange(n_hosts, mbit, message)
     transport = message.handling(real, transport)
@@ -299,13 +309,13 @@ def lines_of(n_hosts: int, mbit: float, message: Message, console: Console) -> L
     contention, alone_s = contention_of(real.seconds, n_hosts, mbit, message, costs, n_others=others.threads)
     console.print(
         f"{mbit:g} Mbit/s: a message costs {transport.message_s * 1e6:.0f} us at each end, "
-        f"{(transport.chunk_s or 0) * 1e6:.0f} us within a stream, {transport.byte_s * 1e9:.2f} ns a byte; the rounds' "
-        f"bookkeeping {bookkeeping_s * 1e6:.0f} us a message; {n_hosts} hosts' exchange of {message.n_bytes:,} bytes "
+        f"{(transport.chunk_s or 0) * 1e6:.0f} us within a stream, {transport.byte_s * 1e9:.2f} ns a byte; "
+        f"{n_hosts} hosts' exchange of {message.n_bytes:,} bytes "
         f"{'there and back' if message.comes_back else 'each'} takes {real.seconds:.3f} s, {alone_s:.3f} s if lines "
         f"were shared exactly: contention {contention}",
         style="dim",
     )
-    return Lines(handling=with_bookkeeping(transport, bookkeeping_s), contention=contention)
+    return Lines(handling=transport, contention=contention)
 
 
 def save(results: dict[str, list[tuple[Figures, Figures]]], out: Path) -> None:

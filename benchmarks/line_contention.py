@@ -12,25 +12,35 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pickle
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from benchmarks import meeting
 from benchmarks.shaped_links import ShapedHost, shaped_hosts
+from gossamer.peer.freed_memory import keep_freed_memory
 from gossamer.peer.network import RealNetwork
+from gossamer.peer.replica import Replica
 from gossamer.protocol.identity import PeerId
+from gossamer.protocol.manifest import Manifest
 from gossamer.protocol.network import Network
-from gossamer.simulator.calibrating import handling_from
+from gossamer.simulator.bookkeeping import Contributions
 from gossamer.simulator.costs import CostModel, Handling
 from gossamer.simulator.host import Host
+from gossamer.simulator.transport import handling_from
 from gossamer.simulator.world import Simulation
+from gossamer.tasks import Task
 
 N_TURNS = 22
 WARM_UPS = 2
@@ -43,6 +53,7 @@ begins with small windows again, and then hardly overflows a queue."""
 CHUNK_BYTES = 64 << 10
 Turn = tuple[float, float, float, float]
 """(seconds, processor seconds of the process, of interrupts, and of all programs together) of one host in one turn."""
+Send = Callable[[PeerId], Coroutine[Any, Any, None]]
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -58,6 +69,10 @@ class Message:
     begins, while passes come when others are through, and queues overflow less. Nor does everybody wait for the last of
     them: a pass that is late holds up one microbatch, and others go on."""
 
+    contribution: Path | None = None
+    """Where it is written of what run it is a contribution (see `write_run`), which others read, check and keep: in
+    daemons that takes twice as long as without so many others."""
+
     def seconds(self, turns_s: Sequence[Sequence[float]]) -> float:
         """Of an exchange of which each turn took each of the hosts so long. Where everybody waits for the last, it is
         the mean of when that was: what is lost comes in few turns, and much at once, where a queue overflows and the
@@ -68,13 +83,14 @@ class Message:
 
     def words(self) -> list[str]:
         """For a command line."""
-        return [str(self.n_bytes), str(int(self.comes_back)), str(self.in_a_row)]
+        return [str(self.n_bytes), str(int(self.comes_back)), str(self.in_a_row), str(self.contribution or "")]
 
     @staticmethod
     def of(words: Sequence[str]) -> Message:
         """What `words` tells."""
-        n_bytes, comes_back, in_a_row = map(int, words)
-        return Message(n_bytes=n_bytes, comes_back=bool(comes_back), in_a_row=in_a_row)
+        n_bytes, comes_back, in_a_row = map(int, words[:3])
+        run = Path(words[3]) if words[3] else None
+        return Message(n_bytes=n_bytes, comes_back=bool(comes_back), in_a_row=in_a_row, contribution=run)
 
     def fixed_s(self, handling: Handling) -> float:
         """Of what it costs both ends that which is not of its bytes. A call is two messages; a stream opens as half of
@@ -89,18 +105,21 @@ class Message:
         """With the price of a byte that it had in an exchange: where many messages are handled at once, or short ones,
         that is not the price of long ones by few."""
         n_handled = self.n_bytes * (4 if self.comes_back else 2)
-        cpu_s = min(exchanged.cpu_s, exchanged.most_s)
-        byte_s = max(0.0, cpu_s - self.fixed_s(handling)) / n_handled
+        byte_s = max(0.0, exchanged.cpu_s - self.fixed_s(handling)) / n_handled
         return handling.model_copy(update={"byte_s": byte_s})
 
-    async def send(self, network: Network, peer: PeerId) -> None:
-        """All in a row."""
-        for _ in range(self.in_a_row):
-            await self._send(network, peer)
+    async def send(self, network: Network, peer: PeerId, content: bytes | None = None) -> None:
+        """All in a row.
 
-    async def _send(self, network: Network, peer: PeerId) -> None:
+        Args: content: of a call; None: zeros.
+        """
+        for _ in range(self.in_a_row):
+            await self._send(network, peer, content)
+
+    async def _send(self, network: Network, peer: PeerId, content: bytes | None) -> None:
         if not self.comes_back:
-            await network.call(peer, "take", bytes(self.n_bytes), timeout_s=60)
+            request = bytes(self.n_bytes) if content is None else content
+            await network.call(peer, "take", request, timeout_s=60)
             return
         async for _ in network.stream(peer, "swap", self._chunks(), timeout_s=60):
             pass
@@ -110,14 +129,31 @@ class Message:
             yield bytes(min(CHUNK_BYTES, self.n_bytes - start))
 
 
-def serve(network: Network) -> None:
+def write_run(task: Task, manifest: Manifest, n_members: int, path: Path) -> None:
+    """For hosts that are to exchange its contributions."""
+    path.write_bytes(pickle.dumps((task, manifest, n_members)))
+
+
+def _contributions(path: Path) -> Contributions:
+    task, manifest, n_members = pickle.loads(path.read_bytes())  # noqa: S301 - what `write_run` wrote
+    torch.set_num_threads(1)
+    return Contributions(Replica(task, manifest), n_members)
+
+
+def _drop(request: bytes) -> None:
+    pass
+
+
+def serve(network: Network, take: Callable[[bytes], None] = _drop) -> None:
     """Take what others send."""
-    network.serve("take", _take)
+
+    async def answer(peer: PeerId, request: bytes) -> bytes:
+        if request:
+            take(request)
+        return b""
+
+    network.serve("take", answer)
     network.serve_stream("swap", _swap)
-
-
-async def _take(peer: PeerId, request: bytes) -> bytes:
-    return b""
 
 
 async def _swap(peer: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -134,9 +170,8 @@ class Exchanged:
     cpu_s: float
     """Of a call: processor time of both ends and of the kernel. A kernel without IRQ_TIME_ACCOUNTING puts interrupts
     also on the account of whom they interrupt, so that processes and interrupts together may be more than all cores
-    have worked; then that is what is told."""
-    most_s: float
-    """What all cores could do for a call while the exchange lasted: the pauses between turns take some, too."""
+    have worked; then that is what is told. What hosts still do when the last call is answered counts: daemons do it,
+    too, while they go on."""
 
 
 def contention_of(
@@ -214,12 +249,10 @@ def real_exchange(n_hosts: int, mbit: float, message: Message, *, pause_s: float
                 process.wait(timeout=10)
     turns = [list(zip(*turn, strict=True)) for turn in zip(*told, strict=True)][WARM_UPS:]
     apart_s = sum(sum(processes_s) + max(interrupts_s) for _, processes_s, interrupts_s, _ in turns)
-    taken_s = [max(each_s) for each_s, *_ in turns]
-    most_s = sum(taken_s) * len(os.sched_getaffinity(0))
     cpu_s = min(apart_s, sum(max(all_s) for *_, all_s in turns))
     n_calls = len(turns) * n_hosts * (n_hosts - 1) * message.in_a_row
     seconds = message.seconds([each_s for each_s, *_ in turns])
-    return Exchanged(seconds=seconds, cpu_s=cpu_s / n_calls, most_s=most_s / n_calls)
+    return Exchanged(seconds=seconds, cpu_s=cpu_s / n_calls)
 
 
 def _start(host: ShapedHost, told: Sequence[str]) -> subprocess.Popen[str]:
@@ -229,8 +262,11 @@ def _start(host: ShapedHost, told: Sequence[str]) -> subprocess.Popen[str]:
 
 async def node(number: int, address: str, n_hosts: int, folder: Path, pause_s: float, message: Message) -> list[Turn]:
     """One host: finds the others through files, then sends to all whenever all are ready."""
+    keep_freed_memory()  # as daemons do
+    contributions = _contributions(message.contribution) if message.contribution is not None else None
+    content, take = (contributions.message, contributions.take) if contributions is not None else (None, _drop)
     async with meeting.opened(number, address, folder, "contention") as network:
-        serve(network)
+        serve(network, take)
         starter = Starter(n_hosts)
         network.serve("start", starter.serve)
         peers = await meeting.meet(network, number, n_hosts, folder)
@@ -238,7 +274,8 @@ async def node(number: int, address: str, n_hosts: int, folder: Path, pause_s: f
         host = starter if number == 0 else peers[0]
         for peer in others:
             await network.call(peer, "take", b"", timeout_s=30)
-        turns = [await _turn(network, host, others, message, pause_s) for _ in range(N_TURNS)]
+        send = partial(message.send, network, content=content)
+        turns = [await _turn(network, host, others, send, pause_s) for _ in range(N_TURNS)]
         meeting.write(folder / f"done{number}", "")
         for other in range(n_hosts):
             await meeting.read(folder / f"done{other}")  # others may still send to us
@@ -246,14 +283,14 @@ async def node(number: int, address: str, n_hosts: int, folder: Path, pause_s: f
 
 
 async def _turn(
-    network: RealNetwork, starter: PeerId | Starter, others: Sequence[PeerId], message: Message, pause_s: float
+    network: RealNetwork, starter: PeerId | Starter, others: Sequence[PeerId], send: Send, pause_s: float
 ) -> Turn:
     if isinstance(starter, Starter):
         await starter.wait()
     else:
         await network.call(starter, "start", b"", timeout_s=60)
     begun, begun_s = (time.process_time(), *_cores_s()), time.time()
-    await asyncio.gather(*(message.send(network, peer) for peer in others))
+    await asyncio.gather(*(send(peer) for peer in others))
     taken_s = time.time() - begun_s
     await asyncio.sleep(pause_s)  # others may still call us
     ended = (time.process_time(), *_cores_s())

@@ -74,6 +74,12 @@ _check_again = lru_cache(maxsize=SIGNATURES_REMEMBERED)(_check)
 """What raises is not remembered."""
 
 
+def forget_signatures() -> None:
+    """Work all of them out again. Where many peers live in one process, what one has seen spares the others the work,
+    which is nice for a simulation and wrong for measuring what a peer of its own does."""
+    _check_again.cache_clear()
+
+
 class Identity:
     """A peer's private key. Signatures are bound to a domain, so that one never serves for another use."""
 

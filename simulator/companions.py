@@ -1,7 +1,7 @@
-"""Processes that do the same work beside us: what mathematics takes where several daemons share a machine.
+"""Processes that do the same work beside us: what work takes where several daemons share a machine.
 
 They share caches and memory with us, and take turns on the cores, so that the same work takes more processor time than
-it does alone (docs/design/0007-truth.md).
+it does alone (docs/design/0007-truth.md): the more, the shorter its pieces are, if others compute before each.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -22,10 +23,17 @@ from ..tasks import Task
 
 ENDS_S = 10.0
 READY = b"ready\n"
+REST_S = 0.001
 Turns = Callable[[int], object]
 """Does the work of one turn, by its number."""
 Build = Callable[[Task, Manifest, int], Turns]
 """A function of a module, for a task, a manifest and so many members."""
+
+
+def rest() -> None:
+    """Let others compute for a moment: as in a daemon, whose threads wake when there is something to do. What follows
+    finds caches and branch predictors full of other things."""
+    time.sleep(REST_S)
 
 
 @contextmanager

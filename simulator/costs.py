@@ -43,9 +43,11 @@ class Handling(_Table):
     """Processor time of a daemon's event loop, which does one thing at a time."""
 
     message_s: Seconds = 0.0
-    """Of each message, at each end: transport, and the daemon's own bookkeeping."""
+    """Of each message, at each end: its transport."""
     chunk_s: Seconds | None = None
     """The same of a message within a stream, a chunk or its end, for which nothing is opened. None: as of any."""
+    bookkeeping_s: Seconds = 0.0
+    """Of each message besides, at each end: what daemons do to agree on rounds, on average."""
     byte_s: Seconds = 0.0
     """Of each byte, at each end: copies, TLS, hashing."""
     request_s: dict[str, Seconds] = Field(default_factory=dict)
@@ -80,7 +82,7 @@ class CostModel(_Table):
         """
         costs = self.handling
         fixed_s = costs.chunk_s if is_chunk and costs.chunk_s is not None else costs.message_s
-        return fixed_s + n_bytes * costs.byte_s
+        return fixed_s + costs.bookkeeping_s + n_bytes * costs.byte_s
 
     def wire_bytes(self, n_bytes: float) -> float:
         """What a message of so many counted bytes occupies on a line."""
@@ -94,6 +96,11 @@ class CostModel(_Table):
 
 NOTHING = CostModel(wire=Wire(message_bytes=0.0, byte_share=0.0))
 """Messages weigh what daemons count, and cost no processor time."""
+
+
+def rounded(figure: float) -> float:
+    """To four digits: there is no truth in more."""
+    return float(f"{figure:.4g}")
 
 
 def save_costs(costs: CostModel, path: Path) -> None:

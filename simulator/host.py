@@ -109,6 +109,11 @@ class Host:
         """Time that its processor has computed, in all lives."""
         return self._processor.busy_s
 
+    @property
+    def worked_s(self) -> float:
+        """What that has taken of the processor on which the simulation runs."""
+        return self._processor.worked_s
+
     def spawn(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> Task[T]:
         """Start a task on this host. It dies with the host, and so does every task that it starts."""
         return self._loop.create_task(coro, name=name or f"{self.name}", context=self._life.context.copy())

@@ -35,6 +35,7 @@ from .paths import Path
 from .scenario import Population, Scenario
 from .stage_invariants import Vacancies, stage_violations
 from .swarm import Swarm
+from .trace import Trace
 from .world import Simulation
 
 LOOK_EVERY_S = 0.5
@@ -87,24 +88,26 @@ def play(
     *,
     shuffle_seed: int | None = None,
     progress: Progress = lambda now_s, step: None,
+    trace: Trace | None = None,
 ) -> Played:
     """Run a scenario once.
 
     Args:
         out: a folder for peers/N/events.jsonl, events.jsonl and summary.json; what an earlier run left there goes.
+        trace: told of every delivery.
     Raises: GossamerError for a scenario that cannot begin. What goes wrong later is a violation.
     """
     try:
-        return _play(scenario, out, shuffle_seed, progress)
+        return _play(scenario, out, shuffle_seed, progress, trace)
     finally:
         gc.collect()  # a swarm is full of cycles, and Python does not know how much its tensors weigh
 
 
-def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Progress) -> Played:
+def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Progress, trace: Trace | None) -> Played:
     torch.set_num_threads(1)  # more would wait for each other, and sum in another order
     fleet = fleet_of(scenario.fleet, seed=scenario.seed, duration_s=scenario.duration_s)
     phones = _phones(scenario)
-    sim = _simulation(scenario, fleet, phones, shuffle_seed)
+    sim = _simulation(scenario, fleet, phones, shuffle_seed, trace)
     notes: list[Note] = []
     vacancies = Vacancies(scenario.pipeline.stages if scenario.pipeline.stages > 1 else 0)
     swarm = Swarm(scenario, fleet, sim, out / "peers", phones=phones, tell=notes.append)
@@ -132,6 +135,7 @@ def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Pro
         "violations": broken,
         "n_deliveries": sim.n_deliveries,
         "cpu_s": round(time.process_time() - begun_s, 3),
+        "maths_cpu_s": round(sum(host.worked_s for host in swarm.hosts), 3),
         **_figures(logs, swarm),
     }
     _write(out, summary, notes)
@@ -186,7 +190,9 @@ def _phones(scenario: Scenario) -> Fleet | None:
     return replace(fleet, machines=fleet.machines[1:])  # the first of a fleet is always on
 
 
-def _simulation(scenario: Scenario, fleet: Fleet, phones: Fleet | None, shuffle_seed: int | None) -> Simulation:
+def _simulation(
+    scenario: Scenario, fleet: Fleet, phones: Fleet | None, shuffle_seed: int | None, trace: Trace | None
+) -> Simulation:
     loss = scenario.network.loss
 
     def machine(host: str) -> Machine:
@@ -214,6 +220,7 @@ def _simulation(scenario: Scenario, fleet: Fleet, phones: Fleet | None, shuffle_
         stale=scenario.network.stale,
         shuffle_seed=shuffle_seed,
         paths=path,
+        trace=trace,
     )
 
 

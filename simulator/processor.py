@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
@@ -44,6 +45,8 @@ class Processor:
         """Whatever the work writes through to its disk fails."""
         self.busy_s = 0.0
         """Time that was computed so far, by all processes of the machine."""
+        self.worked_s = 0.0
+        """What that took of this processor here."""
         self._turn = asyncio.Lock()
         self._busy_until_s = 0.0
         self._costs = costs
@@ -60,11 +63,13 @@ class Processor:
                 await loop.pause(self._busy_until_s - loop.now_s)
             elif self._done is not None and not self._done.done():
                 await asyncio.shield(self._done)
+            begun_s = time.thread_time()
             if self.disk_is_full:
                 with _full_disk():
                     result = work()
             else:
                 result = work()
+            self.worked_s += time.thread_time() - begun_s
             took_s = self._seconds(cost)
             self.busy_s += took_s
             await self._spend(took_s)
@@ -93,7 +98,7 @@ class Processor:
             costs=self._costs,
             cores=self._cores,
         )
-        made.disk_is_full, made.busy_s = self.disk_is_full, self.busy_s
+        made.disk_is_full, made.busy_s, made.worked_s = self.disk_is_full, self.busy_s, self.worked_s
         return made
 
     def _seconds(self, cost: Cost) -> float:

@@ -27,6 +27,7 @@ from ..peer.pipeline.server import BACKWARD_PASSES, backward_passes
 from ..protocol.errors import UsageError
 from ..protocol.manifest import Manifest
 from ..tasks import Staged, Task
+from .companions import rest
 from .costs import CostModel, Maths
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ def measure_stages(task: Task, manifest: Manifest) -> Maths:
     for step in range(_WARM_UPS + _REPEATS):
         for name, seconds in _step(stages, step).items():
             taken[name].append(seconds)
-    seconds_of = {name: statistics.median(values[_WARM_UPS:]) / len(stages) for name, values in taken.items()}
+    seconds_of = {name: statistics.mean(values[_WARM_UPS:]) / len(stages) for name, values in taken.items()}
     task, n_samples = stages[0].task, manifest.data.batch_size
     forward_flops = n_samples * FORWARD_SHARE * task.flops_per_sample() / len(stages)
     passes = [backward_passes(splits=_splits(model), is_first=model.passes.stage.is_first) for model in stages]
@@ -103,6 +104,7 @@ def _step(stages: list[StageModel], step: int) -> dict[str, float]:
     taken: dict[str, float] = defaultdict(float)
 
     def timed(what: str, work: Callable[[], T]) -> T:
+        rest()
         begun_s = time.thread_time()
         result = work()
         taken[what] += time.thread_time() - begun_s

@@ -76,6 +76,7 @@ class Simulation:
         n_cores: int | None = None,
         n_others: float = 0.0,
         grains: Mapping[str, int] | None = None,
+        trace: Trace | None = None,
     ) -> None:
         self.seed = seed
         self.random = random.Random(f"simulation {seed}")
@@ -86,7 +87,7 @@ class Simulation:
         self._loop.owner_of = owner_of
         path = Path(latency_s=latency_s, jitter_s=jitter_s, loss=loss)
         self._wires = Wires(self._loop, seed=seed, path=paths or path, costs=costs)
-        self._trace = Trace()
+        self._trace = trace or Trace()
         self._fabric = Fabric(loop=self._loop, wires=self._wires, trace=self._trace, costs=costs, grains=grains or {})
         self._costs = costs
         self._cores = Cores(self._wires.flows, n_cores, n_others=n_others) if n_cores is not None else None

@@ -9,10 +9,14 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 Asking = Coroutine[Any, Any, T | None]
 """Ends with None if it came to nothing."""
+AGAIN_S_MIN = 0.01
+"""Looking whether somebody else can be asked costs processor time, too: where passes take microseconds, thousands of
+looks would fit into one that is held up."""
 
 
 async def hedged(first: Asking[T], second: Callable[[], Asking[T] | None], after_s: float) -> T | None:
-    """Await `first`; whenever it has taken `after_s` longer, try to begin `second`. The loser is cancelled.
+    """Await `first`; when it has taken `after_s`, and whenever it has taken that much longer again (`AGAIN_S_MIN` at
+    least), try to begin `second`. The loser is cancelled.
 
     Args:
         second: None if nobody can be asked yet; begun once at most.
@@ -53,7 +57,7 @@ class _Hedge(Generic[T]):
         """The first takes long."""
         asking = self._second()
         if asking is None:
-            self._timer = self._loop.call_later(self._after_s, self._look)
+            self._timer = self._loop.call_later(max(self._after_s, AGAIN_S_MIN), self._look)
             return
         self._other = self._loop.create_task(asking)
         self._other.add_done_callback(self._overtake)

@@ -56,26 +56,27 @@ class Gather(Transfer):
             lineage=place.lineage, round=place.index, base=place.base, item=item.to_wire(), attempt=self.attempt
         )
         signed = header.SerializeToString()
-        signature = self._round.identity.sign(OFFER_DOMAIN, signed)
+        offer = pb.Offer(header=signed, signature=self._round.identity.sign(OFFER_DOMAIN, signed))
+        message, rest = _message(offer, payload)
         for slot in self.mates():
-            self._round.spawn(self._push(slot, pb.Offer(header=signed, signature=signature), payload))
+            self._round.spawn(self._push(slot, message, rest))
 
     def mates(self) -> Sequence[int]:
         """Who gets what I offer."""
         return self._round.place.others
 
-    async def _push(self, slot: int, offer: pb.Offer, payload: bytes) -> None:
+    async def _push(self, slot: int, message: bytes, rest: bytes) -> None:
         """Send until it has arrived; a refusal ends it, silence does not."""
         round_ = self._round
         n_tries = 0
-        while not await self._push_once(slot, offer, payload):
+        while not await self._push_once(slot, message, rest):
             await round_.pause(n_tries)
             n_tries += 1
 
-    async def _push_once(self, slot: int, offer: pb.Offer, payload: bytes) -> bool:
+    async def _push_once(self, slot: int, message: bytes, rest: bytes) -> bool:
         round_, peer = self._round, self._round.place.roster.members[slot].peer
         with round_.noting(slot):
-            await send_offer(round_, peer, offer, payload)
+            await send_offer(round_, peer, message, rest)
             return True
         return slot in round_.refusals
 
@@ -176,18 +177,26 @@ class Gather(Transfer):
         return (slots, tuple(mine[slot] for slot in slots)) if slots else None
 
 
-async def send_offer(round_: Round, peer: PeerId, offer: pb.Offer, payload: bytes) -> None:
-    """One message if it is short, else the offer and then the payload in chunks."""
+def _message(offer: pb.Offer, payload: bytes) -> tuple[bytes, bytes]:
+    """(what opens an offer, what follows in chunks): made once, for it is the same for everybody. A short payload is
+    in the first."""
+    if len(payload) > UNARY_BYTES_MAX:
+        return offer.SerializeToString(), payload
+    offer.payload = payload
+    return offer.SerializeToString(), b""
+
+
+async def send_offer(round_: Round, peer: PeerId, message: bytes, rest: bytes) -> None:
+    """One message if that is all, else a stream."""
     timeout_s = max(5.0, 2 * round_.patience_s)
-    if len(payload) <= UNARY_BYTES_MAX:
-        whole = pb.Offer(header=offer.header, signature=offer.signature, payload=payload).SerializeToString()
-        await round_.network.call(peer, "round/offer", whole, timeout_s=timeout_s)
+    if not rest:
+        await round_.network.call(peer, "round/offer", message, timeout_s=timeout_s)
         return
 
     async def chunks() -> AsyncIterator[bytes]:
-        yield offer.SerializeToString()
-        for start in range(0, len(payload), MAX_CHUNK_BYTES):
-            yield payload[start : start + MAX_CHUNK_BYTES]
+        yield message
+        for start in range(0, len(rest), MAX_CHUNK_BYTES):
+            yield rest[start : start + MAX_CHUNK_BYTES]
 
     async for _ in round_.network.stream(peer, "round/offer-stream", chunks(), timeout_s=timeout_s):
         pass

@@ -67,6 +67,7 @@ def _words(costs: CostModel, out: Path) -> str:
         f"  of estimates   {factors}\n"
         f"  a message      {handling.message_s * 1e6:.0f} us at each end, {chunk_s * 1e6:.0f} us within a stream, and "
         f"{handling.byte_s * 1e9:.2f} ns a byte\n"
+        f"  its rounds     {handling.bookkeeping_s * 1e6:.0f} us more of each message\n"
         f"  on the wire    {costs.wire.message_bytes:.0f} bytes a message, {costs.wire.byte_share:.1%} of its bytes\n"
         f"  {out}: name it in a scenario as fleet.costs"
     )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gossamer.algorithms import Exchange
 from gossamer.peer.commands import order as orders
+from gossamer.protocol import identity
 from gossamer.protocol.errors import UsageError
 from gossamer.protocol.manifest import Manifest
-from gossamer.simulator import calibrating
+from gossamer.simulator import bookkeeping, calibrating, transport
 from gossamer.simulator.commands.calibrate import Order, calibrate
 from gossamer.simulator.companions import companions
 from gossamer.simulator.costs import CostModel, load_costs
@@ -22,8 +26,8 @@ from gossamer.tasks import Task
 def test_measured_costs_are_written_for_scenarios_to_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(calibrating, "_ROUNDS", 24)
-    monkeypatch.setattr(calibrating, "_CALLS", 80)
+    monkeypatch.setattr(bookkeeping, "_MESSAGES", 600)
+    monkeypatch.setattr(transport, "_CALLS", 80)
 
     costs = calibrate(Order(out=tmp_path / "costs.toml", task="digits", method="allreduce"), json_output=True)
 
@@ -33,24 +37,40 @@ def test_measured_costs_are_written_for_scenarios_to_name(
     assert set(costs.maths.factor) == {"work", "encode", "apply", "evaluate", "reduce"}
     assert 1e-6 < costs.handling.message_s < 0.1
     assert 1e-6 < (costs.handling.chunk_s or 0.0) < 0.1
+    assert 1e-6 < costs.handling.bookkeeping_s < 0.1
     assert isinstance(costs, CostModel)
 
 
 def test_what_messages_cost_follows_from_calls_and_streams() -> None:
-    transport = calibrating.handling_from(4e-4, 10e-4, 12e-4, n_bytes=100_000)
+    handling = transport.handling_from(4e-4, 10e-4, 12e-4, n_bytes=100_000)
 
-    assert (transport.message_s, transport.chunk_s) == (1e-4, 1.25e-4)
-    assert transport.byte_s == pytest.approx(3e-9)
-    daemons = calibrating.with_bookkeeping(transport, 1e-4)
-    assert (daemons.message_s, daemons.chunk_s, daemons.byte_s) == (2e-4, 2.25e-4, transport.byte_s)
+    assert (handling.message_s, handling.chunk_s) == (1e-4, 1.25e-4)
+    assert handling.byte_s == pytest.approx(3e-9)
 
 
-def test_only_contributions_that_come_whole_are_checked_whole() -> None:
-    _, gathers = digits("demo")
-    task, reduces = digits()
+def test_what_one_peer_has_seen_spares_no_other_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = Counter[bytes]()
 
-    assert 1e-6 < calibrating.measure_checking(task, gathers, n_members=2) < 0.1
-    assert calibrating.measure_checking(task, reduces, n_members=2) == 0.0
+    def check(public_key: bytes, framed: bytes, signature: bytes) -> None:
+        checked[signature] += 1
+
+    monkeypatch.setattr(identity, "_check_again", lru_cache(check))
+    monkeypatch.setattr(bookkeeping, "_MESSAGES", 60)
+    _, manifest = digits("demo")
+
+    assert 1e-6 < bookkeeping.measure_bookkeeping(manifest, Exchange.GATHER, n_members=4) < 0.1
+    assert max(checked.values()) >= 3  # a contribution's header is checked by each of the three that get it
+
+
+def test_only_contributions_that_come_whole_are_checked_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bookkeeping, "_MESSAGES", 60)
+
+    gathers = calibrating._bookkeeping(*digits("demo"), 2)
+    reduces = calibrating._bookkeeping(*digits(), 2)
+
+    assert set(gathers["request_s"]) == set(calibrating.OFFERS)
+    assert all(1e-6 < seconds < 0.1 for seconds in gathers["request_s"].values())
+    assert reduces["request_s"] == {}
 
 
 def test_a_machine_that_is_shared_is_measured_with_its_other_peers_at_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,13 @@ def test_handling_a_message_takes_both_ends_their_time_one_after_the_other() -> 
     assert ten_s > 10 * 0.02  # each loop handles twenty messages
 
 
+def test_bookkeeping_is_of_every_message() -> None:
+    costs = CostModel(handling=Handling(message_s=0.01, chunk_s=0.001, bookkeeping_s=0.1, byte_s=1.0))
+
+    assert costs.handling_s(2) == pytest.approx(2.11)
+    assert costs.handling_s(2, is_chunk=True) == pytest.approx(2.101)
+
+
 def test_messages_within_a_stream_cost_what_is_said_of_them() -> None:
     costs = CostModel(wire=BARE, handling=Handling(message_s=0.01, chunk_s=0.001))
     sim, (near, far) = _world(costs)

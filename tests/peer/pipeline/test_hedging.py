@@ -53,6 +53,16 @@ def test_nobody_else_is_asked_while_the_first_is_in_time() -> None:
     assert race.n_begun == 0
 
 
+def test_looking_for_somebody_else_is_not_done_all_the_time() -> None:
+    race = Race(1.0, 0.1)
+    race.n_refusals = 1000
+
+    assert race.run(after_s=1e-6) == ("first", 1.0)
+
+    assert race.n_begun == 0
+    assert 890 < race.n_refusals < 1000
+
+
 def test_the_second_overtakes_a_first_that_is_overdue() -> None:
     race = Race(100.0, 0.5)
 
