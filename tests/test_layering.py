@@ -9,7 +9,7 @@ from pathlib import Path
 import grimp
 
 ROOT = Path(__file__).parents[1]
-ENTRY_POINTS = ("gossamer.cli", "gossamer.peer.commands", "gossamer.peer.network", "gossamer.simulator.calibrating")
+ENTRY_POINTS = ("gossamer.cli", "gossamer.peer.commands", "gossamer.peer.network", "gossamer.simulator.transport")
 """Calibration is one of them: it measures the real network."""
 
 
