@@ -49,7 +49,8 @@ def companions(n: int, build: Build, task: Task, manifest: Manifest, n_members: 
             f"task {task.name!r} cannot be given to other processes ({error}): measure one at a time"
         ) from None
     command = [sys.executable, "-m", __name__]
-    made = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(n)]
+    # Groups of their own: Ctrl-C in a terminal is for us, and they end when we do.
+    made = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0) for _ in range(n)]
     try:
         for process in made:
             assert process.stdin is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections import Counter
 from functools import lru_cache
@@ -26,7 +27,6 @@ from gossamer.tasks import Task
 def test_measured_costs_are_written_for_scenarios_to_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bookkeeping, "_MESSAGES", 600)
     monkeypatch.setattr(transport, "_CALLS", 80)
 
     costs = calibrate(Order(out=tmp_path / "costs.toml", task="digits", method="allreduce"), json_output=True)
@@ -58,7 +58,7 @@ def test_what_one_peer_has_seen_spares_no_other_the_work(monkeypatch: pytest.Mon
     monkeypatch.setattr(bookkeeping, "_MESSAGES", 60)
     _, manifest = digits("demo")
 
-    assert 1e-6 < bookkeeping.measure_bookkeeping(manifest, Exchange.GATHER, n_members=4) < 0.1
+    assert bookkeeping.measure_bookkeeping(manifest, Exchange.GATHER, n_members=4) < 0.1
     assert max(checked.values()) >= 3  # a contribution's header is checked by each of the three that get it
 
 
@@ -86,6 +86,7 @@ def test_a_machine_that_is_shared_is_measured_with_its_other_peers_at_work(monke
     with companions(1, calibrating._turns, task, manifest, 2):
         (companion,) = made
         assert companion.poll() is None
+        assert os.getpgid(companion.pid) != os.getpgid(0)  # Ctrl-C in a terminal is for us
         costs = calibrating.measure_maths(task, manifest, n_members=2)
 
     assert companion.returncode == 0  # it has seen that it is over
