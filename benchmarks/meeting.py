@@ -42,9 +42,9 @@ def write(path: Path, text: str) -> None:
     write_atomically(path, text.encode(), durable=False)
 
 
-async def read(path: Path) -> str:
-    """What another process has written, or will have in a minute. Raises TimeoutError."""
-    async with asyncio.timeout(LOOK_S):
+async def read(path: Path, *, within_s: float = LOOK_S) -> str:
+    """What another process has written, or will have in time. Raises TimeoutError."""
+    async with asyncio.timeout(within_s):
         while not _there(path):  # noqa: ASYNC110 - processes that know each other by files only
             await asyncio.sleep(LOOK_EVERY_S)
     return _text(path)

@@ -25,6 +25,7 @@ from ..protocol.network import MAX_MESSAGE_BYTES
 from ..protocol.wire import parse
 from .companions import rest
 from .costs import rounded
+from .messages import Message
 from .playing import play
 from .scenario import scenario_of
 from .trace import Trace
@@ -89,8 +90,8 @@ class _Rested(Trace):
         super().__init__()
         self._awake = "", 0.0
 
-    def record(self, time_s: float, source: str, target: str, method: str, payload: bytes) -> None:
-        super().record(time_s, source, target, method, payload)
+    def record(self, time_s: float, source: str, target: str, method: str, message: Message) -> None:
+        super().record(time_s, source, target, method, message)
         forget_signatures()
         woken, last_s = self._awake
         if target != woken or time_s > last_s + _AWAKE_S:

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
 
 from .costs import CostModel
 from .flows import Flow, Flows
+from .messages import Message
 from .paths import Route
-
-
-class Sender(Protocol):
-    """An end of a session, which has one message at a time to send."""
-
-    def weight(self) -> int:
-        """Bytes of that message."""
-
-    def begins(self) -> None:
-        """Its first byte leaves."""
-
-    def has_left(self) -> None:
-        """Its last byte has left."""
 
 
 class Carriage:
@@ -44,39 +31,39 @@ class Connection(Flow):
 
     __slots__ = ("_carriage", "_fed_bytes", "_head", "_is_callers", "_route", "_waiting")
 
-    def __init__(self, carriage: Carriage, route: Route, sender: Sender, n_bytes: int, *, is_caller: bool) -> None:
+    def __init__(self, carriage: Carriage, route: Route, message: Message, *, is_caller: bool) -> None:
         """Args:
-        sender, n_bytes: of the first message, which is sent at once.
+        message: the first, which is sent at once.
         is_caller: it carries requests of the end that opened the connection; else the answers to such.
         """
         self.number, self.is_running, self.has_next = -1, False, False
         self._carriage = carriage
         self._route = route
         self._is_callers = is_caller
-        self._waiting: deque[Sender] | None = None
+        self._waiting: deque[Message] | None = None
         self._fed_bytes = 0.0
         """Of the first that waits, if the flow goes on with it by itself; else 0."""
         if is_caller:
             route.requests = self
         else:
             route.answers = self
-        self._begin(sender, self._line_bytes(n_bytes))
+        self._begin(message)
 
-    def put(self, sender: Sender) -> None:
+    def put(self, message: Message) -> None:
         """Send a message when all before it have left."""
         if self._waiting:
-            self._waiting.append(sender)
+            self._waiting.append(message)
         else:
-            self._waiting = deque((sender,))
+            self._waiting = deque((message,))
             self._feed()
 
-    def drop(self, sender: Sender) -> None:
+    def drop(self, message: Message) -> None:
         """A message is not wanted any more: what has not left of it never does."""
         waiting = self._waiting
-        if sender is not self._head:
+        if message is not self._head:
             assert waiting
-            is_next = waiting[0] is sender
-            waiting.remove(sender)
+            is_next = waiting[0] is message
+            waiting.remove(message)
             if is_next:
                 self._feed()
         elif self._fed_bytes:
@@ -93,19 +80,20 @@ class Connection(Flow):
             self._carriage.flows.feed(self, 0.0)
 
     def over(self) -> None:
-        sender = self._head
+        message = self._head
         if self.is_running:
             self._go_on()
         else:
             self._begin_next()
-        sender.has_left()
+        message.sender.has_left(message)  # type: ignore[union-attr]
 
-    def _begin(self, sender: Sender, n_bytes: float) -> None:
-        carriage, route, self._head = self._carriage, self._route, sender
+    def _begin(self, message: Message) -> None:
+        carriage, route, self._head = self._carriage, self._route, message
+        n_bytes = self._line_bytes(message.n_bytes)
         carriage.n_bytes += n_bytes
         carriage.flows.run(self, route.links, n_bytes, route.path.bytes_per_s)
         if carriage.tells_beginnings:
-            sender.begins()
+            message.sender.begins(message)  # type: ignore[union-attr]
 
     def _line_bytes(self, n_bytes: int) -> float:
         """Of a message, headers and what is sent again included; as `CostModel.wire_bytes`."""
@@ -115,8 +103,7 @@ class Connection(Flow):
 
     def _begin_next(self) -> None:
         if self._waiting:
-            sender = self._waiting.popleft()
-            self._begin(sender, self._line_bytes(sender.weight()))
+            self._begin(self._waiting.popleft())
             self._feed()
         elif self._is_callers:
             self._route.requests = None
@@ -127,16 +114,16 @@ class Connection(Flow):
         """The flow is at the next message by now."""
         assert self._waiting
         self._carriage.n_bytes += self._fed_bytes
-        self._head = sender = self._waiting.popleft()
+        self._head = message = self._waiting.popleft()
         self._feed()
         if self._carriage.tells_beginnings:
-            sender.begins()
+            message.sender.begins(message)  # type: ignore[union-attr]
 
     def _feed(self) -> None:
         """Tell the flow what comes next: it then keeps its share of the lines, and nothing is to be shared out anew."""
         n_bytes = 0.0
         if self._waiting:
-            n_bytes = self._line_bytes(self._waiting[0].weight())
+            n_bytes = self._line_bytes(self._waiting[0].n_bytes)
         if n_bytes or self._fed_bytes:
             self._fed_bytes = n_bytes
             self._carriage.flows.feed(self, n_bytes)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from .connection import Connection
 
 CALL_OVERHEAD_BYTES = 64
 CHUNK_OVERHEAD_BYTES = 16
@@ -25,10 +28,20 @@ OPENING: Final = (CALL, STREAM)
 """What a session begins with."""
 
 
+class Sender(Protocol):
+    """An end of a session."""
+
+    def begins(self, message: Message, /) -> None:
+        """Its first byte leaves."""
+
+    def has_left(self, message: Message, /) -> None:
+        """Its last byte has left."""
+
+
 class Message:
     """One message of a session."""
 
-    __slots__ = ("code", "kind", "n_bytes", "payload")
+    __slots__ = ("checksum", "code", "connection", "kind", "n_bytes", "payload", "sender")
 
     def __init__(self, kind: Kind, payload: bytes = b"", *, code: str = "") -> None:
         """Args: code: the error's class, of a FAIL."""
@@ -36,7 +49,13 @@ class Message:
         self.payload = payload
         self.code = code
         self.n_bytes = 0
-        """On the wire, once it has been sent."""
+        """On the wire, once it is sent."""
+        self.checksum = 0
+        """Of the payload as it is sent, for the trace."""
+        self.sender: Sender | None = None
+        """While it is sent; None again once it has left or was given up."""
+        self.connection: Connection | None = None
+        """In which it leaves, or waits for its turn."""
 
     @property
     def is_chunk(self) -> bool:

@@ -1,4 +1,4 @@
-"""The sending half of a port: one message at a time is transferred, travels, and arrives at the other end.
+"""The sending half of a port: its messages leave one after the other, travel, and arrive at the other end.
 
 A message is an event, not a task: all that happens to it on its way are callbacks of the world's own.
 """
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from ..protocol.errors import PeerUnreachable
 from ..protocol.identity import PeerId
-from .connection import Connection
 from .fabric import Endpoint, Fabric
 from .messages import OPENING, Message
 from .paths import Route
+from .trace import checksum
 
 if TYPE_CHECKING:
     from .port import Port
@@ -27,13 +27,17 @@ _SPACING_S = 2e-6
 KEEPALIVE_S = 20.0
 """After this long a server gives up on a caller that vanished without a word."""
 
+AHEAD_BYTES = 512 << 10
+"""What a stream's sender may have sent that has not left yet, as gRPC and the kernel take it in before the line carries
+it: 530,000 to 840,000 bytes by `benchmarks/one_connection.py`, lines of 100 and 10 Mbit/s."""
+
 
 class Outbox:
     """What leaves one end of a session. A port sets all of it, at once, for there are two for each call."""
 
     __slots__ = (
-        *("_closed", "_connection", "_error", "_fabric", "_inbox", "_is_parting", "_last_arrival_s", "_lost"),
-        *("_outgoing", "_owner", "_progress_s", "_reader", "_route", "_sender"),
+        *("_behind", "_closed", "_error", "_fabric", "_inbox", "_is_parting", "_last_arrival_s", "_lost"),
+        *("_outgoing", "_owner", "_progress_s", "_reader", "_route", "_sender", "_unsent_bytes"),
         *("far", "host", "is_caller", "method", "peer"),
     )
 
@@ -51,8 +55,11 @@ class Outbox:
     _progress_s: float
     _last_arrival_s: float
     _outgoing: Message | None
-    _connection: Connection | None
-    """In which the outgoing message is, or waits for its turn."""
+    """The first that has not left."""
+    _behind: deque[Message] | None
+    """Those after it."""
+    _unsent_bytes: int
+    """Of all these."""
     _lost: bool
     _is_parting: bool
     _closed: bool
@@ -77,8 +84,16 @@ class Outbox:
         n_bytes = message.n_bytes = message.wire_bytes(self.method) * self._fabric.grains.get(self.method, 1)
         if owner.tamper is not None:
             message.payload = owner.tamper(self.method, message.payload)
+        message.checksum = checksum(message.payload)
         owner.traffic.sent[self.method] += n_bytes
-        self._outgoing = message
+        message.sender = self
+        self._unsent_bytes += n_bytes
+        if self._outgoing is None:
+            self._outgoing = message
+        elif self._behind is None:
+            self._behind = deque((message,))
+        else:
+            self._behind.append(message)
         if owner.thread is None:
             self._transfer(message)
         else:
@@ -92,23 +107,18 @@ class Outbox:
     # ---------------------------------------------------------------------------------------------------- on the way
 
     def _transfer(self, message: Message) -> None:
-        if self._outgoing is not message:
+        if message.sender is None:
             return  # it was given up while it waited for the thread
         route = self._route
         if route is None:
-            self.has_left()
+            self.has_left(message)
         else:
-            self._connection = self._fabric.wires.send(route, self, message.n_bytes, is_caller=self.is_caller)
+            self._fabric.wires.send(route, message, is_caller=self.is_caller)
 
-    def weight(self) -> int:
-        """Bytes of the outgoing message."""
-        assert self._outgoing is not None
-        return self._outgoing.n_bytes
-
-    def begins(self) -> None:
-        """The first byte of the outgoing message leaves. The other end handles bytes as they come, not at the end."""
+    def begins(self, message: Message) -> None:
+        """Its first byte leaves. The other end handles bytes as they come, not at the end."""
         if self._route is not None:
-            self._later(self._route.path.latency_s, partial(self._take_in, self.weight()))
+            self._later(self._route.path.latency_s, partial(self._take_in, message.n_bytes))
 
     def _take_in(self, n_bytes: int) -> None:
         if self._is_cut():
@@ -117,25 +127,29 @@ class Outbox:
         if owner is not None and owner.thread is not None and not owner.closed:
             owner.thread.do(n_bytes * self._fabric.costs.handling.byte_s, _nothing)
 
-    def has_left(self) -> None:
+    def has_left(self, message: Message) -> None:
         """The last byte of the outgoing message has left."""
-        message = self._outgoing
-        assert message is not None
-        self._outgoing = self._connection = None
+        message.sender = message.connection = None
+        self._outgoing = self._behind.popleft() if self._behind else None
+        self._unsent_bytes -= message.n_bytes
         loop = self._fabric.loop
         self._progress_s = loop.now_s
         loop.post(self._arrival_s(message.n_bytes), self._arrive, message)
         if self._sender is not None:
-            wake(self._sender)
-        elif self._is_parting:
+            if self._unsent_bytes <= AHEAD_BYTES:
+                wake(self._sender)
+        elif self._is_parting and self._outgoing is None:
             self._leave()
 
     def _stop_sending(self) -> None:
-        if self._outgoing is not None:
-            if self._connection is not None:
-                self._connection.drop(self)
-                self._connection = None
-            self._outgoing = None
+        if self._outgoing is None:
+            return
+        unsent = [self._outgoing, *(self._behind or ())]
+        self._outgoing, self._behind, self._unsent_bytes = None, None, 0
+        for message in reversed(unsent):
+            connection, message.sender, message.connection = message.connection, None, None
+            if connection is not None:
+                connection.drop(message)
 
     def _arrival_s(self, n_bytes: int) -> float:
         """When something that leaves now gets there; never before what left earlier, nor in the same instant."""
@@ -170,7 +184,7 @@ class Outbox:
         if owner is None or owner.closed or far._closed:
             return
         now_s = self._fabric.loop.now_s
-        self._fabric.trace.record(now_s, self.host, owner.host, self.method, message.payload)
+        self._fabric.trace.record(now_s, self.host, owner.host, self.method, message)
         owner.traffic.received[self.method] += message.n_bytes
         far._progress_s = now_s
         if message.kind in OPENING:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ..protocol.errors import NetworkClosed
 from .fabric import Endpoint, Fabric
 from .messages import CHUNK, Message
-from .outbox import KEEPALIVE_S, Outbox, wake
+from .outbox import AHEAD_BYTES, KEEPALIVE_S, Outbox, wake
 from .paths import Route
 from .window import Window
 
@@ -31,7 +31,8 @@ class Port(Outbox):
         self._progress_s = fabric.loop.now_s
         self._last_arrival_s = 0.0
         self._outgoing = None
-        self._connection = None
+        self._behind = None
+        self._unsent_bytes = 0
         self._lost = False
         self._is_parting = False
         self._closed = False
@@ -45,8 +46,8 @@ class Port(Outbox):
         owner.ports[self] = None
 
     async def send(self, message: Message) -> None:
-        """Transfer a message, a chunk only once the other end has room; returns when the last byte has left. One at a
-        time. Raises: what the session failed with.
+        """Send a message after those before it, a chunk only once the other end has room; returns when no more than
+        AHEAD_BYTES are left to be sent. One at a time. Raises: what the session failed with.
         """
         if message.kind is CHUNK:
             window = self._window
@@ -58,13 +59,12 @@ class Port(Outbox):
                     raise self._error
                 await window.wait()
         self.begin(message)
-        if self._outgoing is not None:
+        if self._unsent_bytes > AHEAD_BYTES:
             self._sender = Future(loop=self._fabric.loop)
             try:
                 await self._sender
             finally:
                 self._sender = None
-                self._stop_sending()
         if self._error is not None:
             raise self._error
 
@@ -80,7 +80,9 @@ class Port(Outbox):
                 self._reader = None
         message = self._inbox.popleft()
         if message.kind is CHUNK:
-            self._tell_that_it_was_read(message)
+            window = self.far._window
+            if window is not None and not self.far._closed:
+                window.was_read(message.wire_bytes(self.method))
         return message
 
     def progress_s(self) -> float:
@@ -132,11 +134,6 @@ class Port(Outbox):
             self.close()
         elif self._leave() and self.is_caller:
             self._later(KEEPALIVE_S, self._reset_far)
-
-    def _tell_that_it_was_read(self, message: Message) -> None:
-        arrival_s, window = self._arrival_s(0), self.far._window
-        if window is not None and not self.far._closed:
-            window.was_read(arrival_s, message.wire_bytes(self.method))
 
     def _leave(self) -> bool:
         """False if it has left before."""

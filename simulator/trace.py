@@ -8,7 +8,11 @@ from array import array
 from collections.abc import Iterable
 from typing import Protocol
 
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64_intdigest as checksum
+
+from .messages import Message
+
+__all__ = ["Sink", "Trace", "checksum"]
 
 _LINES_PER_UPDATE = 1000
 
@@ -38,9 +42,9 @@ class Trace:
     def n_deliveries(self) -> int:
         return self._n_flushed + len(self._lines)
 
-    def record(self, time_s: float, source: str, target: str, method: str, payload: bytes) -> None:
+    def record(self, time_s: float, source: str, target: str, method: str, message: Message) -> None:
         self._times_s.append(time_s)
-        self._lines.append(f"{source} {target} {method} {len(payload)} {xxh3_64_intdigest(payload)}\n")
+        self._lines.append(f"{source} {target} {method} {len(message.payload)} {message.checksum}\n")
         if len(self._lines) >= _LINES_PER_UPDATE:
             self._flush()
 

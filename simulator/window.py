@@ -12,9 +12,10 @@ WINDOW_BYTES = 4 << 20
 
 
 class Window:
-    """Of the chunks that one port sends. News of what was read are counted when room is needed, or somebody waits."""
+    """Of the chunks that one port sends. News of what was read are counted when room is needed, or somebody waits; how
+    long they took is not drawn before."""
 
-    __slots__ = ("_loop", "_news", "_unread_bytes", "_waiter", "_way_back", "progress_s")
+    __slots__ = ("_loop", "_news", "_read", "_unread_bytes", "_waiter", "_way_back", "progress_s")
 
     def __init__(self, loop: VirtualLoop, way_back: Route | None) -> None:
         """Args: way_back: of the news; None within a host."""
@@ -22,7 +23,10 @@ class Window:
         """When the last of them arrived."""
         self._loop = loop
         self._way_back = way_back
+        self._read: deque[tuple[float, int]] = deque()
+        """At the other end: when, and how many bytes."""
         self._news: deque[tuple[float, int]] = deque()
+        """Of that: when they arrive."""
         self._unread_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
 
@@ -36,7 +40,7 @@ class Window:
         return True
 
     async def wait(self) -> None:
-        """Until there is news, or `wake`."""
+        """Until there is news, or `wake`. There was no room a moment ago."""
         self._waiter = self._loop.create_future()
         for arrives_s, _ in self._news:
             self._loop.post(arrives_s, self.wake)
@@ -49,14 +53,25 @@ class Window:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def was_read(self, arrives_s: float, n_bytes: int) -> None:
-        """The other end has read so much; news of it get here at that time."""
-        self._news.append((arrives_s, n_bytes))
+    def was_read(self, n_bytes: int) -> None:
+        """The other end has read so much now."""
+        self._read.append((self._loop.now_s, n_bytes))
         if self._waiter is not None:
-            self._loop.post(arrives_s, self.wake)
+            self._send_news()
+            self._loop.post(self._news[-1][0], self.wake)
+
+    def _send_news(self) -> None:
+        """In the order in which it was read."""
+        read, news, way_back = self._read, self._news, self._way_back
+        while read:
+            when_s, n_bytes = read.popleft()
+            if way_back is not None:
+                when_s += way_back.draw_delay_s(0)
+            news.append((max(when_s, news[-1][0] if news else self.progress_s), n_bytes))
 
     def take_news(self) -> None:
         """Count what has been read, as far as the news have arrived; a partition swallows news."""
+        self._send_news()
         news, now_s, way_back = self._news, self._loop.now_s, self._way_back
         while news and news[0][0] <= now_s:
             arrived_s, n_bytes = news.popleft()

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from .connection import Carriage, Connection, Sender
+from .connection import Carriage, Connection
 from .costs import NOTHING, CostModel
 from .draws import mixed, seed_of
 from .flows import Flows, padded
 from .loop import VirtualLoop
+from .messages import Message
 from .nat import PUNCH_ROUND_TRIPS, Nat, Reach, reach
 from .paths import Line, Path, Route
 
@@ -139,14 +140,15 @@ class Wires:
         """Put on lines so far."""
         return self._carriage.n_bytes
 
-    def send(self, route: Route, sender: Sender, n_bytes: int, *, is_caller: bool) -> Connection:
+    def send(self, route: Route, message: Message, *, is_caller: bool) -> None:
         """Send a message of one end of a session: the one that opened the connection, or the other. A peer asks
         another over a connection of its own, so two peers that ask each other have two."""
         connection = route.requests if is_caller else route.answers
         if connection is None:
-            return Connection(self._carriage, route, sender, n_bytes, is_caller=is_caller)
-        connection.put(sender)
-        return connection
+            message.connection = Connection(self._carriage, route, message, is_caller=is_caller)
+        else:
+            message.connection = connection
+            connection.put(message)
 
     @property
     def common_latency_s(self) -> float | None:
@@ -174,7 +176,7 @@ class Wires:
 
     def _new_route(self, source: str, target: str) -> Route:
         seed = mixed(self._seeds[source], self._seeds[target])
-        route = Route(self._rule(source, target), seed, padded((self._up[source], self._down[target])))
+        route = Route(self._rule(source, target), seed, (self._up[source], self._down[target], -1, -1, -1))
         if self._nat[source] is not Nat.OPEN and self._nat[target] is not Nat.OPEN:
             self._lead_through_nats(route, source, target)
         return route

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from gossamer.protocol.errors import PeerTimeout
 from gossamer.protocol.identity import PeerId
-from gossamer.simulator.connection import Connection
 from gossamer.simulator.costs import NOTHING
 from gossamer.simulator.loop import VirtualLoop
+from gossamer.simulator.messages import CHUNK, Message
+from gossamer.simulator.outbox import AHEAD_BYTES
 from gossamer.simulator.paths import Line, Path
 from gossamer.simulator.wires import Wires
 from gossamer.simulator.world import Simulation
@@ -26,27 +27,24 @@ from .test_sharing import water_level
 HOSTS = ("a", "b", "c")
 
 
-@dataclass(eq=False)
-class Parcel:
-    """A message of so many bytes that notes when it has left."""
+class Parcel(Message):
+    """A message of so many bytes, its own sender, that notes when it has left."""
 
-    n_bytes: int
-    loop: VirtualLoop
-    begun_s: float | None = None
-    left_s: float | None = None
-    connection: Connection | None = None
+    def __init__(self, n_bytes: int, loop: VirtualLoop) -> None:
+        super().__init__(CHUNK)
+        self.n_bytes, self.sender = n_bytes, self
+        self.loop = loop
+        self.begun_s: float | None = None
+        self.left_s: float | None = None
 
     def drop(self) -> None:
         assert self.connection is not None
         self.connection.drop(self)
 
-    def weight(self) -> int:
-        return self.n_bytes
-
-    def begins(self) -> None:
+    def begins(self, message: Message) -> None:
         self.begun_s = self.loop.now_s
 
-    def has_left(self) -> None:
+    def has_left(self, message: Message) -> None:
         self.left_s = self.loop.now_s
 
 
@@ -64,7 +62,7 @@ class World:
 
     def put(self, source: str, target: str, n_bytes: int, *, is_caller: bool = True) -> Parcel:
         parcel = Parcel(n_bytes, self.loop)
-        parcel.connection = self.wires.send(self.wires.route(source, target), parcel, n_bytes, is_caller=is_caller)
+        self.wires.send(self.wires.route(source, target), parcel, is_caller=is_caller)
         return parcel
 
     def run(self, *events: tuple[float, Callable[[], object]], until_s: float = 1000.0) -> None:
@@ -102,7 +100,7 @@ def test_messages_that_take_no_time_leave_one_after_the_other_too(speed: float) 
     parcels = [world.put("a", "b", n_bytes) for n_bytes in (100, 50, 200)]
     order: list[int] = []
     for parcel in parcels:
-        parcel.has_left = lambda parcel=parcel: order.append(parcel.n_bytes)  # type: ignore[method-assign,misc]
+        parcel.has_left = lambda message: order.append(message.n_bytes)  # type: ignore[method-assign]
 
     world.run((1.0, lambda: parcels.extend(world.put("a", "b", n_bytes) for n_bytes in (7, 8))))
 
@@ -183,6 +181,68 @@ def test_a_call_that_times_out_half_way_makes_room_for_the_next() -> None:
 
     assert sim.run(main()) == pytest.approx(2.0, abs=0.01)
     assert served == [100_000]
+
+
+def test_a_streams_sender_is_ahead_of_its_line_but_not_by_much() -> None:
+    sim = Simulation(seed=1, latency_s=0.0, jitter_s=0.0, up_bytes_per_s=100_000.0)
+    a, b = sim.host("a"), sim.host("b")
+    chunk, n_chunks = bytes(50_000), 40
+    ahead_bytes: list[int] = []
+    n_asked = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal n_asked
+        for _ in range(n_chunks):
+            n_asked += 1
+            yield chunk
+
+    async def sink(peer: PeerId, arriving: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        n_arrived = 0
+        async for _ in arriving:
+            n_arrived += 1
+            ahead_bytes.append((n_asked - n_arrived) * len(chunk))
+        yield str(n_arrived).encode()
+
+    async def main() -> list[bytes]:
+        b.network.set_gate(lambda peer: True)
+        b.network.serve_stream("sink", sink)
+        return [answer async for answer in a.network.stream(b.peer_id, "sink", chunks(), timeout_s=5.0)]
+
+    assert sim.run(main()) == [b"40"]
+    assert sim.now_s == pytest.approx(20.0, rel=0.01)
+    assert AHEAD_BYTES - len(chunk) <= max(ahead_bytes) <= AHEAD_BYTES + len(chunk)
+    assert ahead_bytes[:25] == [max(ahead_bytes)] * 25
+
+
+def test_what_a_closed_stream_had_not_sent_yet_never_leaves() -> None:
+    sim = Simulation(seed=1, latency_s=0.0, jitter_s=0.0, up_bytes_per_s=100_000.0)
+    a, b = sim.host("a"), sim.host("b")
+    arrived: list[int] = []
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for n_bytes in (100_000, 90_000, 80_000, 70_000):
+            yield bytes(n_bytes)
+
+    async def first_only(peer: PeerId, arriving: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for received in arriving:
+            arrived.append(len(received))
+            yield b"enough"
+
+    async def echo(peer: PeerId, request: bytes) -> bytes:
+        return request
+
+    async def main() -> None:
+        b.network.set_gate(lambda peer: True)
+        b.network.serve_stream("first", first_only)
+        b.network.serve("echo", echo)
+        async for _ in a.network.stream(b.peer_id, "first", chunks(), timeout_s=5.0):
+            break
+        await a.network.call(b.peer_id, "echo", bytes(50_000), timeout_s=5.0)
+
+    sim.run(main())
+
+    assert arrived == [100_000]
+    assert sim.now_s == pytest.approx(2.0, abs=0.01)
 
 
 # ------------------------------------------------------------------------------------------- against an exact model
