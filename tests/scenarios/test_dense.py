@@ -155,7 +155,7 @@ class Dense(Task):
         return 1 << 10
 
     def build_model(self, seed: int) -> torch.nn.Module:
-        model = torch.nn.Linear(2_200_000, 1, bias=False)
+        model = torch.nn.Linear(2_200_000, 1, bias=False, device="meta").to_empty(device="cpu")
         with torch.no_grad():
             model.weight.zero_()
         return model
