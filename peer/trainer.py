@@ -63,7 +63,8 @@ class Trainer(Delegate):
         """Asks devices in place of computing gradients here."""
         self.standing: Callable[[], Standing]
         self.greet: Callable[[PeerId], None]
-        self._member_of: tuple[PeerId, ...] = ()
+        self._noted: tuple[bytes, tuple[PeerId, ...]] | None = None
+        """Lineage and roster, as they were told last."""
         self._n_warnings = 0
         self._ahead: asyncio.Task[Work] | None = None
 
@@ -71,8 +72,10 @@ class Trainer(Delegate):
 
     async def begin(self, round_index: int, roster: Roster, slot: int) -> None:
         """A round opens for this peer."""
-        if roster.peers != self._member_of:
-            self._note_roster(round_index, roster)
+        lineage = self.standing().lineage
+        if self._noted != (lineage, roster.peers):
+            self._noted = lineage, roster.peers
+            self._tell_roster(round_index, lineage, roster)
         if self.replica.step == 0 and slot == 0 and not self.tally.evaluations:
             await self.evaluate(sample=True)
 
@@ -122,12 +125,10 @@ class Trainer(Delegate):
     def _is_my_turn(self, turn: int, roster: Roster) -> bool:
         return roster.peers[turn % len(roster)] == self.network.peer_id
 
-    def _note_roster(self, round_index: int, roster: Roster) -> None:
-        self._member_of = roster.peers
-        lineage = self.standing().lineage.hex()
+    def _tell_roster(self, round_index: int, lineage: bytes, roster: Roster) -> None:
         names = tuple(short_id(peer) for peer in roster.peers)
         stages = tuple(one.stage if one.serves else None for one in roster.members if one.stage != WHOLE)
-        self.emit(Joined(round=round_index, roster=names, lineage=lineage, stages=stages))
+        self.emit(Joined(round=round_index, roster=names, lineage=lineage.hex(), stages=stages))
 
     def _tell_outcome(self, outcome: Outcome) -> None:
         self.tally.rounds_ok += outcome.committed

@@ -280,7 +280,7 @@ class StageExchange(Gather):
             return None
         return proposable(self.plan, self._round.place.roster, reports, self._round.live())
 
-    def refuse(self, decision: Decision) -> None:
+    def refuse(self, decision: Decision, ballot: int) -> None:
         if decision.contributors:
             check_counts(decision.counts, self._round.place.roster, self.countable)
         may_go_on = self._model.counts_in_parts if decision.contributors else self._model.steps_go_on

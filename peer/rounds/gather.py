@@ -19,7 +19,7 @@ from ...protocol.errors import (
 from ...protocol.identity import PeerId, verify
 from ...protocol.network import MAX_CHUNK_BYTES
 from ...protocol.wire import parse
-from .decision import Item
+from .decision import Decision, Item
 from .place import Report
 from .transfer import Data, Proposal, Transfer
 
@@ -160,6 +160,18 @@ class Gather(Transfer):
 
     def ready(self, reports: Mapping[int, Report]) -> Sequence[int]:
         return sorted(self._held)
+
+    def refuse(self, decision: Decision, ballot: int) -> None:
+        """A leader who names other bytes than the contributor sent me is a liar, or its memory is. Not once all leaders
+        have been tried: a contributor who sends different bytes to different members must not stop a round for good."""
+        if ballot >= len(self._round.place.roster):
+            return
+        for slot, item in zip(decision.contributors, decision.items, strict=False):
+            if self._held.get(slot, item) != item:
+                peer, index = self._round.place.roster.members[slot].peer, self._round.place.index
+                raise InvalidMessage(
+                    f"a proposal with other bytes than those that {peer} sent in round {index}: refused"
+                )
 
     def proposal(
         self, reports: Mapping[int, Report], live: Sequence[int], quorum: int, *, late: bool

@@ -124,7 +124,7 @@ class Transfer(ABC):
         """What is worth another report when it changes, besides what every report says."""
         return ()
 
-    def refuse(self, decision: Decision) -> None:
+    def refuse(self, decision: Decision, ballot: int) -> None:
         """Look at a proposal before it is accepted. Raises InvalidMessage."""
         return
 

@@ -46,7 +46,7 @@ class Voting:
         is_moved = place.slot in {move.slot for move in decision.moves}
         if ballot == 0 and place.slot in decision.removed and not (is_moved or round_.is_leaving()):
             raise InvalidMessage(f"a proposal that removes {round_.network.peer_id}, which is alive: refused")
-        round_.transfer.refuse(decision)
+        round_.transfer.refuse(decision, ballot)
         if not self.acceptor.accept(ballot, encoded):
             return pb.Accepted(granted=False, promised=self.acceptor.promised)
         round_.enter(ballot)

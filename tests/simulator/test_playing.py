@@ -174,6 +174,16 @@ def test_ballots_of_a_leader_that_talks_nonsense_pass_to_the_next(tmp_path: Path
     assert max(event.ballots for event in _told(tmp_path, RoundEnded, 0)) > 1
 
 
+@pytest.mark.parametrize("seed", [0, 2])
+def test_a_leader_that_names_bytes_that_nobody_sent_is_not_voted_for(tmp_path: Path, seed: int) -> None:
+    garbled = {"kind": "bad_leader", "how": "garbled", "after_step": 8, "peers": [2], "for_s": 30}
+    _play(tmp_path, garbled, steps=40, seed=seed)
+
+    warnings = [event.message for event in _told(tmp_path, Warned)]
+    assert any("other bytes than those that" in message for message in warnings)
+    assert not any("nobody holds" in message for message in warnings)
+
+
 def test_newcomer_finds_another_donor_than_the_broken_one(tmp_path: Path) -> None:
     donor = {"kind": "bad_donor", "at_s": 1, "peers": [1, 2]}
     crash = {"kind": "crash", "at_s": 2, "peers": [3], "back_after_s": 1, "disk": "lost"}
