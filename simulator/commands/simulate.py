@@ -151,8 +151,8 @@ def _many(order: Order, scenario: Scenario, json_output: bool) -> dict[str, Any]
             progress.advance(task)
             if verdict.violations:
                 failed.append(verdict)
-                progress.console.print(f"seed {verdict.seed}: {verdict.violations[0]}", markup=False)
-                progress.console.print(f"  replay: {_replay(order, verdict)}", markup=False)
+                progress.console.print(f"seed {verdict.seed}: {verdict.violations[0]}", markup=False, soft_wrap=True)
+                progress.console.print(f"  replay: {_replay(order, verdict)}", markup=False, soft_wrap=True)
     summary = {
         "scenario": scenario.name,
         "seeds": len(numbers),
