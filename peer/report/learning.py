@@ -22,8 +22,8 @@ _PURPOSES_MAX = 6
 def loss_by_step(run: Run) -> go.Figure:
     """Held-out loss, and the mean of the peers' losses on their own samples."""
     made = figure(height=340, x_title="step", y_title="loss")
-    trained = mean_by_step([(event.step, event.loss) for _, _, event in run.told(Trained)])
-    tried = mean_by_step([(event.step, event.loss) for _, _, event in run.told(Evaluated)])
+    trained = mean_by_step([(event.step, event.loss) for _, _, event in run.learnt(Trained)])
+    tried = mean_by_step([(event.step, event.loss) for _, _, event in run.learnt(Evaluated)])
     if trained:
         steps = _thinned(list(trained))
         losses = [trained[step] for step in steps]
@@ -42,7 +42,7 @@ def loss_by_step(run: Run) -> go.Figure:
 
 def accuracy_by_step(run: Run) -> go.Figure | None:
     """Accuracy on held-out samples, where there is such a thing."""
-    tried = mean_by_step([(event.step, event.accuracy) for _, _, event in run.told(Evaluated)])
+    tried = mean_by_step([(event.step, event.accuracy) for _, _, event in run.learnt(Evaluated)])
     if not tried:
         return None
     made = figure(height=340, x_title="step", y_title="held-out samples classified rightly")
@@ -64,7 +64,7 @@ def loss_by_bytes(run: Run, *, dense_bytes_per_step: float) -> go.Figure | None:
     was evaluated once at most after something was sent."""
     made = figure(height=340, x_title="bytes sent per peer (logarithmic)", y_title="held-out loss")
     # Of all peers, not of whoever evaluated: a donor has sent more than others, and a newcomer less.
-    points = [(event.step, mean_sent(run, at_s), event.loss) for at_s, _, event in run.told(Evaluated)]
+    points = [(event.step, mean_sent(run, at_s), event.loss) for at_s, _, event in run.learnt(Evaluated)]
     losses = mean_by_step([(step, loss) for step, _, loss in points])
     sent = mean_by_step([(step, n_bytes) for step, n_bytes, _ in points])
     steps = [step for step in losses if step > 0 and sent.get(step, 0) > 0]

@@ -43,6 +43,7 @@ def render(run: Run) -> str:
     scripts = {"plotly": script(plotly.offline.get_plotlyjs()), "page": script(read("page.js"))}
     return template("page.html.j2").render(
         facts=facts,
+        is_sized=run.summary.is_sized,
         wording=wording,
         headlines=headlines_of(run, facts),
         figures=_figures(run, rounds, kills, facts),
@@ -65,7 +66,7 @@ def render(run: Run) -> str:
 
 def _figures(run: Run, rounds: list[RoundView], kills: list[Kill], facts: Facts) -> dict[str, Markup]:
     """Element id -> the figure's JSON; only the figures that have something to show."""
-    made: dict[str, go.Figure] = {"loss-by-step": loss_by_step(run)}
+    made: dict[str, go.Figure] = {} if run.summary.is_sized else {"loss-by-step": loss_by_step(run)}
     accuracy, weights = accuracy_by_step(run), shares(run.summary)
     if accuracy is not None:
         made["accuracy-by-step"] = accuracy

@@ -67,11 +67,20 @@ class Summary(BaseModel):
     """devices, peers -> share of the weight in the updates."""
     shares_by_gateway: dict[str, float] | None = None
     trace_hash: str | None = None
-    """Of a simulated run."""
+    """Of a simulated run, like the next ones."""
+    scenario: str | None = None
+    compute: str | None = None
+    """real, or analytic: by sizes and costs only, with losses that mean nothing."""
+    samples_per_s: float | None = None
 
     @property
     def is_simulated(self) -> bool:
         return self.trace_hash is not None
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether nothing was computed but what it costs."""
+        return self.compute == "analytic"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +152,10 @@ class Run:
         """Events of one kind of all peers, by time."""
         found = [(at_s, peer, event) for peer in self.peers for at_s, event in peer.told(kind)]
         return sorted(found, key=lambda one: one[0])
+
+    def learnt(self, kind: type[E]) -> list[tuple[float, PeerLog, E]]:
+        """As `told`, of losses; none of a run by sizes and costs, whose losses are made up."""
+        return [] if self.summary.is_sized else self.told(kind)
 
     @property
     def started(self) -> Started | None:

@@ -39,7 +39,7 @@ class Stretch:
 
 def loss_by_time(run: Run) -> go.Figure | None:
     """Held-out loss against the run's time; None where it was evaluated once at most."""
-    points = [(event.step, at_s, event.loss) for at_s, _, event in run.told(Evaluated)]
+    points = [(event.step, at_s, event.loss) for at_s, _, event in run.learnt(Evaluated)]
     losses = mean_by_step([(step, loss) for step, _, loss in points])
     times = mean_by_step([(step, at_s) for step, at_s, _ in points])
     if len(losses) < 2:
