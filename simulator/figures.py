@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from typing import Any
 
 from ..peer.event_kinds import Evaluated, Event, Resynced, RoundEnded, Started
 from ..peer.events import Entry
+from .faults import Fault
 from .scenario import Scenario
 from .swarm import Swarm
+from .world import EPOCH_UNIX_S
 
 
 def figures_of(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
@@ -48,6 +51,9 @@ def figures_of(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
         "bytes_sent_per_peer_per_step": sum(sent.values()) / len(swarm.hosts) / max(1, steps),
         "finished": len(finished),
         "state_digests": sorted({result.digest.hex() for result in finished}),
+        "begun_s": _begun_s(logs),
+        "faults": [_fault_figures(fault) for fault in swarm.struck],
+        "up_bytes_per_s": [_finite(machine.up_bytes_per_s) for machine in swarm.fleet.machines],
         **_device_figures(events, swarm),
         **_described_figures(swarm.scenario),
         "daemon_errors": sorted({end.error for end in swarm.ends if end.error}),
@@ -72,3 +78,25 @@ def _described_figures(scenario: Scenario) -> dict[str, Any]:
         "eval_loss_start": None,
         "eval_loss": None,
     }
+
+
+def _begun_s(logs: dict[str, list[Entry]]) -> float:
+    """The time from which reports count: that of the first daemon's start."""
+    firsts = [entries[0] for entries in logs.values() if entries]
+    return round(min((first.unix_s - first.t_s for first in firsts), default=EPOCH_UNIX_S) - EPOCH_UNIX_S, 6)
+
+
+def _fault_figures(fault: Fault) -> dict[str, Any]:
+    """A fault as it was done: when, what, whom, and what is particular to its kind."""
+    own = {name for name in type(fault).__annotations__ if name != "kind"}
+    return {
+        "at_s": fault.at_s,
+        "kind": fault.kind,
+        "peers": list(fault.peers),
+        "how": fault.model_dump(mode="json", include=own, exclude_none=True),
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity."""
+    return value if math.isfinite(value) else None

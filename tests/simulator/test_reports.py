@@ -59,3 +59,26 @@ def test_the_summary_of_a_run_by_sizes_claims_no_loss(tmp_path: Path) -> None:
 
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["compute"], summary["n_params"], summary["eval_loss"]) == ("analytic", 124_000_000, None)
+
+
+def test_what_would_replay_a_run_and_what_was_done_to_it_is_on_the_page(tmp_path: Path) -> None:
+    faults = [
+        {"kind": "partition", "at_s": 0.5, "peers": [1], "for_s": 0.25},
+        {"kind": "storm", "at_s": 0.5, "mean_s": 0.2, "for_s": 2.0, "kinds": ["skew"]},
+    ]
+    played = play(scenario_of(_tables(faults=faults, seed=5)), tmp_path)
+
+    words, figures = _page(tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+
+    assert f"scenario sized seed 5 version {summary['version']} trace {played.trace_hash} faults" in words
+    assert "500 ms partition 1 · " in words
+    assert "for_s = 0.25, one_way = false" in words
+    assert summary["faults"][0] == {
+        "at_s": 0.5,
+        "kind": "partition",
+        "peers": [1],
+        "how": {"for_s": 0.25, "one_way": False},
+    }
+    assert {fault["kind"] for fault in summary["faults"]} == {"partition", "skew"}  # what a storm drew, not the storm
+    assert "link-share" in figures
