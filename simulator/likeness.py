@@ -15,8 +15,9 @@ from ..peer.folder import PeerFolder
 from ..protocol.errors import UsageError
 from ..protocol.identity import Identity
 from ..protocol.manifest import SignedManifest, parse
-from ..tasks import Task, build_task
+from ..tasks import Task
 from .fleets import Fleet
+from .training import build, check_method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,10 @@ class Likeness:
     """Those of a pipeline that served no stage."""
 
     def task(self) -> Task:
-        named = self.manifest.manifest.task
-        return build_task(named.name, named.options)
+        """Raises: UsageError, UnknownName if this machine lacks the run's task or method."""
+        told = self.manifest.manifest
+        check_method(told.method.name, told.method.options, told.group.start_peers)
+        return build(told.task.name, told.task.options)
 
 
 def likeness_of(folder: Path) -> Likeness:

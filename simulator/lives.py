@@ -15,6 +15,7 @@ class Note:
     t_s: float
     what: str
     peer: str
+    """Empty for what happens to no machine in particular."""
     text: str = ""
 
 

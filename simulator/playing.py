@@ -9,10 +9,8 @@ import gc
 import importlib.metadata
 import json
 import random
-import statistics
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path as File
@@ -20,13 +18,12 @@ from typing import Any
 
 import torch
 
-from ..peer.event_kinds import Evaluated, Event, Resynced, RoundEnded, Started
-from ..peer.events import Entry
 from ..protocol.errors import GossamerError
 from . import striking
 from .analytic import GRAINED
 from .costs import CostModel, load_costs
 from .faults import Fault
+from .figures import figures_of
 from .fleets import Fleet, Machine, build_fleet, read_trace
 from .fleets.fleet import MBIT
 from .invariants import read_logs, violations
@@ -136,7 +133,7 @@ def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Pro
         "n_deliveries": sim.n_deliveries,
         "cpu_s": round(time.process_time() - begun_s, 3),
         "maths_cpu_s": round(sum(host.worked_s for host in swarm.hosts), 3),
-        **_figures(logs, swarm),
+        **figures_of(logs, swarm),
     }
     _write(out, summary, notes)
     return Played(summary=summary, violations=tuple(broken), struck=tuple(swarm.struck))
@@ -232,52 +229,6 @@ def _deliveries(scenario: Scenario, sim: Simulation, out: File) -> Iterator[None
     with (out / "deliveries.txt").open("w", encoding="utf-8") as sink:
         sim.record_deliveries(sink)
         yield
-
-
-def _figures(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
-    """The figures that the house's report knows by these names; all times virtual."""
-    events = [entry.event for entries in logs.values() for entry in entries]
-    rounds = [event for event in events if isinstance(event, RoundEnded) and event.outcome != "unknown"]
-    started = next((event for event in events if isinstance(event, Started)), None)
-    told = sorted((e.step, e.loss) for e in events if isinstance(e, Evaluated) and e.loss is not None)
-    sent: Counter[str] = Counter()
-    for daemon in swarm.everyone:
-        sent.update(daemon.network.traffic.sent)
-    steps = max((event.step for event in rounds if event.outcome == "committed"), default=0)
-    samples = max((daemon.replica.samples for daemon in swarm.everyone), default=0)
-    finished = [end.result for end in swarm.ends if end.result is not None and end.result.outcome == "finished"]
-    return {
-        "run_id": swarm.manifest.run_id,
-        "task": started.task if started else None,
-        "method": started.method if started else None,
-        "n_params": started.n_params if started else None,
-        "n_peers": len(swarm.hosts),
-        "steps": steps,
-        "samples": samples,
-        "samples_per_s": samples / swarm.sim.now_s,
-        "wall_s": round(swarm.sim.now_s, 6),
-        "eval_loss_start": told[0][1] if told else None,
-        "eval_loss": told[-1][1] if told else None,
-        "rounds_ok": len({event.round for event in rounds if event.outcome == "committed"}),
-        "rounds_failed": len({event.round for event in rounds if event.outcome == "failed"}),
-        "round_s_p50": statistics.median(event.duration_s for event in rounds) if rounds else None,
-        "round_overhead_s_p50": statistics.median(event.overhead_s for event in rounds) if rounds else None,
-        "resyncs": sum(isinstance(event, Resynced) for event in events),
-        "bytes_sent": sum(sent.values()),
-        "wire_bytes": round(swarm.sim.wire_bytes),
-        "bytes_sent_by_purpose": dict(sorted(sent.items())),
-        "bytes_sent_per_peer_per_step": sum(sent.values()) / len(swarm.hosts) / max(1, steps),
-        "finished": len(finished),
-        "state_digests": sorted({result.digest.hex() for result in finished}),
-        **_device_figures(events, swarm),
-        "daemon_errors": sorted({end.error for end in swarm.ends if end.error}),
-    }
-
-
-def _device_figures(events: list[Event], swarm: Swarm) -> dict[str, Any]:
-    told = [(event.step, event.accuracy) for event in events if isinstance(event, Evaluated)]
-    accuracy = {"eval_accuracy": max(told)[1]} if told and max(told)[1] is not None else {}
-    return {**accuracy, **(swarm.crowd.figures() if swarm.crowd is not None else {})}
 
 
 def _write(out: File, summary: dict[str, Any], notes: list[Note]) -> None:

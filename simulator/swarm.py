@@ -10,26 +10,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..algorithms import method_class
 from ..peer.daemon import Daemon, Devices
-from ..peer.pipeline.cutting import cut_of
 from ..peer.pipeline.daemon import StageDaemon
 from ..peer.pipeline.model import StageModel
-from ..peer.rounds.roster import NO_STAGE, PEERS_MAX, WHOLE
-from ..protocol.errors import GossamerError, UsageError
+from ..peer.rounds.roster import NO_STAGE, WHOLE
+from ..protocol.errors import GossamerError
 from ..protocol.identity import Identity
-from ..protocol.manifest import SignedManifest, compose, manifest_of, parse
-from ..tasks import TASKS, Staged, Task, build_task
-from . import analytic
 from .devices import Crowd, gateway_identity, gateway_options
-from .faults import Fault
+from .faults import Fault, Storm
 from .fleets import Fleet, Machine
 from .folders import SimulatedFolder
 from .host import Host
 from .likeness import check_alike, likeness_of
 from .lives import End, Note
-from .scenario import Scenario, Training
+from .scenario import Scenario
+from .training import training_of
 from .world import Simulation
+
+_STORM = Storm().kind
 
 
 class Swarm:
@@ -53,7 +51,7 @@ class Swarm:
         self.tell = tell
         self._like = likeness_of(scenario.run.like) if scenario.run.like is not None else None
         if self._like is None:
-            self.task, self.manifest = _training(scenario, fleet)
+            self.task, self.manifest = training_of(scenario, fleet, owner=_identity(sim.seed, 0, 0))
         else:
             self.task, self.manifest = self._like.task(), self._like.manifest
             check_alike(self._like, fleet)
@@ -197,7 +195,9 @@ class Swarm:
         return max((daemon.replica.step for daemon in self.daemons if daemon is not None), default=0)
 
     def note(self, what: str, host: Host, text: str = "") -> None:
-        self.tell(Note(t_s=self.sim.now_s, what=what, peer=host.name, text=text))
+        """Tell what happened to a host. A storm happens to nobody: the faults that it draws do."""
+        peer = "" if what == _STORM else host.name
+        self.tell(Note(t_s=self.sim.now_s, what=what, peer=peer, text=text))
 
     def close_logs(self) -> None:
         """Close the files of the dead, as a kernel would."""
@@ -251,63 +251,3 @@ class Swarm:
 
 def _identity(seed: int, number: int, life: int) -> Identity:
     return Identity(hashlib.sha256(f"scenario {seed} {number} {life}".encode()).digest())
-
-
-def _training(scenario: Scenario, fleet: Fleet) -> tuple[Task, SignedManifest]:
-    """The task, and a manifest that the owner signed."""
-    run, seed = scenario.run, scenario.seed
-    task_name, task_options, method, method_options = _names(run, scenario.pipeline.stages)
-    if method_class(method).for_devices and task_name in TASKS:
-        task_options = {**TASKS[task_name].for_devices, **task_options}
-    task = build_task(task_name, task_options)
-    n_serving, stages = len(fleet.machines) - scenario.pipeline.only_train, scenario.pipeline.stages
-    if scenario.pipeline.only_train and not 1 < stages <= n_serving:
-        raise UsageError(
-            f"pipeline.only_train leaves {n_serving} machines for {stages} stages: set pipeline.stages to two or more, "
-            f"and fleet.peers to {max(2, stages) + scenario.pipeline.only_train} or more"
-        )
-    n_start = sum(machine.sessions[0].start_s == 0 for machine in fleet.machines if machine.sessions)
-    n_first = run.start_peers or max(1, n_start)
-    if n_first > PEERS_MAX:
-        raise UsageError(
-            f"a run begins with {n_first} peers, and a roster has {PEERS_MAX} at most: set run.start_peers"
-        )
-    tables: dict[str, dict[str, Any]] = {
-        "run": {"name": "scenario", "seed": seed, "steps": run.steps, "created": "simulated"},
-        "task": {"name": task_name, "fingerprint": task.fingerprint(), "options": task_options},
-        "method": {"name": method, "options": method_options},
-        "schedule": {
-            "lr": run.lr if run.lr is not None else method_class(method).default_rate(method_options),
-            "kind": method_class(method).default_schedule,
-        },
-        "data": {"batch_size": run.batch},
-        "pipeline": scenario.pipeline.model_dump(exclude={"only_train"}),
-        "group": {
-            "start_peers": n_first,
-            "strict": run.strict,
-            "on_split": run.on_split,
-            "peers_max": min(PEERS_MAX, max(32, len(fleet.machines))),
-        },
-        "admission": {"policy": "open"},
-        "limits": {"checkpoint_every_steps": run.checkpoint_every, "eval_every_steps": run.evaluate_every},
-    }
-    manifest = manifest_of(tables)
-    if stages > 1 and isinstance(task, Staged):
-        cut_of(task, manifest)  # said here, not by every daemon
-    return task, parse(compose(manifest, _identity(seed, 0, 0)))
-
-
-def _names(run: Training, n_stages: int) -> tuple[str, dict[str, Any], str, dict[str, Any]]:
-    if run.compute == "real":
-        return run.task, dict(run.task_options), run.method, dict(run.method_options)
-    sizes, module = run.sizes, analytic.__name__
-    method = "Gather" if sizes.exchange == "gather" else "Reduce"
-    task_options = {
-        "n_params": sizes.n_params,
-        "flops_per_sample": sizes.flops_per_sample,
-        "n_layers": sizes.n_layers,
-        "activation_elements": max(1, sizes.activation_elements // sizes.grain),
-    }
-    payload_bytes = max(8, sizes.payload_bytes // sizes.grain // n_stages)
-    method_options = {"payload_bytes": payload_bytes, "local_steps": sizes.local_steps}
-    return f"{module}:Sized", task_options, f"{module}:{method}", method_options

@@ -9,10 +9,11 @@ import plotly.graph_objects as go
 
 from ..events import Checkpointed, Forked, Left, PeerRefused, Resynced, Started, Warned, short_id
 from . import wording
+from .injected import Injected
 from .kills import Kill
 from .participation import Part, RoundView, parts_of
 from .run import PeerLog, Run
-from .theme import BLUE, FAINT, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, figure, label
+from .theme import BLUE, FAINT, FAULTY, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, YELLOW, figure, label
 
 _COLUMNS_MAX = 1200
 
@@ -73,6 +74,7 @@ class Notable:
 
 
 MARKS = {
+    "fault": (PURPLE, "triangle-down"),
     "killed": (VERMILLION, "x"),
     "restarted": (GREEN, "triangle-right"),
     "resynchronised": (SKY, "diamond"),
@@ -85,7 +87,7 @@ MARKS = {
 }
 
 
-def notables_of(run: Run, kills: list[Kill]) -> list[Notable]:
+def notables_of(run: Run, kills: list[Kill], faults: list[Injected]) -> list[Notable]:
     """What happened besides training, by time."""
     found = [
         Notable(at_s=at_s, peer=log, what=what, text=text)
@@ -93,17 +95,27 @@ def notables_of(run: Run, kills: list[Kill]) -> list[Notable]:
         for at_s, what, text in (*_told(log), *_fates(log))
     ]
     found += [Notable(at_s=kill.at_s, peer=kill.peer, what="killed", text="the log breaks off") for kill in kills]
+    found += [
+        Notable(at_s=fault.at_s, peer=log, what="fault", text=fault.in_words)
+        for fault in faults
+        for log in fault.victims
+    ]
     return sorted(found, key=lambda one: one.at_s)
 
 
-def timeline(run: Run, notables: list[Notable]) -> go.Figure:
-    """The lives of the peers as bars, and what happened to them as marks."""
+def timeline(run: Run, notables: list[Notable], faults: list[Injected]) -> go.Figure:
+    """The lives of the peers as bars, and what happened to them as marks; faults that went on are bars as well."""
     made = figure(height=110 + 34 * len(run.peers), x_title="seconds since the start")
     for log in run.peers:
         name = label(log.label, 40)
         for life in log.lives:
             line = {"color": FAINT, "width": 12}
             ends = [life.start_s, life.end_s]
+            made.add_scatter(x=ends, y=[name, name], mode="lines", line=line, showlegend=False, hoverinfo="skip")
+    for fault in faults:
+        for name in [label(log.label, 40) for log in fault.victims if fault.end_s > fault.at_s]:
+            line = {"color": FAULTY, "width": 12}
+            ends = [fault.at_s, fault.end_s]
             made.add_scatter(x=ends, y=[name, name], mode="lines", line=line, showlegend=False, hoverinfo="skip")
     for what, (color, symbol) in MARKS.items():
         marks = [one for one in notables if one.what == what]

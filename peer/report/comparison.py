@@ -62,6 +62,8 @@ class Course:
     updates: tuple[tuple[float, int], ...]
     """(seconds, updates) after each round."""
     is_simulated: bool
+    is_sized: bool
+    """By sizes and costs only: it has no loss."""
 
 
 def write_comparison(folders: Sequence[Path], out: Path) -> list[Course]:
@@ -94,13 +96,13 @@ def course_of(run: Run, name: str) -> Course:
     first = min(updates, default=0)
     lasted_s = updates[steps] - updates[first] if updates else 0.0
     points = _points(run)
-    started = run.started
+    started, told = run.started, run.summary
     return Course(
         name=name,
-        task=started.task if started else "",
-        method=started.method if started else "",
+        task="sizes and costs" if told.is_sized else started.task if started else "",
+        method="" if told.is_sized or not started else started.method,
         n_peers=len(run.peers),
-        n_params=started.n_params if started else None,
+        n_params=told.n_params if told.is_sized else started.n_params if started else None,
         steps=steps,
         wall_s=run.end_s,
         steps_per_s=(steps - first) / lasted_s if lasted_s > 0 else 0.0,
@@ -110,12 +112,13 @@ def course_of(run: Run, name: str) -> Course:
         loss_end=points[-1].loss if points else None,
         points=points,
         updates=tuple((updates[step], step) for step in sorted(updates)),
-        is_simulated=run.summary.is_simulated,
+        is_simulated=told.is_simulated,
+        is_sized=told.is_sized,
     )
 
 
 def _points(run: Run) -> tuple[Point, ...]:
-    told = [(event.step, at_s, event.loss) for at_s, _, event in run.told(Evaluated) if event.loss is not None]
+    told = [(event.step, at_s, event.loss) for at_s, _, event in run.learnt(Evaluated) if event.loss is not None]
     losses = mean_by_step([(step, loss) for step, _, loss in told])
     times = mean_by_step([(step, at_s) for step, at_s, _ in told])
     return tuple(

@@ -19,6 +19,7 @@ T = TypeVar("T")
 class Facts:
     """What the summary says or, where it is silent, what the logs add up to."""
 
+    title: str
     run_id: str
     task: str
     method: str
@@ -56,16 +57,19 @@ def facts_of(run: Run, rounds: list[RoundView]) -> Facts:
     """The facts of a run."""
     told, started = run.summary, run.started
     committed = [view for view in rounds if view.committed]
-    losses = [event.loss for _, _, event in run.told(Evaluated)]
+    losses = [event.loss for _, _, event in run.learnt(Evaluated)]
     steps = _either(told.steps, max([view.step for view in committed], default=0))
     n_peers = _either(told.n_peers, _n_peers(run))
     n_params = _either(told.n_params, started.n_params if started else 0)
     sent = sum(sum(sent_by_purpose(log).values()) for log in run.peers) / len(run.peers)
     payloads = [event.payload_bytes for _, _, event in run.told(RoundEnded) if event.payload_bytes]
+    task = _either(told.task, started.task if started else "?")
+    method = _either(told.method, started.method if started else "?")
     return Facts(
+        title=_title(run, n_params) if told.is_sized else f"{task} with {method}",
         run_id=_either(told.run_id, started.run_id if started else ""),
-        task=_either(told.task, started.task if started else "?"),
-        method=_either(told.method, started.method if started else "?"),
+        task=task,
+        method=method,
         n_peers=n_peers,
         n_devices=told.n_devices or 0,
         n_params=n_params,
@@ -84,12 +88,18 @@ def facts_of(run: Run, rounds: list[RoundView]) -> Facts:
     )
 
 
+def _title(run: Run, n_params: int) -> str:
+    """Of a run by sizes and costs, whose task and method are the simulator's own."""
+    return f"{run.summary.scenario or 'Simulation'}: {wording.count(n_params)} parameters, by sizes and costs"
+
+
 def headlines_of(run: Run, facts: Facts) -> list[Headline]:
     """What stands in large type at the head of the page."""
     if facts.n_devices:  # the head of the page tells the model's size
         figures = [_loss(facts), _accuracy(run), _device_bytes(run), _rounds(facts), _time(facts), _replicas(run)]
     else:
-        figures = [_loss(facts), _bytes(facts), _rounds(facts), _time(facts), _replicas(run), _model(facts)]
+        first = _throughput(run, facts) if run.summary.is_sized else _loss(facts)
+        figures = [first, _bytes(facts), _rounds(facts), _time(facts), _replicas(run), _model(facts)]
     return [*figures, *_privacy(run)]
 
 
@@ -99,6 +109,13 @@ def _loss(facts: Facts) -> Headline:
     return Headline(
         name="Held-out loss", value=value, remark=f"in {facts.steps:,} steps", tone="good" if fell else "bad"
     )
+
+
+def _throughput(run: Run, facts: Facts) -> Headline:
+    """In place of the loss, where there is none."""
+    rate = run.summary.samples_per_s
+    value = "unknown" if rate is None else f"{rate:,.4g} a second"
+    return Headline(name="Samples", value=value, remark=f"in {facts.steps:,} steps; nothing was learnt")
 
 
 def _bytes(facts: Facts) -> Headline:

@@ -22,8 +22,8 @@ _PURPOSES_MAX = 6
 def loss_by_step(run: Run) -> go.Figure:
     """Held-out loss, and the mean of the peers' losses on their own samples."""
     made = figure(height=340, x_title="step", y_title="loss")
-    trained = mean_by_step([(event.step, event.loss) for _, _, event in run.told(Trained)])
-    tried = mean_by_step([(event.step, event.loss) for _, _, event in run.told(Evaluated)])
+    trained = mean_by_step([(event.step, event.loss) for _, _, event in run.learnt(Trained)])
+    tried = mean_by_step([(event.step, event.loss) for _, _, event in run.learnt(Evaluated)])
     if trained:
         steps = _thinned(list(trained))
         losses = [trained[step] for step in steps]
@@ -42,7 +42,7 @@ def loss_by_step(run: Run) -> go.Figure:
 
 def accuracy_by_step(run: Run) -> go.Figure | None:
     """Accuracy on held-out samples, where there is such a thing."""
-    tried = mean_by_step([(event.step, event.accuracy) for _, _, event in run.told(Evaluated)])
+    tried = mean_by_step([(event.step, event.accuracy) for _, _, event in run.learnt(Evaluated)])
     if not tried:
         return None
     made = figure(height=340, x_title="step", y_title="held-out samples classified rightly")
@@ -61,21 +61,36 @@ def accuracy_by_step(run: Run) -> go.Figure | None:
 
 def loss_by_bytes(run: Run, *, dense_bytes_per_step: float) -> go.Figure | None:
     """Held-out loss against what a peer had sent by then; beside it, where dense all-reduce would stand. None where it
-    was evaluated once at most after something was sent."""
+    was never evaluated after something was sent."""
     made = figure(height=340, x_title="bytes sent per peer (logarithmic)", y_title="held-out loss")
     # Of all peers, not of whoever evaluated: a donor has sent more than others, and a newcomer less.
-    points = [(event.step, mean_sent(run, at_s), event.loss) for at_s, _, event in run.told(Evaluated)]
+    points = [(event.step, mean_sent(run, at_s), event.loss) for at_s, _, event in run.learnt(Evaluated)]
     losses = mean_by_step([(step, loss) for step, _, loss in points])
     sent = mean_by_step([(step, n_bytes) for step, n_bytes, _ in points])
     steps = [step for step in losses if step > 0 and sent.get(step, 0) > 0]
-    if len(steps) < 2:
+    if not steps:
         return None
     _loss_line(made, [sent[step] for step in steps], [losses[step] for step in steps], "this run", BLUE)
     if dense_bytes_per_step:
         dense = [dense_bytes_per_step * step for step in steps]
         _loss_line(made, dense, [losses[step] for step in steps], "same steps by dense all-reduce (computed)", ORANGE)
+    if 0 in losses:
+        _start(made, sent[steps[0]], losses[steps[0]], losses[0])
     made.update_xaxes(type="log", tickformat="~s", ticksuffix="B", dtick=1)
     return made
+
+
+def _start(made: go.Figure, first_bytes: float, first_loss: float, loss: float) -> None:
+    """The model before its first step. A logarithmic axis has no place for nothing sent: it stands a decade before."""
+    made.add_scatter(
+        x=[first_bytes / 10, first_bytes],
+        y=[loss, first_loss],
+        name="before the first step (nothing sent)",
+        mode="lines+markers",
+        line={"color": BLUE, "width": 1.5, "dash": "dot"},
+        marker={"size": [8, 0], "symbol": "circle-open"},
+        hovertemplate="%{y:.4f}<extra>before the first step</extra>",
+    )
 
 
 def round_times(rounds: list[RoundView], kills: list[Kill]) -> go.Figure:

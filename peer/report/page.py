@@ -14,6 +14,7 @@ from . import wording
 from .attendance import PART_COLORS, PART_NAMES, heat_map, notables_of, resync_text, timeline
 from .devices import device_rows, shares
 from .headlines import Facts, facts_of, headlines_of
+from .injected import Injected, injected_in
 from .kills import Kill, kills_of
 from .learning import accuracy_by_step, bytes_by_purpose, loss_by_bytes, loss_by_step, round_times
 from .participation import RoundView, rounds_of
@@ -39,17 +40,21 @@ def render(run: Run) -> str:
     """The page's HTML."""
     rounds = rounds_of(run)
     kills = kills_of(run, rounds)
-    facts = facts_of(run, rounds)
+    facts, faults = facts_of(run, rounds), injected_in(run)
     scripts = {"plotly": script(plotly.offline.get_plotlyjs()), "page": script(read("page.js"))}
     return template("page.html.j2").render(
         facts=facts,
+        is_sized=run.summary.is_sized,
         wording=wording,
         headlines=headlines_of(run, facts),
-        figures=_figures(run, rounds, kills, facts),
+        figures=_figures(run, rounds, kills, facts, faults),
         kills=kills,
         resync_text=resync_text,
         legend=[(PART_NAMES[part], Markup(color)) for part, color in PART_COLORS.items()],
-        notables=notables_of(run, kills)[:_NOTABLES_MAX],
+        notables=notables_of(run, kills, faults)[:_NOTABLES_MAX],
+        told=run.summary,
+        faults=faults[:_NOTABLES_MAX],
+        n_faults=len(faults),
         failures=_failures(run),
         served=served_by(run),
         moves=moves_of(run),
@@ -63,9 +68,11 @@ def render(run: Run) -> str:
     )
 
 
-def _figures(run: Run, rounds: list[RoundView], kills: list[Kill], facts: Facts) -> dict[str, Markup]:
+def _figures(
+    run: Run, rounds: list[RoundView], kills: list[Kill], facts: Facts, faults: list[Injected]
+) -> dict[str, Markup]:
     """Element id -> the figure's JSON; only the figures that have something to show."""
-    made: dict[str, go.Figure] = {"loss-by-step": loss_by_step(run)}
+    made: dict[str, go.Figure] = {} if run.summary.is_sized else {"loss-by-step": loss_by_step(run)}
     accuracy, weights = accuracy_by_step(run), shares(run.summary)
     if accuracy is not None:
         made["accuracy-by-step"] = accuracy
@@ -80,7 +87,7 @@ def _figures(run: Run, rounds: list[RoundView], kills: list[Kill], facts: Facts)
     if rounds:
         made["round-times"] = round_times(rounds, kills)
         made["heat-map"] = heat_map(run, rounds)
-    made["timeline"] = timeline(run, notables_of(run, kills))
+    made["timeline"] = timeline(run, notables_of(run, kills, faults), faults)
     made |= speed_figures(run)
     made |= stage_figures(run)
     return {name: figure_json(figure) for name, figure in made.items()}

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...protocol.errors import StateError
 from ..event_kinds import Settled
@@ -19,6 +19,18 @@ E = TypeVar("E", bound=Event)
 _SUMMARY_BYTES_MAX = 16 << 20
 
 Fate = Literal["finished", "stopped", "failed", "left", "broke off"]
+
+
+class Struck(BaseModel):
+    """A fault as a simulation did it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    at_s: float
+    kind: str
+    peers: tuple[int, ...]
+    """By the numbers of their folders."""
+    how: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
 class Summary(BaseModel):
@@ -67,11 +79,27 @@ class Summary(BaseModel):
     """devices, peers -> share of the weight in the updates."""
     shares_by_gateway: dict[str, float] | None = None
     trace_hash: str | None = None
-    """Of a simulated run."""
+    """Of a simulated run, like the next ones."""
+    scenario: str | None = None
+    compute: str | None = None
+    """real, or analytic: by sizes and costs only, with losses that mean nothing."""
+    samples_per_s: float | None = None
+    seed: int | None = None
+    version: str | None = None
+    begun_s: float = 0.0
+    """Virtual time of the run's first event."""
+    faults: tuple[Struck, ...] = ()
+    up_bytes_per_s: tuple[float | None, ...] = ()
+    """What each machine's line carries at most, by the numbers of their folders; None: whatever is sent."""
 
     @property
     def is_simulated(self) -> bool:
         return self.trace_hash is not None
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether nothing was computed but what it costs."""
+        return self.compute == "analytic"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +142,8 @@ class PeerLog:
     """Short id."""
     lives: list[Incarnation]
     """At least one, in order."""
+    number: int | None = None
+    """Of its folder, where that is a number; machines that came in its place have the same."""
 
     def told(self, kind: type[E]) -> Iterator[tuple[float, E]]:
         """As `Incarnation.told`, of all lives."""
@@ -143,6 +173,10 @@ class Run:
         """Events of one kind of all peers, by time."""
         found = [(at_s, peer, event) for peer in self.peers for at_s, event in peer.told(kind)]
         return sorted(found, key=lambda one: one[0])
+
+    def learnt(self, kind: type[E]) -> list[tuple[float, PeerLog, E]]:
+        """As `told`, of losses; none of a run by sizes and costs, whose losses are made up."""
+        return [] if self.summary.is_sized else self.told(kind)
 
     @property
     def started(self) -> Started | None:
@@ -181,7 +215,13 @@ def _peer_log(entries: list[Entry], *, folder: str, zero_s: float) -> PeerLog:
         if isinstance(entry.event, Started) or not lives:
             lives.append([])
         lives[-1].append(entry)
-    return PeerLog(label=label, peer=peer, lives=[_incarnation(life, zero_s) for life in lives])
+    number = folder.partition(".")[0]
+    return PeerLog(
+        label=label,
+        peer=peer,
+        lives=[_incarnation(life, zero_s) for life in lives],
+        number=int(number) if number.isdecimal() and number.isascii() else None,
+    )
 
 
 def _incarnation(entries: list[Entry], zero_s: float) -> Incarnation:

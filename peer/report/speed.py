@@ -5,9 +5,10 @@ Each bin is the mean over its time of what the peers told meanwhile; a machine t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ class Stretch:
 
 def loss_by_time(run: Run) -> go.Figure | None:
     """Held-out loss against the run's time; None where it was evaluated once at most."""
-    points = [(event.step, at_s, event.loss) for at_s, _, event in run.told(Evaluated)]
+    points = [(event.step, at_s, event.loss) for at_s, _, event in run.learnt(Evaluated)]
     losses = mean_by_step([(step, loss) for step, _, loss in points])
     times = mean_by_step([(step, at_s) for step, at_s, _ in points])
     if len(losses) < 2:
@@ -74,8 +75,18 @@ def speed_figures(run: Run) -> dict[str, go.Figure]:
         made["utilisation"] = _line(edges, np.minimum(shares, 1.0), "part of the time", BLUE, "%{y:.1%}")
         made["utilisation"].update_yaxes(tickformat=".0%", range=[0, 1.02])
     if any(sent.values()):
-        made["link-use"] = _links(edges, [binned(stretches, edges) for stretches in sent.values()])
+        rates = {label: binned(stretches, edges) for label, stretches in sent.items()}
+        made["link-use"] = _links(edges, list(rates.values()))
+        shares = [rates[log.label] / capacity for log in run.peers if (capacity := _capacity(run, log))]
+        if shares:
+            made["link-share"] = _link_shares(edges, shares)
     return made
+
+
+def _capacity(run: Run, log: PeerLog) -> float | None:
+    """Bytes per second that its line carries upwards at most, where that is known."""
+    known = run.summary.up_bytes_per_s
+    return known[log.number] if log.number is not None and log.number < len(known) else None
 
 
 def binned(stretches: list[Stretch], edges: F64) -> F64:
@@ -162,24 +173,39 @@ def _line(edges: F64, values: F64, y_title: str, color: str, hover: str) -> go.F
 def _links(edges: F64, by_peer: list[F64]) -> go.Figure:
     """What a peer sends: the mean, and between the least and the most of any."""
     made = figure(height=300, x_title="seconds since the start", y_title="sent by a peer")
+    for name, values, look in _spread(by_peer):
+        made.add_scatter(
+            x=_middles(edges),
+            y=(8 * values).tolist(),
+            customdata=[f"{wording.size(value)}/s" for value in values],
+            hovertemplate="%{x:.1f} s: %{customdata}<extra>" + name + "</extra>",
+            **look,
+        )
+    made.update_xaxes(range=[0.0, edges[-1]])
+    made.update_yaxes(rangemode="tozero", showgrid=True, tickformat="~s", ticksuffix="bit/s")
+    return made
+
+
+def _link_shares(edges: F64, by_peer: list[F64]) -> go.Figure:
+    """The same, as a part of what the peer's line carries at most."""
+    made = figure(height=300, x_title="seconds since the start", y_title="part of a peer's uplink")
+    for name, values, look in _spread(by_peer):
+        hover = "%{x:.1f} s: %{y:.1%}<extra>" + name + "</extra>"
+        made.add_scatter(x=_middles(edges), y=values.tolist(), hovertemplate=hover, **look)
+    made.update_xaxes(range=[0.0, edges[-1]])
+    made.update_yaxes(rangemode="tozero", showgrid=True, tickformat="~%")
+    return made
+
+
+def _spread(by_peer: list[F64]) -> Iterator[tuple[str, F64, dict[str, Any]]]:
+    """(name, values, look) of the most, the mean and the least of any peer."""
     stacked = np.stack(by_peer)
     for name, values, color, width in (
         ("busiest peer", stacked.max(0), ORANGE, 1.2),
         ("mean", stacked.mean(0), BLUE, 2.2),
         ("idlest peer", stacked.min(0), GREY, 1.2),
     ):
-        made.add_scatter(
-            x=_middles(edges),
-            y=(8 * values).tolist(),
-            name=name,
-            mode="lines",
-            line={"color": color, "width": width},
-            customdata=[f"{wording.size(value)}/s" for value in values],
-            hovertemplate="%{x:.1f} s: %{customdata}<extra>" + name + "</extra>",
-        )
-    made.update_xaxes(range=[0.0, edges[-1]])
-    made.update_yaxes(rangemode="tozero", showgrid=True, tickformat="~s", ticksuffix="bit/s")
-    return made
+        yield name, values, {"name": name, "mode": "lines", "line": {"color": color, "width": width}}
 
 
 def _middles(edges: F64) -> list[float]:

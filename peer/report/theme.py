@@ -19,6 +19,7 @@ PURPLE: Final = "#cc79a7"
 YELLOW: Final = "#d9cb2b"
 GREY: Final = "#8b929c"
 FAINT: Final = "rgba(139,146,156,0.22)"
+FAULTY: Final = "rgba(204,121,167,0.45)"
 
 SERIES: Final = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, YELLOW, GREY)
 

@@ -100,7 +100,10 @@ def _tell(scenario: Scenario, summary: dict[str, Any]) -> None:
     loss = summary["eval_loss"]
     print(f"{scenario.name}, seed {scenario.seed}: {summary['steps']} updates in {summary['wall_s']:.1f} virtual s")
     print(f"  {summary['samples']:,} samples, {summary['samples_per_s']:.4g} a second")
-    print(f"  held-out loss {loss:.4f}" if loss is not None else "  no evaluation")
+    if summary["compute"] == "analytic":
+        print("  by sizes and costs only: nothing was learnt")
+    else:
+        print(f"  held-out loss {loss:.4f}" if loss is not None else "  no evaluation")
     print(
         f"  rounds: {summary['rounds_ok']} committed, {summary['rounds_failed']} failed; {summary['resyncs']} resyncs"
     )
@@ -151,8 +154,8 @@ def _many(order: Order, scenario: Scenario, json_output: bool) -> dict[str, Any]
             progress.advance(task)
             if verdict.violations:
                 failed.append(verdict)
-                progress.console.print(f"seed {verdict.seed}: {verdict.violations[0]}", markup=False)
-                progress.console.print(f"  replay: {_replay(order, verdict)}", markup=False)
+                progress.console.print(f"seed {verdict.seed}: {verdict.violations[0]}", markup=False, soft_wrap=True)
+                progress.console.print(f"  replay: {_replay(order, verdict)}", markup=False, soft_wrap=True)
     summary = {
         "scenario": scenario.name,
         "seeds": len(numbers),

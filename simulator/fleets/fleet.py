@@ -11,6 +11,15 @@ HOUR_S = 3600.0
 MBIT = 1e6 / 8
 """Bytes per second of one Mbit/s."""
 
+MEMORY_BYTES = 16e9
+"""Of a machine of which nothing is said; *assumed*."""
+
+ROUND_TRIP_S = 0.04
+"""Between regions of which nothing is known; *assumed*: about that of two homes of one continent."""
+
+JITTER_SHARE = 0.1
+"""Of the latency, by which packets come later or sooner; *assumed*."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
@@ -37,7 +46,7 @@ class Machine:
     memory_bytes_per_s: float
     up_bytes_per_s: float
     down_bytes_per_s: float
-    memory_bytes: float = 16e9
+    memory_bytes: float = MEMORY_BYTES
     region: str = ""
     access_latency_s: float = 0.0
     """One way, from the machine to its region's exchange."""
@@ -61,8 +70,8 @@ class Fleet:
     """(region, region) -> seconds there and back."""
     bytes_per_s: dict[tuple[str, str], float] = field(default_factory=dict)
     """(region, region) -> most that one transfer gets between them."""
-    default_round_trip_s: float = 0.04
-    jitter_share: float = 0.1
+    default_round_trip_s: float = ROUND_TRIP_S
+    jitter_share: float = JITTER_SHARE
     """Of the latency."""
     loss: float = 0.0
 

@@ -10,6 +10,7 @@ from .fleet import HOUR_S, Session
 DAY_S = 24 * HOUR_S
 
 UPTIME_MEDIAN_S = 1.0 * HOUR_S
+"""*Assumed*, as the next."""
 UPTIME_MEAN_S = 6.1 * HOUR_S
 """Of preemptible instances: *assumed*, after the shape of published spot traces (most die within the first hours, some
 live for days). Two numbers determine a log-normal: median = exp(mu), mean = exp(mu + sigma^2 / 2)."""

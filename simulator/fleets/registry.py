@@ -1,7 +1,6 @@
 """The built-in fleets. Every number has its source, or the word *assumed*.
 
-FLOP/s are what training sustains: 35 % of a GPU's float32 peak (*assumed*; published utilisations of small models lie
-between 20 and 50 %), and 50 % of a CPU's. Peaks are the vendors'.
+FLOP/s are what training sustains: a share of the float32 peak. GPUs' peaks are the vendors'.
 """
 
 from __future__ import annotations
@@ -19,7 +18,9 @@ from .fleet import HOUR_S, MBIT, Fleet, Machine, Session
 T = TypeVar("T", bound=tuple[Any, ...])
 
 GPU_SHARE: Final = 0.35
+"""Of the peak; *assumed*: published utilisations of small models lie between 20 and 50 %."""
 CPU_SHARE: Final = 0.5
+"""Of the peak; *assumed*."""
 
 T4: Final = (8.1e12 * GPU_SHARE, 320e9, 16e9)
 """(FLOP/s sustained, memory bytes/s, memory bytes): NVIDIA's data sheet, 8.1 TFLOP/s, 320 GB/s, 16 GB."""
@@ -51,6 +52,24 @@ rest."""
 PHONE_PLANS: Final = ((0.7, 40 * MBIT, 8 * MBIT, 0.020), (0.3, 150 * MBIT, 25 * MBIT, 0.012))
 """(share, down, up, latency) of 4G and 5G in use; *assumed*."""
 
+PHONE_NAT: Final = Nat.SYMMETRIC
+"""Of every phone, behind its carrier's; *assumed*: the worst case, since some carriers' NAT is like that of homes."""
+PHONE_STAY_S: Final = 0.5 * HOUR_S
+"""For which a phone is there in the mean; *assumed*."""
+PHONE_START_HOUR: Final = 20.0
+"""Local time at the beginning; *assumed*: an evening, when most are on."""
+
+RENTED_BYTES_PER_S: Final = 10_000 * MBIT
+"""Of rented machines, up and down: 10 Gbit/s, *assumed*."""
+
+LOSS: Final = 0.001
+"""Of packets to and from homes and phones; *assumed*."""
+LOSS_RENTED: Final = 0.0
+"""Between rented machines; *assumed*."""
+
+VOLUNTEERS_START: Final = (("eu-west", 18.0), ("eu-west", 18.0), ("us-east", 12.0))
+"""(region, local time at the beginning) of every three volunteers; *assumed*: six time zones lie between the two."""
+
 
 def homes(n: int, choose: random.Random, duration_s: float) -> list[Machine]:
     """Enthusiasts' machines on home broadband, always on."""
@@ -58,7 +77,7 @@ def homes(n: int, choose: random.Random, duration_s: float) -> list[Machine]:
 
 
 def cloud(n: int, choose: random.Random, duration_s: float) -> list[Machine]:
-    """T4 instances spread over the regions one after the other, 10 Gbit/s each."""
+    """T4 instances spread over the regions one after the other."""
     names = regions.REGIONS
     return [_rented(names[number % len(names)]) for number in range(n)]
 
@@ -69,10 +88,10 @@ def preemptible(n: int, choose: random.Random, duration_s: float) -> list[Machin
 
 
 def volunteers(n: int, choose: random.Random, duration_s: float) -> list[Machine]:
-    """PCs at home that are on when their owners are. Begins at 18:00 in Europe; a third live eight hours west."""
+    """PCs at home that are on when their owners are. Begins at 18:00 in Europe; a third live six hours west."""
     machines = []
     for number in range(n):
-        region, hour = ("us-east", 12.0) if number % 3 == 2 else ("eu-west", 18.0)
+        region, hour = VOLUNTEERS_START[number % len(VOLUNTEERS_START)]
         sessions = lifetimes.by_hour(choose, duration_s=duration_s, start_hour=hour)
         machines.append(_home(choose, *choose.choice((DESKTOP_CPU, RTX_3060)), region=region, sessions=sessions))
     return machines
@@ -83,7 +102,7 @@ def phones(n: int, choose: random.Random, duration_s: float) -> list[Machine]:
     machines = []
     for _ in range(n):
         _, down, up, latency_s = _drawn(choose, PHONE_PLANS)
-        sessions = lifetimes.by_hour(choose, duration_s=duration_s, start_hour=20.0, stay_s=0.5 * HOUR_S)
+        sessions = lifetimes.by_hour(choose, duration_s=duration_s, start_hour=PHONE_START_HOUR, stay_s=PHONE_STAY_S)
         machines.append(
             Machine(
                 flops_per_s=PHONE[0],
@@ -92,7 +111,7 @@ def phones(n: int, choose: random.Random, duration_s: float) -> list[Machine]:
                 up_bytes_per_s=up,
                 down_bytes_per_s=down,
                 access_latency_s=latency_s,
-                nat=Nat.SYMMETRIC,
+                nat=PHONE_NAT,
                 sessions=sessions,
                 region="eu-west",
             )
@@ -135,8 +154,7 @@ def build_fleet(kind: str, n: int, *, seed: int, duration_s: float) -> Fleet:
         machines=tuple(machines),
         round_trip_s=regions.round_trips_s(),
         bytes_per_s=regions.speeds(),
-        default_round_trip_s=0.04,
-        loss=0.0 if kind in ("cloud", "preemptible") else 0.001,
+        loss=LOSS_RENTED if kind in ("cloud", "preemptible") else LOSS,
     )
 
 
@@ -145,8 +163,8 @@ def _rented(region: str, sessions: tuple[Session, ...] | None = None) -> Machine
         flops_per_s=T4[0],
         memory_bytes_per_s=T4[1],
         memory_bytes=T4[2],
-        up_bytes_per_s=10_000 * MBIT,
-        down_bytes_per_s=10_000 * MBIT,
+        up_bytes_per_s=RENTED_BYTES_PER_S,
+        down_bytes_per_s=RENTED_BYTES_PER_S,
         region=region,
         sessions=sessions or (Session(start_s=0.0, end_s=math.inf),),
     )

@@ -2,7 +2,7 @@
 
 CSV, one line for each session of a machine; the columns besides `machine` may be left out:
 
-    machine,start_s,end_s,up_mbit_s,down_mbit_s,tflop_s,memory_gb_s,memory_gb,region,nat
+    machine,start_s,end_s,up_mbit_s,down_mbit_s,tflop_s,memory_gb_s,memory_gb,region,nat,relay
 
 JSON: a list of objects with the same keys. Lines of one machine that differ in anything but the session are refused.
 """
@@ -32,7 +32,8 @@ _NUMBERS: Final = {
     "memory_gb": 16.0,
 }
 """With their defaults, which are *assumed*."""
-COLUMNS: Final = ("machine", *_NUMBERS, "region", "nat")
+_ANSWERS: Final = {"": False, "0": False, "false": False, "1": True, "true": True}
+COLUMNS: Final = ("machine", *_NUMBERS, "region", "nat", "relay")
 
 
 def read_trace(path: Path) -> Fleet:
@@ -69,11 +70,22 @@ def _parsed(row: Mapping[str, object], where: str) -> tuple[str, dict[str, Any],
     nat = str(row.get("nat") or Nat.OPEN.value)
     if nat not in [one.value for one in Nat]:
         raise unknown_name(f"nat of {where}", nat[:60], [one.value for one in Nat])
+    is_relay = _is_relay(row.get("relay"), Nat(nat), where)
     try:
         session = Session(start_s=start_s, end_s=end_s)
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from None
-    return str(row.get("machine", "")), {**numbers, "region": str(row.get("region") or ""), "nat": Nat(nat)}, session
+    facts = {**numbers, "region": str(row.get("region") or ""), "nat": Nat(nat), "is_relay": is_relay}
+    return str(row.get("machine", "")), facts, session
+
+
+def _is_relay(value: object, nat: Nat, where: str) -> bool:
+    text = "" if value is None else str(value).strip().lower()
+    if text not in _ANSWERS:
+        raise UsageError(f"{where}: relay = {text[:40]!r}: write true or false")
+    if _ANSWERS[text] and nat is not Nat.OPEN:
+        raise UsageError(f"{where}: a relay must be one that can be dialled: set nat to open, not {nat.value}")
+    return _ANSWERS[text]
 
 
 def _number(value: object, key: str, default: float, where: str) -> float:
@@ -98,6 +110,7 @@ def _machine(name: str, path: Path, *, facts: Mapping[str, Any], sessions: list[
             down_bytes_per_s=MBIT * facts["down_mbit_s"],
             region=facts["region"],
             nat=facts["nat"],
+            is_relay=facts["is_relay"],
             sessions=tuple(sorted(sessions, key=lambda session: session.start_s)),
         )
     except ValueError as error:

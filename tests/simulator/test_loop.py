@@ -74,6 +74,14 @@ def test_waiting_for_ever_names_the_tasks_and_what_they_await(loop: VirtualLoop)
     assert "Queue.get() at asyncio/queues.py:" in text
 
 
+def test_of_many_waiting_tasks_some_are_listed_and_the_others_counted(loop: VirtualLoop) -> None:
+    async def main() -> None:
+        await asyncio.gather(*(asyncio.Queue[int]().get() for _ in range(30)))
+
+    with pytest.raises(Deadlock, match=r"(\n  .+: .+){20}\n  \.\.\. and 11 more$"):
+        loop.run(main())
+
+
 def test_sleeping_for_ever_is_waiting_for_ever(loop: VirtualLoop) -> None:
     with pytest.raises(Deadlock):
         loop.run(asyncio.sleep(float("inf")))

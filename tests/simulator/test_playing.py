@@ -91,6 +91,14 @@ def test_what_happened_is_written_down(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------------------------- faults
 
 
+def test_a_storm_names_no_victim_and_what_it_draws_does(tmp_path: Path) -> None:
+    _play(tmp_path, {"kind": "storm", "at_s": 1, "mean_s": 0.5, "for_s": 4, "kinds": ["skew"]})
+
+    victims = {(note["what"], note["peer"] != "") for note in _notes(tmp_path)}
+    assert {("storm", False), ("skew", True)} <= victims
+    assert ("storm", True) not in victims
+
+
 def test_crashed_machine_comes_back_with_its_disk(tmp_path: Path) -> None:
     _play(tmp_path, {"kind": "crash", "at_s": 2, "peers": [3], "silent": True, "back_after_s": 3}, steps=30)
 

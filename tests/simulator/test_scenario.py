@@ -79,6 +79,17 @@ def test_library_tells_stories_under_their_files_names(path: Path) -> None:
     assert len(scenario.story) > 100
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "seconds", "words"),
+    [("storm", "for_s", 30, "Half a minute of bad luck"), ("preempted", "every_s", 60, "in a wave, every minute")],
+)
+def test_stories_say_how_long_faults_go_on_and_how_often(name: str, key: str, seconds: float, words: str) -> None:
+    (scenario,) = (load_scenario(path) for path in LIBRARY if path.stem == name)
+
+    assert getattr(scenario.faults[0], key) == seconds
+    assert words in " ".join(scenario.story.split())
+
+
 def test_tables_from_a_program_are_checked_alike() -> None:
     assert scenario_of({"name": "x"}) == Scenario(name="x")
     with pytest.raises(UsageError, match="name"):

@@ -87,6 +87,19 @@ def test_traces_are_read_from_csv_and_json_alike(tmp_path: Path) -> None:
     assert [machine.memory_bytes for machine in fleet.machines] == [16e9, 2e9]
 
 
+def test_machines_of_a_trace_may_relay(tmp_path: Path) -> None:
+    (tmp_path / "fleet.csv").write_text("machine,nat,relay\na,open,1\nb,,true\nc,symmetric,\nd,cone,false\n")
+    rows = [{"machine": "a", "relay": True}, {"machine": "b", "relay": False}, {"machine": "c"}]
+    (tmp_path / "fleet.json").write_text(json.dumps(rows))
+
+    fleets = [read_trace(tmp_path / name) for name in ("fleet.csv", "fleet.json")]
+
+    assert [[machine.is_relay for machine in fleet.machines] for fleet in fleets] == [
+        [True, True, False, False],
+        [True, False, False],
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -95,6 +108,8 @@ def test_traces_are_read_from_csv_and_json_alike(tmp_path: Path) -> None:
         ("machine,start_s,end_s\na,5,1\n", "session"),
         ("machine,start_s,end_s\na,0,10\na,5,20\n", "overlap"),
         ("machine,nat\na,conic\n", "did you mean 'cone'"),
+        ("machine,relay\na,maybe\n", "relay = 'maybe': write true or false"),
+        ("machine,nat,relay\na,cone,1\n", "a relay must be one that can be dialled"),
         ("", "no machines"),
     ],
 )
