@@ -1,15 +1,13 @@
-"""Faults of machines that send what they should not: flipped bits, bad leaders and donors, liars."""
+"""Faults of machines that send what they should not: flipped bits, bad leaders and donors. Liars: see `liar`."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import torch
+from collections.abc import Callable, Sequence
 
 from . import faults
+from .liar import Liar, Told
 from .swarm import Swarm
 
 LEADS = ("round/prepare", "round/accept", "round/commit", "round/plan")
@@ -59,45 +57,11 @@ def flipped(data: bytes, choose: random.Random) -> bytes:
 
 
 async def lie(swarm: Swarm, fault: faults.Lie, victims: list[int], choose: random.Random) -> None:
-    """From the daemon's next step on, in this life."""
-    told: list[tuple[Any, str]] = []
-    for number in victims:
-        daemon = swarm.daemons[number]
-        if daemon is None:
-            continue
-        method = daemon.replica.method
-        if fault.attack == "garbage":
-            honest_encode = method.encode
-            setattr(method, "encode", lambda agreed, encode=honest_encode: b"\xff" * len(encode(agreed)))  # noqa: B010
-            told.append((method, "encode"))
-        else:
-            honest = method.accumulate
-            generator = torch.Generator().manual_seed(choose.getrandbits(63))
-
-            def accumulate(
-                gradients: Mapping[str, torch.Tensor | None],
-                n_samples: int,
-                *,
-                honest: Callable[..., None] = honest,
-                generator: torch.Generator = generator,
-            ) -> None:
-                honest({k: _attacked(g, fault, generator) for k, g in gradients.items()}, n_samples)
-
-            setattr(method, "accumulate", accumulate)  # noqa: B010
-            told.append((method, "accumulate"))
+    """From the contribution that is made next, in this life."""
+    liars = [Liar.of(daemon.replica.method) for number in victims if (daemon := swarm.daemons[number]) is not None]
+    told = Told(fault=fault, key=choose.getrandbits(64))
+    for liar in liars:
+        liar.told.append(told)
     await asyncio.sleep(fault.for_s)
-    for method, name in told:
-        delattr(method, name)
-
-
-def _attacked(gradient: torch.Tensor | None, fault: faults.Lie, generator: torch.Generator) -> torch.Tensor | None:
-    if gradient is None:
-        return None
-    if fault.attack == "sign_flip":
-        return -gradient
-    if fault.attack == "scale":
-        return fault.factor * gradient
-    if fault.attack == "noise":
-        noise = torch.randn(gradient.shape, generator=generator)
-        return noise.mul_(gradient.norm())
-    return torch.zeros_like(gradient)
+    for liar in liars:
+        liar.stop(told)
