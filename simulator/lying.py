@@ -45,7 +45,8 @@ async def _tampered(swarm: Swarm, victims: Sequence[int], tamper: Callable[[str,
         swarm.hosts[number].set_tamper(tamper)
     await asyncio.sleep(for_s)
     for number in victims:
-        swarm.hosts[number].set_tamper(None)
+        if swarm.hosts[number].tamper is tamper:  # else a later fault has taken its place
+            swarm.hosts[number].set_tamper(None)
 
 
 def flipped(data: bytes, choose: random.Random) -> bytes:

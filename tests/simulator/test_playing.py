@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from gossamer.peer.event_kinds import Event, Forked, PeerRefused, Resynced, RoundEnded, Warned
 from gossamer.peer.events import read_events
 from gossamer.simulator.costs import Wire
+from gossamer.simulator.faults import StormKind
 from gossamer.simulator.playing import Played, play
 from gossamer.simulator.scenario import scenario_of
 
@@ -180,6 +181,15 @@ def test_newcomer_finds_another_donor_than_the_broken_one(tmp_path: Path) -> Non
     _play(tmp_path, donor, crash, steps=40)
 
     assert _told(tmp_path, Resynced, "3.1")
+
+
+@pytest.mark.parametrize("kind", get_args(StormKind))
+def test_storms_draw_what_they_are_asked_for(tmp_path: Path, kind: str) -> None:
+    storm = {"kind": "storm", "after_step": 3, "mean_s": 1.0, "for_s": 6, "kinds": [kind]}
+
+    played = _play(tmp_path, storm, steps=30)
+
+    assert {fault.kind for fault in played.struck} == {kind}
 
 
 def test_nonsense_is_refused_by_name(tmp_path: Path) -> None:
