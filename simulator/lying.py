@@ -12,6 +12,8 @@ from .swarm import Swarm
 
 LEADS = ("round/prepare", "round/accept", "round/commit", "round/plan")
 DONATES = ("sync/snapshot", "sync/chunk", "round/log", "round/fetch")
+LOOK_EVERY_S = 0.1
+"""For machines that have begun anew and are to lie on."""
 
 
 async def flip_bits(swarm: Swarm, fault: faults.FlipBits, victims: list[int], choose: random.Random) -> None:
@@ -58,11 +60,18 @@ def flipped(data: bytes, choose: random.Random) -> bytes:
 
 
 async def lie(swarm: Swarm, fault: faults.Lie, victims: list[int], choose: random.Random) -> None:
-    """From the contribution that is made next, in this life."""
-    liars = [Liar.of(daemon.replica.method) for number in victims if (daemon := swarm.daemons[number]) is not None]
+    """From the contribution that is made next, in all lives and at all stages of these machines."""
     told = Told(fault=fault, key=choose.getrandbits(64))
-    for liar in liars:
-        liar.told.append(told)
-    await asyncio.sleep(fault.for_s)
+    liars: list[Liar] = []
+    end_s = swarm.sim.now_s + fault.for_s
+    while swarm.sim.now_s < end_s:
+        for number in victims:
+            daemon = swarm.daemons[number]
+            # A pipeline's peer has a method once it has a stage, and another one with another stage.
+            method = getattr(daemon.replica, "method", None) if daemon is not None else None
+            if method is not None and told not in (liar := Liar.of(method)).told:
+                liar.told.append(told)
+                liars.append(liar)
+        await asyncio.sleep(min(LOOK_EVERY_S, end_s - swarm.sim.now_s))
     for liar in liars:
         liar.stop(told)
