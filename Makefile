@@ -25,7 +25,7 @@ help:
 	@echo "make check   ruff, mypy, import-linter"
 	@echo "make format  let ruff put the code in order"
 	@echo "make bench   run the benchmarks; make bench-kernels or bench-methods only those"
-	@echo "make storms  a thousand simulated runs under random faults (SEEDS=A..B); for the night"
+	@echo "make storms  every scenario with faults under a thousand fresh seeds (SEEDS=A..B); for the night"
 	@echo "make proto   compile protocol/*.proto"
 	@echo "make clean   remove what tools left; make distclean removes .venv too"
 
@@ -62,9 +62,15 @@ bench: install
 bench-kernels bench-methods: bench-%: install
 	@$(BIN)/python -m benchmarks.bench_$*
 
-SEEDS ?= 0..999
+# Every scenario with faults, each night with other seeds.
+FAULTS := storm tempest stages preempted liars bad-leader half-of-europe
+TODAY := $(shell date +%y%m%d)
+SEEDS ?= $(TODAY)000..$(TODAY)999
 storms: install
-	@$(BIN)/gossamer simulate examples/scenarios/storm.toml --seeds $(SEEDS) --jobs $$(nproc)
+	@violated=""; for name in $(FAULTS); do \
+		$(BIN)/gossamer simulate examples/scenarios/$$name.toml --seeds $(SEEDS) --jobs $$(nproc) \
+			|| violated="$$violated $$name"; \
+	done; [ -z "$$violated" ] || { echo "a property was violated in:$$violated" >&2; exit 1; }
 
 proto: install
 	@PYTHON="$(CURDIR)/$(BIN)/python" sh protocol/compile.sh

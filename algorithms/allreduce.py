@@ -105,9 +105,9 @@ class AllReduce(Method):
         self._noise = NoiseScale()
         reduced = options.exchange == "reduce" or self._rule is None
         self.exchange = Exchange.REDUCE if reduced else Exchange.GATHER
-        self._format = dense_format(options.codec, self._layout.dim, counted=self._rule is None)
-        self.unit_bytes = self._format.unit_bytes
-        self.adds = self._rule is None and self._format.exact
+        self.format = dense_format(options.codec, self._layout.dim, counted=self._rule is None)
+        self.unit_bytes = self.format.unit_bytes
+        self.adds = self._rule is None and self.format.exact
         # Sum of sample gradients, and behind it the number of samples: without a rule what the payload holds.
         self._pending = torch.zeros(self._layout.dim + 1)
         keeps_reference = self._rule is not None and self._rule.keeps_reference
@@ -122,10 +122,10 @@ class AllReduce(Method):
 
     def encode(self, agreed: F32) -> bytes:
         vector = self._pending if self._rule is None else _mean_of_samples(self._pending)
-        return self._format.encode(vector.numpy())
+        return self.format.encode(vector.numpy())
 
     def reduce(self, parts: Sequence[U8], start: int) -> U8:
-        return self._format.reduce(parts, start, self._part_aggregate())
+        return self.format.reduce(parts, start, self._part_aggregate())
 
     def _part_aggregate(self) -> Aggregate | None:
         rule = self._rule
@@ -162,29 +162,29 @@ class AllReduce(Method):
 
     def _aggregate(self, payloads: Sequence[bytes], n_contributors: int) -> Aggregated:
         if self._rule is not None and self.exchange is Exchange.GATHER:
-            vectors = [self._format.decode(payload) for payload in payloads]
+            vectors = [self.format.decode(payload) for payload in payloads]
             aggregated = self._rule.aggregate(vectors, self._reference.numpy())
             if self._rule.keeps_reference:
                 self._reference.copy_(torch.from_numpy(aggregated.vector))
             return aggregated
         (reduced,) = payloads
-        return Aggregated(vector=self._format.mean(reduced, n_contributors))
+        return Aggregated(vector=self.format.mean(reduced, n_contributors))
 
     def _retire(self) -> None:
         """Take off what is pending what was sent of it: all, but for what the codec dropped."""
-        if self._format.exact:
+        if self.format.exact:
             self._pending.zero_()
             return
-        sent = torch.from_numpy(self._format.decode(self.encode(np.empty(0, np.float32))))
+        sent = torch.from_numpy(self.format.decode(self.encode(np.empty(0, np.float32))))
         weight = 1.0 if self._rule is None else float(self._pending[-1].clamp(min=1))
         self._pending[:-1].sub_(sent[: self._layout.dim], alpha=weight)
         self._pending[-1] = 0
 
     def check(self, payload: bytes) -> None:
-        self._format.check(payload)
+        self.format.check(payload)
 
     def payload_bytes_max(self) -> int:
-        return self._format.n_bytes
+        return self.format.n_bytes
 
     def shared_state(self) -> dict[str, torch.Tensor]:
         reference = {"reference": self._reference} if len(self._reference) else {}

@@ -77,6 +77,8 @@ class DecoupledMomentum(Method):
     def __init__(self, parameters: Mapping[str, torch.Tensor], options: DeMoOptions, schedule: Schedule) -> None:
         self._parameters = dict(parameters)
         self._options = options
+        self.clip = options.clip
+        """Bound of this replica's gradients."""
         self._schedule = schedule
         self._layout = Layout.of(parameters)
         self._momentum = FrequencyMomentum(
@@ -88,7 +90,7 @@ class DecoupledMomentum(Method):
     def accumulate(self, gradients: Mapping[str, torch.Tensor | None], n_samples: int) -> None:
         in_order = self._layout.in_order(gradients)
         norm = global_norm(in_order)
-        scale = self._options.clip / norm if 0 < self._options.clip < norm else 1.0
+        scale = self.clip / norm if 0 < self.clip < norm else 1.0
         rate = self._schedule.rate(int(self._n_updates)) * scale
         for tensor, gradient in enumerate(in_order):
             self._momentum.absorb(tensor, gradient, decay=self._options.beta, rate=rate)

@@ -64,8 +64,8 @@ class Local(Method):
     def __init__(self, parameters: Mapping[str, torch.Tensor], options: LocalOptions, schedule: Schedule) -> None:
         self._options = options
         self._local = LocalSteps(parameters, options, schedule)
-        self._format = dense_format(options.codec, self._local.layout.dim, counted=True)
-        self.unit_bytes = self._format.unit_bytes
+        self.format = dense_format(options.codec, self._local.layout.dim, counted=True)
+        self.unit_bytes = self.format.unit_bytes
         alpha = 0.0 if options.rule == "constant" else options.alpha or default_alpha(schedule, options.h)
         self._interval = Interval(base=options.h, alpha=alpha, schedule=schedule)
         self._n_samples: torch.Tensor | None = None
@@ -94,9 +94,9 @@ class Local(Method):
 
     def encode(self, agreed: F32) -> bytes:
         drift, weight = self._local.send(), self._weight
-        payload = self._format.encode(torch.cat([drift if weight == 1 else drift * weight, weight]).numpy())
-        if not self._format.exact:
-            sent = torch.from_numpy(self._format.decode(payload)[:-1])
+        payload = self.format.encode(torch.cat([drift if weight == 1 else drift * weight, weight]).numpy())
+        if not self.format.exact:
+            sent = torch.from_numpy(self.format.decode(payload)[:-1])
             self._local.sent.copy_(sent if weight == 1 else sent / weight.clamp(min=1))
         return payload
 
@@ -106,21 +106,21 @@ class Local(Method):
         return torch.ones(1) if self._n_samples is None else self._n_samples.reshape(1).to(torch.float32)
 
     def reduce(self, parts: Sequence[U8], start: int) -> U8:
-        return self._format.reduce(parts, start)
+        return self.format.reduce(parts, start)
 
     def combine(self, payloads: Sequence[bytes], *, mine: int | None, step: int, slots: Slots) -> tuple[int, ...]:
         (reduced,) = payloads
-        move = self._move(torch.from_numpy(self._format.mean(reduced, len(slots.contributors))))
+        move = self._move(torch.from_numpy(self.format.mean(reduced, len(slots.contributors))))
         self._local.settle(move, sent=mine is not None, step=step, n_steps=self.steps(step))
         if mine is not None and self._n_samples is not None:
             self._n_samples.zero_()
         return ()
 
     def check(self, payload: bytes) -> None:
-        self._format.check(payload, counts=range(1, 2) if self._n_samples is None else range(N_COUNTED_MAX + 1))
+        self.format.check(payload, counts=range(1, 2) if self._n_samples is None else range(N_COUNTED_MAX + 1))
 
     def payload_bytes_max(self) -> int:
-        return self._format.n_bytes
+        return self.format.n_bytes
 
     def shared_state(self) -> dict[str, torch.Tensor]:
         return self._local.shared_state()

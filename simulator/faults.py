@@ -119,13 +119,37 @@ class FullDisk(_Fault):
 
 
 class Lie(_Fault):
-    """They contribute what is not their gradient."""
+    """They contribute what they should not. A peer may tell several lies at once: it puts one on top of the other.
+
+    sign_flip  the opposite of what they should send
+    scale      `factor` times that; below 0 it points the other way as well
+    noise      noise, as long as what they should send
+    zero       nothing
+    constant   `value` everywhere
+    claim      what they should send, said to be the mean over `factor` times as many samples
+    garbage    what no method can read
+
+    Dense contributions (`allreduce`, `local`, `diloco`) are altered as they are sent. With other methods the gradient
+    is, between the peer's own clipping and whatever the method makes of it; a method that takes steps of its own with
+    it then hardly notices its size.
+    """
 
     kind: Literal["lie"] = "lie"
-    attack: Literal["sign_flip", "scale", "noise", "zero", "garbage"] = "sign_flip"
+    attack: Literal["sign_flip", "scale", "noise", "zero", "constant", "claim", "garbage"] = "sign_flip"
     factor: float = Field(default=100.0, ge=-1e9, le=1e9)
-    """Of `scale`; below 0 it points the other way as well."""
+    """Of `scale` and `claim`; a claim is of 1 or more."""
+    value: float = Field(default=-50.0, ge=-1e30, le=1e30)
+    """Of `constant`; a gradient's is cut to 1e24."""
     for_s: Seconds = 1e8
+
+    @model_validator(mode="after")
+    def _needs_what_it_has(self) -> Lie:
+        if self.attack == "claim" and self.factor < 1:
+            raise ValueError(f"a claim of {self.factor:g} times the samples: set factor to 1 or more")
+        for name, attacks in (("factor", ("scale", "claim")), ("value", ("constant",))):
+            if getattr(self, name) != type(self).model_fields[name].default and self.attack not in attacks:
+                raise ValueError(f"{name} is of {' and '.join(attacks)} only, not of {self.attack}")
+        return self
 
 
 class BadLeader(_Fault):
@@ -147,18 +171,34 @@ class BadDonor(_Fault):
     for_s: Seconds = 1e8
 
 
+StormKind = Literal[
+    "crash",
+    "preempt",
+    "partition",
+    "flap",
+    "stall",
+    "slow",
+    "skew",
+    "flip_bits",
+    "rot_disk",
+    "full_disk",
+    "lie",
+    "bad_leader",
+    "bad_donor",
+]
+
+
 class Storm(_Fault):
     """Faults drawn at random, on average `mean_s` apart; what, whom and how long follows from the seed.
 
-    Nobody crashes while that would leave the committed roster without a living majority.
+    Nobody crashes or is preempted while that would leave the committed roster without a living majority.
     """
 
     kind: Literal["storm"] = "storm"
     mean_s: Annotated[float, Field(gt=0)] = 10.0
     for_s: Seconds = 60.0
-    kinds: tuple[
-        Literal["crash", "partition", "flap", "stall", "slow", "skew", "rot_disk", "full_disk", "bad_donor"], ...
-    ] = ("crash", "partition", "flap", "stall", "slow", "rot_disk", "full_disk")
+    kinds: tuple[StormKind, ...] = ("crash", "partition", "flap", "stall", "slow", "rot_disk", "full_disk")
+    """Each as often as it stands here. Seeds are kept that found something: the default stays as it is."""
 
 
 Fault = Annotated[

@@ -1,19 +1,19 @@
-"""Faults of machines that send what they should not: flipped bits, bad leaders and donors, liars."""
+"""Faults of machines that send what they should not: flipped bits, bad leaders and donors. Liars: see `liar`."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-import torch
+from collections.abc import Callable, Sequence
 
 from . import faults
+from .liar import Liar, Told
 from .swarm import Swarm
 
 LEADS = ("round/prepare", "round/accept", "round/commit", "round/plan")
 DONATES = ("sync/snapshot", "sync/chunk", "round/log", "round/fetch")
+LOOK_EVERY_S = 0.1
+"""For machines that have begun anew and are to lie on."""
 
 
 async def flip_bits(swarm: Swarm, fault: faults.FlipBits, victims: list[int], choose: random.Random) -> None:
@@ -47,7 +47,8 @@ async def _tampered(swarm: Swarm, victims: Sequence[int], tamper: Callable[[str,
         swarm.hosts[number].set_tamper(tamper)
     await asyncio.sleep(for_s)
     for number in victims:
-        swarm.hosts[number].set_tamper(None)
+        if swarm.hosts[number].tamper is tamper:  # else a later fault has taken its place
+            swarm.hosts[number].set_tamper(None)
 
 
 def flipped(data: bytes, choose: random.Random) -> bytes:
@@ -59,45 +60,18 @@ def flipped(data: bytes, choose: random.Random) -> bytes:
 
 
 async def lie(swarm: Swarm, fault: faults.Lie, victims: list[int], choose: random.Random) -> None:
-    """From the daemon's next step on, in this life."""
-    told: list[tuple[Any, str]] = []
-    for number in victims:
-        daemon = swarm.daemons[number]
-        if daemon is None:
-            continue
-        method = daemon.replica.method
-        if fault.attack == "garbage":
-            honest_encode = method.encode
-            setattr(method, "encode", lambda agreed, encode=honest_encode: b"\xff" * len(encode(agreed)))  # noqa: B010
-            told.append((method, "encode"))
-        else:
-            honest = method.accumulate
-            generator = torch.Generator().manual_seed(choose.getrandbits(63))
-
-            def accumulate(
-                gradients: Mapping[str, torch.Tensor | None],
-                n_samples: int,
-                *,
-                honest: Callable[..., None] = honest,
-                generator: torch.Generator = generator,
-            ) -> None:
-                honest({k: _attacked(g, fault, generator) for k, g in gradients.items()}, n_samples)
-
-            setattr(method, "accumulate", accumulate)  # noqa: B010
-            told.append((method, "accumulate"))
-    await asyncio.sleep(fault.for_s)
-    for method, name in told:
-        delattr(method, name)
-
-
-def _attacked(gradient: torch.Tensor | None, fault: faults.Lie, generator: torch.Generator) -> torch.Tensor | None:
-    if gradient is None:
-        return None
-    if fault.attack == "sign_flip":
-        return -gradient
-    if fault.attack == "scale":
-        return fault.factor * gradient
-    if fault.attack == "noise":
-        noise = torch.randn(gradient.shape, generator=generator)
-        return noise.mul_(gradient.norm())
-    return torch.zeros_like(gradient)
+    """From the contribution that is made next, in all lives and at all stages of these machines."""
+    told = Told(fault=fault, key=choose.getrandbits(64))
+    liars: list[Liar] = []
+    end_s = swarm.sim.now_s + fault.for_s
+    while swarm.sim.now_s < end_s:
+        for number in victims:
+            daemon = swarm.daemons[number]
+            # A pipeline's peer has a method once it has a stage, and another one with another stage.
+            method = getattr(daemon.replica, "method", None) if daemon is not None else None
+            if method is not None and told not in (liar := Liar.of(method)).told:
+                liar.told.append(told)
+                liars.append(liar)
+        await asyncio.sleep(min(LOOK_EVERY_S, end_s - swarm.sim.now_s))
+    for liar in liars:
+        liar.stop(told)

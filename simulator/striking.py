@@ -172,7 +172,7 @@ async def _storm(swarm: Swarm, fault: faults.Storm, victims: list[int], choose: 
             if swarm.sim.now_s >= end_s:
                 return
             drawn = _drawn(fault, choose)
-            if not isinstance(drawn, faults.Crash) or swarm.can_spare_one():
+            if not isinstance(drawn, faults.Crash | faults.Preempt) or swarm.can_spare_one():
                 group.create_task(strike(swarm, drawn, choose))
 
 
@@ -195,8 +195,18 @@ def _drawn(storm: faults.Storm, choose: random.Random) -> faults.Fault:
         "rot_disk": faults.RotDisk,
         "full_disk": lambda: faults.FullDisk(for_s=for_s),
         "bad_donor": lambda: faults.BadDonor(for_s=for_s),
+        "bad_leader": lambda: faults.BadLeader(for_s=for_s),
+        "preempt": lambda: faults.Preempt(over_s=0.0, back_after_s=for_s),
+        "flip_bits": lambda: faults.FlipBits(for_s=for_s, rate=choose.uniform(0.001, 0.1)),
+        "lie": lambda: _lie(for_s, choose),
     }
     return makers[choose.choice(storm.kinds)]()
+
+
+def _lie(for_s: float, choose: random.Random) -> faults.Lie:
+    attack = choose.choice(("sign_flip", "scale", "noise", "zero", "constant", "claim", "garbage"))
+    size = {"scale": {"factor": choose.choice((1e3, -1e3))}, "claim": {"factor": 1e3}}
+    return faults.Lie.model_validate({"attack": attack, "for_s": for_s, **size.get(attack, {})})
 
 
 _STRIKES: dict[type[Any], Strike] = {

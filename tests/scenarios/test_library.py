@@ -1,10 +1,12 @@
-"""The scenarios that come with the house, in short form, and a few storms of many."""
+"""The scenarios that come with the house, in short form, and those with faults under a few seeds of many."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -48,9 +50,16 @@ SHORT = {
     "volunteers": ("run.steps=12", "expect.steps_min=12", "fleet.peers=8"),
 }
 
-STORMS = range(100, 104)
-"""A handful inside the suite; `make storms` runs a thousand."""
-
+SWEEP = {
+    "storm": (range(100, 104), ("run.steps=40", "expect.steps_min=40")),
+    "tempest": (range(100, 106), ("run.steps=40", "expect.steps_min=40")),
+    "stages": (range(100, 102), ("run.steps=16", "expect.steps_min=16")),
+    "preempted": (range(100, 102), SHORT["preempted"]),
+    "liars": (range(100, 102), SHORT["liars"]),
+    "bad-leader": (range(100, 102), SHORT["bad-leader"]),
+    "half-of-europe": (range(100, 102), SHORT["half-of-europe"]),
+}
+"""Scenarios with faults: seeds and settings. A minute of them inside the suite; `make storms` plays a thousand each."""
 
 STORMS_THAT_FOUND_SOMETHING = {
     # The run splits, the halves meet, and the last to finish must wait for those who replay what they missed.
@@ -62,8 +71,6 @@ STORMS_THAT_FOUND_SOMETHING = {
     756: ("expect.finished_min=3",),
 }
 """Seeds of the whole storm that once told of a fault."""
-
-PREEMPTED_STAGES = range(100, 102)
 
 STAGES_THAT_FOUND_SOMETHING = {
     16: "who had waited for the last evaluation stayed two minutes more",
@@ -85,49 +92,48 @@ def test_story_of_the_library_comes_true(tmp_path: Path, name: str) -> None:
 
 
 def test_every_scenario_of_the_library_is_run() -> None:
-    assert {path.stem for path in LIBRARY.glob("*.toml")} == {*SHORT, "stages", "storm"}
+    assert {path.stem for path in LIBRARY.glob("*.toml")} == {*SHORT, *SWEEP}
 
 
-@pytest.mark.parametrize("seed", STORMS)
-def test_storm_breaks_no_property(seed: int) -> None:
-    verdict = judge(load_scenario(LIBRARY / "storm.toml", ["run.steps=40", "expect.steps_min=40"]), seed)
+def _check(name: str, seed: int, settings: Sequence[str] = ()) -> None:
+    verdict = judge(load_scenario(LIBRARY / f"{name}.toml", settings), seed)
 
-    replay = f"gossamer simulate examples/scenarios/storm.toml --seed {seed}" + " --shuffle" * verdict.shuffled
-    assert verdict.violations == (), f"replay: {replay} --set run.steps=40 --set expect.steps_min=40"
+    replay = f"gossamer simulate examples/scenarios/{name}.toml --seed {seed}" + " --shuffle" * verdict.shuffled
+    assert verdict.violations == (), " --set ".join((f"replay: {replay}", *settings))
+
+
+@pytest.mark.parametrize(("name", "seed"), [(name, seed) for name, (seeds, _) in SWEEP.items() for seed in seeds])
+def test_faults_break_no_property(name: str, seed: int) -> None:
+    _check(name, seed, SWEEP[name][1])
+
+
+def test_every_scenario_with_faults_is_swept() -> None:
+    with_faults = {path.stem for path in LIBRARY.glob("*.toml") if load_scenario(path).faults}
+    nightly = re.search(r"^FAULTS := (.*)$", (LIBRARY.parents[1] / "Makefile").read_text(), re.MULTILINE)
+
+    assert nightly is not None
+    assert with_faults == {*SWEEP} == {*nightly[1].split()}
 
 
 @pytest.mark.parametrize(("seed", "settings"), STORMS_THAT_FOUND_SOMETHING.items())
 def test_mended_storm_stays_mended(seed: int, settings: tuple[str, ...]) -> None:
-    verdict = judge(load_scenario(LIBRARY / "storm.toml", settings), seed)
-
-    replay = f"gossamer simulate examples/scenarios/storm.toml --seed {seed}" + " --shuffle" * verdict.shuffled
-    assert verdict.violations == (), " --set ".join((f"replay: {replay}", *settings))
+    _check("storm", seed, settings)
 
 
-@pytest.mark.parametrize("seed", PREEMPTED_STAGES)
-def test_machines_taken_from_a_pipeline_break_no_property(seed: int) -> None:
-    verdict = judge(load_scenario(LIBRARY / "stages.toml", ["run.steps=16", "expect.steps_min=16"]), seed)
-
-    replay = f"gossamer simulate examples/scenarios/stages.toml --seed {seed}" + " --shuffle" * verdict.shuffled
-    assert verdict.violations == (), f"replay: {replay} --set run.steps=16 --set expect.steps_min=16"
+@pytest.mark.parametrize("seed", STAGES_THAT_FOUND_SOMETHING)
+def test_mended_pipeline_stays_mended(seed: int) -> None:
+    _check("stages", seed)
 
 
 def test_a_cut_of_ones_own_trains_the_model_of_one_process() -> None:
-    settings = ["pipeline.starts=[0, 1, 4]", "run.steps=8", "expect.steps_min=8"]
-
-    verdict = judge(load_scenario(LIBRARY / "stages.toml", settings), 101)
-
-    assert verdict.violations == ()
+    _check("stages", 101, ["pipeline.starts=[0, 1, 4]", "run.steps=8", "expect.steps_min=8"])
 
 
 def test_machines_taken_from_a_pipeline_whose_trainers_do_not_wait_break_no_property() -> None:
     # Late gradients make another model than one process does; that every microbatch counts is asked all the same.
-    settings = ["pipeline.mode=stash", "run.steps=16", "expect.steps_min=16", "expect.one_process_within=10"]
-
-    verdict = judge(load_scenario(LIBRARY / "stages.toml", settings), 100)
-
-    replay = f"gossamer simulate examples/scenarios/stages.toml --seed 100{' --shuffle' * verdict.shuffled}"
-    assert verdict.violations == (), " --set ".join((f"replay: {replay}", *settings))
+    _check(
+        "stages", 100, ["pipeline.mode=stash", "run.steps=16", "expect.steps_min=16", "expect.one_process_within=10"]
+    )
 
 
 def test_command_verifies_a_seed_and_writes_a_report(tmp_path: Path) -> None:
@@ -141,11 +147,3 @@ def test_command_verifies_a_seed_and_writes_a_report(tmp_path: Path) -> None:
     assert summary["verified"]
     assert (tmp_path / "report.html").stat().st_size > 100_000
     assert summary["violations"] == []
-
-
-@pytest.mark.parametrize("seed", STAGES_THAT_FOUND_SOMETHING)
-def test_mended_pipeline_stays_mended(seed: int) -> None:
-    verdict = judge(load_scenario(LIBRARY / "stages.toml"), seed)
-
-    replay = f"gossamer simulate examples/scenarios/stages.toml --seed {seed}" + " --shuffle" * verdict.shuffled
-    assert verdict.violations == (), f"replay: {replay}"

@@ -40,7 +40,7 @@ def samples_settled(swarm: SimulatedSwarm, number: int) -> int:
     """Samples behind all drifts that agreed steps have averaged at a peer's stage: the weights of their payloads."""
     group = swarm.daemons[number].group
     assert isinstance(group, StageGroup)
-    form, total = drifting(swarm, number).method._format, 0.0
+    form, total = drifting(swarm, number).method.format, 0.0
     for committed in group.ledger.since(0, group.index):
         for item in group.wanted(committed.decision, committed.roster):
             data = group.ledger.item(item.hash)

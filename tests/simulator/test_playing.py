@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from gossamer.peer.event_kinds import Event, Forked, PeerRefused, Resynced, RoundEnded, Warned
 from gossamer.peer.events import read_events
 from gossamer.simulator.costs import Wire
+from gossamer.simulator.faults import StormKind
 from gossamer.simulator.playing import Played, play
-from gossamer.simulator.scenario import scenario_of
+from gossamer.simulator.scenario import load_scenario, scenario_of
 
 pytestmark = pytest.mark.scenario
 
+LIBRARY = Path(__file__).parents[2] / "examples" / "scenarios"
 STEP_S = 0.3
 PAYLOAD_BYTES = 20_000
 
@@ -200,9 +202,39 @@ def test_newcomer_finds_another_donor_than_the_broken_one(tmp_path: Path) -> Non
     assert _told(tmp_path, Resynced, "3.1")
 
 
+@pytest.mark.parametrize("kind", get_args(StormKind))
+def test_storms_draw_what_they_are_asked_for(tmp_path: Path, kind: str) -> None:
+    storm = {"kind": "storm", "after_step": 3, "mean_s": 1.0, "for_s": 6, "kinds": [kind]}
+
+    played = _play(tmp_path, storm, steps=30)
+
+    assert {fault.kind for fault in played.struck} == {kind}
+
+
 def test_nonsense_is_refused_by_name(tmp_path: Path) -> None:
     fault = {"kind": "lie", "attack": "garbage", "at_s": 1, "peers": [3]}
     run = {"compute": "real", "task": "digits", "method": "demo", "batch": 8}
     _play(tmp_path, fault, steps=12, run=run, fleet={"flops_per_s": 1e6})
 
     assert _told(tmp_path, PeerRefused, 0)
+
+
+def test_liar_that_is_restarted_lies_on(tmp_path: Path) -> None:
+    fault = {"kind": "lie", "attack": "garbage", "at_s": 1, "peers": [3]}
+    crash = {"kind": "crash", "after_step": 10, "peers": [3], "back_after_s": 1}
+    run = {"compute": "real", "task": "digits", "method": "demo", "batch": 8}
+    _play(tmp_path, fault, crash, steps=60, run=run, fleet={"flops_per_s": 1e6})
+
+    came_back_s = max(note["t_s"] for note in _notes(tmp_path) if note["what"] == "on")
+    entries = read_events(tmp_path / "peers" / "0" / "events.jsonl")
+    refused_s = [entry.t_s for entry in entries if isinstance(entry.event, PeerRefused)]
+    assert min(refused_s) < came_back_s - 1
+    assert max(refused_s) > came_back_s
+
+
+def test_liar_in_a_pipeline_makes_another_model(tmp_path: Path) -> None:
+    settings = ["fleet.peers=3", "run.steps=4", "expect.steps_min=4", 'faults=[{kind="lie", peers=[1]}]']
+
+    played = play(load_scenario(LIBRARY / "stages.toml", settings), tmp_path)
+
+    assert {violation.partition(":")[0] for violation in played.violations} == {"one process"}
