@@ -56,6 +56,8 @@ def test_trace_is_looked_for_beside_the_scenario(tmp_path: Path) -> None:
         ('[[faults]]\nkind = "crash"\nat_s = 1\nafter_step = 1', "not both"),
         ('[[faults]]\nkind = "crash"\npeers = [4]', "names peer 4: peers are 0 to 3"),
         ('[run]\ncompute = "guess"', "'real' or 'analytic'"),
+        ('[run]\ncompute = "analytic"\nmethod = "demo"', "run.sizes describes the work: leave method out"),
+        ('[run]\ncompute = "analytic"\ntask_options = {a = 1}', "leave task_options out"),
         ('[fleet]\nkind = "trace"', "trace = FILE"),
         ("[fleet", "not TOML"),
     ],
