@@ -59,6 +59,8 @@ def test_trace_is_looked_for_beside_the_scenario(tmp_path: Path) -> None:
         ('[[faults]]\nkind = "lie"\nvalue = 3.0', "value is of constant only, not of sign_flip"),
         ('[[faults]]\nkind = "lie"\nattack = "brag"', "'claim' or 'garbage'"),
         ('[run]\ncompute = "guess"', "'real' or 'analytic'"),
+        ('[run]\ncompute = "analytic"\nmethod = "demo"', "run.sizes describes the work: leave method out"),
+        ('[run]\ncompute = "analytic"\ntask_options = {a = 1}', "leave task_options out"),
         ('[fleet]\nkind = "trace"', "trace = FILE"),
         ("[fleet", "not TOML"),
     ],
