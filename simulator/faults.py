@@ -191,7 +191,8 @@ StormKind = Literal[
 class Storm(_Fault):
     """Faults drawn at random, on average `mean_s` apart; what, whom and how long follows from the seed.
 
-    Nobody crashes or is preempted while that would leave the committed roster without a living majority.
+    Nobody dies or begins to garble what it sends while that would leave the committed roster without a majority that
+    lives and does not.
     """
 
     kind: Literal["storm"] = "storm"

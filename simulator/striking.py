@@ -172,8 +172,12 @@ async def _storm(swarm: Swarm, fault: faults.Storm, victims: list[int], choose: 
             if swarm.sim.now_s >= end_s:
                 return
             drawn = _drawn(fault, choose)
-            if not isinstance(drawn, faults.Crash | faults.Preempt) or swarm.can_spare_one():
+            if not isinstance(drawn, _DISABLING) or swarm.can_spare_one():
                 group.create_task(strike(swarm, drawn, choose))
+
+
+_DISABLING = (faults.Crash, faults.Preempt, faults.FlipBits, faults.BadLeader, faults.BadDonor)
+"""Of who is struck by these, rounds expect nothing."""
 
 
 def _drawn(storm: faults.Storm, choose: random.Random) -> faults.Fault:

@@ -171,12 +171,15 @@ class Swarm:
         return [daemon for host, daemon in last if host.name in peers and daemon is not None]
 
     def can_spare_one(self) -> bool:
-        """Whether a majority of the committed roster would still be alive if one more process died now.
+        """Whether a majority of the committed roster would still be alive and sound if one more were not.
 
         An incarnation that has died never votes again, so a roster that loses its majority before it could drop the
-        dead pauses for good: that is how rounds are defined, and no fault of theirs.
+        dead pauses for good: that is how rounds are defined, and no fault of theirs. Nor do they say what becomes of a
+        majority that needs somebody who garbles what it sends.
         """
-        alive = self.running()
+        alive = [
+            daemon for number in self.up() if self.hosts[number].tamper is None and (daemon := self.daemons[number])
+        ]
         members = [daemon.member for daemon in alive]
         for daemon in alive:
             if daemon.group is not None:
