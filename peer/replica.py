@@ -19,6 +19,7 @@ from ..protocol.network import Cost
 from ..protocol.state import decode_state, encode_state, state_bytes, state_digest
 from ..tasks import Evaluation, Indices, Task, round_batches
 from .buffers import Buffers
+from .lent_generator import lent_generator
 from .rounding import rounding_of
 
 PROGRESS = "progress"
@@ -119,7 +120,11 @@ class Replica:
         )
         shares = self.method.shares(slot, n_members)
         with self.method.working():
-            losses = [self._learn(batch[share]) for batch in batches for share in shares]
+            losses = [
+                self._learn(batch[share], f"gossamer/work/v1 {self.manifest.run.seed} {round_index} {number} {share}")
+                for number, batch in enumerate(batches)
+                for share in shares
+            ]
         self.buffers.restore()
         self._n_rounds_worked.fill_(round_index + 1)
         return Work(
@@ -128,9 +133,11 @@ class Replica:
             floats=self.method.agree(),
         )
 
-    def _learn(self, indices: Indices) -> float:
-        loss = self.task.loss(self.model, indices)
-        gradients = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
+    def _learn(self, indices: Indices, name: str) -> float:
+        """Args: name: what random layers draw follows from it."""
+        with lent_generator(name):
+            loss = self.task.loss(self.model, indices)
+            gradients = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
         self.method.accumulate(dict(zip(self.parameters, gradients, strict=True)), len(indices))
         return float(loss.detach())
 
@@ -163,6 +170,10 @@ class Replica:
 
     def evaluate(self) -> Evaluation:
         """Loss on held-out samples of the agreed model, or of the average that the method keeps of it."""
+        with lent_generator(f"gossamer/evaluation/v1 {self.manifest.run.seed} {self.step}"):
+            return self._evaluate()
+
+    def _evaluate(self) -> Evaluation:
         served = self.method.served(self.parameters, self.method.shared_state())
         if served is not self.parameters:
             return self._evaluate_copy(served)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ...protocol.errors import BadTensor
 from ...tasks import Cut, Staged, estimate_costs
+from ..lent_generator import lent_generator
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -73,18 +73,9 @@ def content_hash(*tensors: Tensor) -> bytes:
     return digest.digest()
 
 
-@contextmanager
-def seeded(run_seed: int, stage: int, microbatch: MicrobatchId) -> Iterator[None]:
-    """Random layers draw what follows from these numbers, on whatever peer and however often; then the generator is put
-    back. Dropout can only draw from torch's global generator, so that is the one that is lent."""
-    text = f"gossamer/stage/v1 {run_seed} {stage} {microbatch.step} {microbatch.index}"
-    generator = torch.default_generator
-    before = generator.get_state()
-    generator.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1)
-    try:
-        yield
-    finally:
-        generator.set_state(before)
+def seeded(run_seed: int, stage: int, microbatch: MicrobatchId) -> AbstractContextManager[None]:
+    """Random layers draw what follows from these numbers."""
+    return lent_generator(f"gossamer/stage/v1 {run_seed} {stage} {microbatch.step} {microbatch.index}")
 
 
 def _kind(example: Tensor) -> Boundary:
