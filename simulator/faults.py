@@ -155,8 +155,8 @@ class Lie(_Fault):
 class BadLeader(_Fault):
     """What they say as leaders is wrong: nonsense that does not parse, or garbled by one bit.
 
-    Rounds bear crashes and nonsense. A garbled proposal that parses may name contributions that nobody holds, and a
-    quorum may accept it: against liars of this kind they promise nothing.
+    Rounds bear crashes and nonsense. A garbled proposal that parses may put people on the roster or off it, or name
+    contributions that nobody holds once all leaders were tried: against liars of this kind they promise nothing.
     """
 
     kind: Literal["bad_leader"] = "bad_leader"
