@@ -121,7 +121,9 @@ class Replica:
         shares = self.method.shares(slot, n_members)
         with self.method.working():
             losses = [
-                self._learn(batch[share], f"gossamer/work/v1 {self.manifest.run.seed} {round_index} {number} {share}")
+                self._learn(
+                    batch[share], f"gossamer/samples/v1 {self.manifest.run.seed} {round_index} {number} {share}"
+                )
                 for number, batch in enumerate(batches)
                 for share in shares
             ]
