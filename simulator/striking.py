@@ -34,9 +34,11 @@ async def follow(swarm: Swarm, fault: faults.Fault, choose: random.Random) -> No
 async def strike(swarm: Swarm, fault: faults.Fault, choose: random.Random) -> None:
     """Do a fault now, to whom it concerns; returns when it is over."""
     victims = _victims(swarm, fault, choose)
-    for number in victims:
-        swarm.note(fault.kind, swarm.hosts[number])
-    if victims and not isinstance(fault, faults.Storm):
+    if isinstance(fault, faults.Storm):  # it happens to nobody: the faults that it draws do
+        swarm.note(fault.kind, None)
+    elif victims:
+        for number in victims:
+            swarm.note(fault.kind, swarm.hosts[number])
         swarm.struck.append(_as_done(swarm, fault, victims))
     await _STRIKES[type(fault)](swarm, fault, victims, choose)
 

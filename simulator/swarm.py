@@ -17,7 +17,7 @@ from ..peer.rounds.roster import NO_STAGE, WHOLE
 from ..protocol.errors import GossamerError
 from ..protocol.identity import Identity
 from .devices import Crowd, gateway_identity, gateway_options
-from .faults import Fault, Storm
+from .faults import Fault
 from .fleets import Fleet, Machine
 from .folders import SimulatedFolder
 from .host import Host
@@ -26,8 +26,6 @@ from .lives import End, Note
 from .scenario import Scenario
 from .training import training_of
 from .world import Simulation
-
-_STORM = Storm().kind
 
 
 class Swarm:
@@ -197,10 +195,9 @@ class Swarm:
         """Most updates that anybody has applied."""
         return max((daemon.replica.step for daemon in self.daemons if daemon is not None), default=0)
 
-    def note(self, what: str, host: Host, text: str = "") -> None:
-        """Tell what happened to a host. A storm happens to nobody: the faults that it draws do."""
-        peer = "" if what == _STORM else host.name
-        self.tell(Note(t_s=self.sim.now_s, what=what, peer=peer, text=text))
+    def note(self, what: str, host: Host | None, text: str = "") -> None:
+        """Tell what happened, and to whom if to anybody."""
+        self.tell(Note(t_s=self.sim.now_s, what=what, peer=host.name if host is not None else "", text=text))
 
     def close_logs(self) -> None:
         """Close the files of the dead, as a kernel would."""
