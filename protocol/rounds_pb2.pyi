@@ -287,32 +287,36 @@ class Prepare(_message.Message):
     def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., ballot: _Optional[int] = ...) -> None: ...
 
 class Promise(_message.Message):
-    __slots__ = ("granted", "promised", "has_accepted", "accepted_ballot", "accepted", "hold")
+    __slots__ = ("granted", "promised", "has_accepted", "accepted_ballot", "accepted", "hold", "signature")
     GRANTED_FIELD_NUMBER: _ClassVar[int]
     PROMISED_FIELD_NUMBER: _ClassVar[int]
     HAS_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_BALLOT_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     HOLD_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     granted: bool
     promised: int
     has_accepted: bool
     accepted_ballot: int
     accepted: bytes
     hold: Hold
-    def __init__(self, granted: _Optional[bool] = ..., promised: _Optional[int] = ..., has_accepted: _Optional[bool] = ..., accepted_ballot: _Optional[int] = ..., accepted: _Optional[bytes] = ..., hold: _Optional[_Union[Hold, _Mapping]] = ...) -> None: ...
+    signature: bytes
+    def __init__(self, granted: _Optional[bool] = ..., promised: _Optional[int] = ..., has_accepted: _Optional[bool] = ..., accepted_ballot: _Optional[int] = ..., accepted: _Optional[bytes] = ..., hold: _Optional[_Union[Hold, _Mapping]] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Accept(_message.Message):
-    __slots__ = ("lineage", "round", "ballot", "decision")
+    __slots__ = ("lineage", "round", "ballot", "decision", "signature")
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BALLOT_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     lineage: bytes
     round: int
     ballot: int
     decision: bytes
-    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., ballot: _Optional[int] = ..., decision: _Optional[bytes] = ...) -> None: ...
+    signature: bytes
+    def __init__(self, lineage: _Optional[bytes] = ..., round: _Optional[int] = ..., ballot: _Optional[int] = ..., decision: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Accepted(_message.Message):
     __slots__ = ("granted", "promised", "vote")

@@ -155,8 +155,7 @@ class Lie(_Fault):
 class BadLeader(_Fault):
     """What they say as leaders is wrong: nonsense that does not parse, or garbled by one bit.
 
-    Rounds bear crashes and nonsense. A garbled proposal that parses may put people on the roster or off it, or name
-    contributions that nobody holds once all leaders were tried: against liars of this kind they promise nothing.
+    Rounds bear both, for proposals are signed. What they promise nothing against is a leader that signs what is wrong.
     """
 
     kind: Literal["bad_leader"] = "bad_leader"

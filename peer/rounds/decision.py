@@ -231,7 +231,7 @@ class Certificate:
 
 def vote_statement(lineage: bytes, round_index: int, ballot: int, roster: Roster, value_hash: bytes) -> bytes:
     """What a member signs when it accepts a decision."""
-    return lineage + struct.pack("<QI", round_index, ballot) + roster.hash() + value_hash
+    return lineage + struct.pack("<QQ", round_index, ballot) + roster.hash() + value_hash
 
 
 def sign_vote(

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from ...protocol import rounds_pb2 as pb
 from ...protocol.errors import BadSignature, InvalidMessage
-from ...protocol.identity import verify
 from ...protocol.wire import parse
 from .consensus import Proposer
-from .decision import DECISION_BYTES_MAX, VOTE_DOMAIN, Decision, certify, decision_hash, vote_statement
+from .decision import DECISION_BYTES_MAX, Decision, certify
 from .ledger import Committed
 from .place import Report
+from .voting import check_vote
 from .watching import watch
 
 if TYPE_CHECKING:
@@ -92,12 +92,21 @@ class Leadership:
             return
         accepted = promise.accepted if promise.has_accepted else None
         if accepted is not None:
-            Decision.decode(accepted, self.round.place.roster)
+            self._check_accepted(promise)
         if slot in self.round.place.roster.voters:
             self.proposer.promise(slot, promise.accepted_ballot if promise.has_accepted else -1, accepted)
         self.reports.setdefault(slot, Report.from_wire(promise.hold))
         self._end_preparing()
         self.round.wake()
+
+    def _check_accepted(self, promise: pb.Promise) -> None:
+        """What a member says to have accepted binds this ballot: so it must have been proposed, and by whose turn it
+        was. Raises InvalidMessage."""
+        place, ballot = self.round.place, promise.accepted_ballot
+        if ballot >= self.ballot:
+            raise InvalidMessage(f"a promise for ballot {self.ballot} by who has accepted in ballot {ballot}: refused")
+        check_vote(place, ballot, place.leader_of(ballot), promise.accepted, promise.signature)
+        Decision.decode(promise.accepted, place.roster)
 
     def _end_preparing(self) -> None:
         if self.phase is not Phase.PREPARING or not self.proposer.may_propose:
@@ -176,16 +185,17 @@ class Leadership:
     def _propose(self, value: bytes) -> None:
         self.phase = Phase.PROPOSING
         encoded = self.proposer.propose(value)
-        if not self.round.acceptor.accept(self.ballot, encoded):
+        vote = self.round.voting.vote(self.ballot, encoded)
+        if not self.round.voting.accept(self.ballot, encoded, vote.signature):
             return
-        self._count(self.round.voting.vote(self.ballot, encoded), encoded)
+        self._count(vote, encoded)
         for slot in self.round.place.others:
             if slot in self.round.place.roster.voters:
-                self.round.spawn(self._seek_vote(slot, encoded))
+                self.round.spawn(self._seek_vote(slot, encoded, vote.signature))
 
-    async def _seek_vote(self, slot: int, encoded: bytes) -> None:
-        place = self.round.place
-        request = pb.Accept(lineage=place.lineage, round=place.index, ballot=self.ballot, decision=encoded)
+    async def _seek_vote(self, slot: int, encoded: bytes, signature: bytes) -> None:
+        lineage, index = self.round.place.lineage, self.round.place.index
+        request = pb.Accept(lineage=lineage, round=index, ballot=self.ballot, decision=encoded, signature=signature)
         n_tries = 0
         while self.current:
             answer = await self.round.ask(slot, "round/accept", request.SerializeToString())
@@ -207,12 +217,10 @@ class Leadership:
             self._count(accepted.vote, encoded)
 
     def _count(self, vote: pb.Vote, encoded: bytes) -> None:
-        place = self.round.place
-        statement = vote_statement(place.lineage, place.index, self.ballot, place.roster, decision_hash(encoded))
         try:
-            verify(place.roster.members[vote.slot].peer, VOTE_DOMAIN, statement, vote.signature)
-        except BadSignature:
-            self.round.suspect(vote.slot, "bad signature")
+            check_vote(self.round.place, self.ballot, vote.slot, encoded, vote.signature)
+        except BadSignature as error:
+            self.round.suspect(vote.slot, error.code)
             return
         self._votes[vote.slot] = vote.signature
         if self.proposer.vote(vote.slot):

@@ -37,10 +37,12 @@ from .voting import Voting
 from .watching import watch_leaders
 
 BALLOT_PATIENCE = 6.0
+"""A leader that answers but does not lead is given up after this many deadlines."""
 DOUBLINGS_MAX = 16
 """Of waits that get longer; a group may be paused for days."""
-"""A leader that answers but does not lead is given up after this many deadlines."""
 BACKOFF_MAX_S = 15.0
+BALLOTS_AHEAD_MAX = 1 << 20
+"""Half a year of ballots: a group may be paused for so long, and a member that comes back finds the others there."""
 Draft = Callable[["Round", Proposal | None, Leadership], Decision]
 """Completes a proposal (None: a failed round) with roster changes, stop and snapshot."""
 
@@ -235,9 +237,10 @@ class Round:
     # -- ballots ---------------------------------------------------------------------------------
 
     def enter(self, ballot: int) -> None:
-        """Go on to a later ballot."""
+        """Go on to a later ballot. Raises InvalidMessage if that is out of reach."""
         if ballot <= self.ballot:
             return
+        self.check_ballot(ballot)
         size = len(self.place.roster)
         if ballot // size != self.ballot // size:
             self.suspects.clear()
@@ -252,6 +255,11 @@ class Round:
         else:
             self.leadership = None
         self.wake()
+
+    def check_ballot(self, ballot: int) -> None:
+        """Raises InvalidMessage for one that nobody can be in who began in ballot 0."""
+        if ballot > self.ballot + BALLOTS_AHEAD_MAX:
+            raise InvalidMessage(f"ballot {ballot} of round {self.place.index}, while we are in {self.ballot}: refused")
 
     async def ballot_over(self, ballot: int) -> None:
         """Wait until a later one is entered."""

@@ -148,7 +148,7 @@ class GroupService:
     async def accept(self, peer: PeerId, request: bytes) -> bytes:
         message = self._parse(pb.Accept, request)
         round_, slot = await self.round_of(peer, message.lineage, message.round)
-        return round_.voting.on_accept(slot, message.ballot, message.decision).SerializeToString()
+        return round_.voting.on_accept(slot, message).SerializeToString()
 
     async def commit(self, peer: PeerId, request: bytes) -> bytes:
         """Answered once the commit is applied here, so that its sender knows."""

@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...protocol import rounds_pb2 as pb
-from ...protocol.errors import InvalidMessage
+from ...protocol.errors import BadSignature, InvalidMessage
+from ...protocol.identity import verify
 from .consensus import Acceptor
-from .decision import Decision, sign_vote
+from .decision import VOTE_DOMAIN, Decision, decision_hash, sign_vote, vote_statement
+from .place import Place
 
 if TYPE_CHECKING:
     from .round import Round
+
+
+def check_vote(place: Place, ballot: int, slot: int, encoded: bytes, signature: bytes) -> None:
+    """Raises BadSignature unless this member has signed this decision in this ballot."""
+    statement = vote_statement(place.lineage, place.index, ballot, place.roster, decision_hash(encoded))
+    verify(place.roster.members[slot].peer, VOTE_DOMAIN, statement, signature)
 
 
 class Voting:
@@ -19,6 +27,18 @@ class Voting:
     def __init__(self, round_: Round) -> None:
         self._round = round_
         self.acceptor = Acceptor()
+        self._signature = b""
+        """Of the leader who proposed what is accepted."""
+
+    def accept(self, ballot: int, encoded: bytes, signature: bytes) -> bool:
+        """Accept what a ballot's leader proposes. False if a promise, or another value in this ballot, forbids it.
+
+        Args: signature: the leader's own vote for it, checked.
+        """
+        granted = self.acceptor.accept(ballot, encoded)
+        if granted:
+            self._signature = signature
+        return granted
 
     def on_prepare(self, slot: int, ballot: int) -> pb.Promise:
         self._check_leads(slot, ballot)
@@ -33,11 +53,18 @@ class Voting:
             accepted_ballot=max(0, self.acceptor.accepted_ballot),
             accepted=accepted or b"",
             hold=self._round.reporting.hold(),
+            signature=self._signature,
         )
 
-    def on_accept(self, slot: int, ballot: int, encoded: bytes) -> pb.Accepted:
+    def on_accept(self, slot: int, message: pb.Accept) -> pb.Accepted:
         round_, place = self._round, self._round.place
+        ballot, encoded, signature = message.ballot, message.decision, message.signature
         self._check_leads(slot, ballot)
+        try:
+            check_vote(place, ballot, slot, encoded, signature)
+        except BadSignature as error:  # its memory is broken: no use in waiting for it
+            round_.suspect(slot, error.code)
+            raise
         decision = Decision.decode(encoded, place.roster)
         if (decision.lineage, decision.round_index) != (place.lineage, place.index):
             raise InvalidMessage(f"a proposal for another round than {place.index}: refused")
@@ -47,7 +74,7 @@ class Voting:
         if ballot == 0 and place.slot in decision.removed and not (is_moved or round_.is_leaving()):
             raise InvalidMessage(f"a proposal that removes {round_.network.peer_id}, which is alive: refused")
         round_.transfer.refuse(decision, ballot)
-        if not self.acceptor.accept(ballot, encoded):
+        if not self.accept(ballot, encoded, signature):
             return pb.Accepted(granted=False, promised=self.acceptor.promised)
         round_.enter(ballot)
         return pb.Accepted(granted=True, promised=ballot, vote=self.vote(ballot, encoded))
@@ -59,6 +86,7 @@ class Voting:
 
     def _check_leads(self, slot: int, ballot: int) -> None:
         self._round.heard(slot)
+        self._round.check_ballot(ballot)
         if self._round.place.leader_of(ballot) != slot:
             raise InvalidMessage(
                 f"ballot {ballot} of round {self._round.place.index} is not led by slot {slot}: refused"

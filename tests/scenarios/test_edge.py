@@ -74,7 +74,7 @@ class Lies(Engines):
         return Liar(network)
 
 
-def trained_accuracy(root: Path, *, liars: int, steps: int = 150, **options: Any) -> float:
+def trained_accuracy(root: Path, *, liars: int, steps: int = 110, **options: Any) -> float:
     """Of ten devices together."""
     manifest = digits_manifest(steps=steps, lr=4e-2, K=100, **options)
     fleet = Fleet(root, Simulation(seed=16), manifest=manifest, options=GatewayOptions(devices_min=10))
