@@ -55,6 +55,8 @@ class DenseFormat(ABC):
     def __init__(self, dim: int, *, counted: bool) -> None:
         self.dim = dim
         self.counted = counted
+        self.counts = range(N_COUNTED_MAX + 1)
+        """What one contribution may count."""
 
     @property
     @abstractmethod
@@ -71,14 +73,14 @@ class DenseFormat(ABC):
 
     @abstractmethod
     def reduce(self, parts: Sequence[U8], start: int, aggregate: Aggregate | None = None) -> U8:
-        """See `Method.reduce`; `aggregate` is a robust rule in place of sum or mean."""
+        """See `Method.reduce`; `aggregate` is a robust rule in place of sum or mean. Raises BadPart."""
 
     @abstractmethod
     def mean(self, reduced: bytes, n_contributors: int) -> F32:
         """The sum of what was contributed divided by the sum of what it counts, fresh float32 [dim]."""
 
-    def check(self, payload: bytes, counts: range = range(N_COUNTED_MAX + 1)) -> None:
-        """Raises BadPayload unless it is one contribution, which counts one of these."""
+    def check(self, payload: bytes) -> None:
+        """Raises BadPayload unless it is one contribution, and counts what it may."""
         if len(payload) != self.n_bytes:
             raise BadPayload(f"payload of {len(payload)} bytes, expected {self.n_bytes}")
         vector = self.decode(payload)
@@ -86,8 +88,29 @@ class DenseFormat(ABC):
         limit = GRADIENT_ABS_MAX if self.exact else 2 * GRADIENT_ABS_MAX
         if not float(np.abs(vector).max(initial=0.0)) <= limit:
             raise BadPayload("payload holds NaN, infinity or values above 2^100")
-        if self.counted and not _is_in(vector[-1], counts):
-            raise BadPayload(f"payload counts {vector[-1]:g}, expected an integer in [{counts[0]}, {counts[-1]}]")
+        if self.counted and (error := self._wrong_with(vector[-1])):
+            raise BadPayload(error)
+
+    def _wrong_with(self, count: np.float32) -> str:
+        """Empty: nothing."""
+        if float(count).is_integer() and int(count) in self.counts:  # NaN is no integer
+            return ""
+        return f"it counts {count:g}, expected an integer in [{self.counts[0]}, {self.counts[-1]}]"
+
+    def _count_of(self, parts: Sequence[U8]) -> np.float32:
+        """The sum of the counts that stand at the ends of these. Raises BadPart."""
+        total = np.float32(0)
+        for position, part in enumerate(parts):
+            count = self._read_count(part)
+            if error := self._wrong_with(count):
+                raise BadPart(position, error)
+            total += count
+        return total
+
+    def _read_count(self, units: U8) -> np.float32:
+        """Of a contribution, or of its end."""
+        last = len(units) - self.unit_bytes
+        return np.float32(np.frombuffer(units[last : last + _COUNT_BYTES].tobytes(), "<f4")[0])
 
 
 class ExactFormat(DenseFormat):
@@ -107,6 +130,8 @@ class ExactFormat(DenseFormat):
         return np.frombuffer(payload, "<f4")
 
     def reduce(self, parts: Sequence[U8], start: int, aggregate: Aggregate | None = None) -> U8:
+        if self.counted and start + len(parts[0]) // self.unit_bytes > self.dim:
+            self._count_of(parts)
         if aggregate is None:
             return float_sum(parts)
         vectors = [part.view(np.float32) for part in parts]
@@ -194,22 +219,9 @@ class CodedFormat(DenseFormat):
         except BadPayload as error:
             raise BadPart(position, str(error)) from error
 
-    def _count_of(self, parts: Sequence[U8]) -> np.float32:
-        total = np.float32(0)
-        for position, part in enumerate(parts):
-            count = self._read_count(part)
-            if not _is_in(count, range(N_COUNTED_MAX + 1)):
-                raise BadPart(position, f"a count of {count:g}")
-            total += count
-        return total
-
     def _write_count(self, units: U8, count: np.float32) -> None:
         last = len(units) - self.unit_bytes
         units[last : last + _COUNT_BYTES] = np.frombuffer(np.array(count, "<f4").tobytes(), np.uint8)
-
-    def _read_count(self, units: U8) -> np.float32:
-        last = len(units) - self.unit_bytes
-        return np.float32(np.frombuffer(units[last : last + _COUNT_BYTES].tobytes(), "<f4")[0])
 
 
 def dense_format(codec: str, dim: int, *, counted: bool) -> DenseFormat:
@@ -225,8 +237,3 @@ def _mean(vectors: Sequence[F32]) -> F32:
         total += vector
     total /= np.float32(len(vectors))
     return total
-
-
-def _is_in(count: np.float32, counts: range) -> bool:
-    # NaN is no integer.
-    return float(count).is_integer() and int(count) in counts

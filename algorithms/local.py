@@ -65,6 +65,7 @@ class Local(Method):
         self._options = options
         self._local = LocalSteps(parameters, options, schedule)
         self.format = dense_format(options.codec, self._local.layout.dim, counted=True)
+        self.format.counts = range(1, 2)
         self.unit_bytes = self.format.unit_bytes
         alpha = 0.0 if options.rule == "constant" else options.alpha or default_alpha(schedule, options.h)
         self._interval = Interval(base=options.h, alpha=alpha, schedule=schedule)
@@ -78,6 +79,7 @@ class Local(Method):
         The mean is then over samples: theta = theta + sum of n_i drift_i / sum of n_i. Before anything else is called.
         """
         self._n_samples = torch.zeros((), dtype=torch.int64)
+        self.format.counts = range(N_COUNTED_MAX + 1)
 
     def steps(self, step: int) -> int:
         return self._interval.steps(step)
@@ -117,7 +119,7 @@ class Local(Method):
         return ()
 
     def check(self, payload: bytes) -> None:
-        self.format.check(payload, counts=range(1, 2) if self._n_samples is None else range(N_COUNTED_MAX + 1))
+        self.format.check(payload)
 
     def payload_bytes_max(self) -> int:
         return self.format.n_bytes

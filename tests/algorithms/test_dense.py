@@ -82,7 +82,7 @@ def test_contributor_of_nonsense_is_named(codec: str) -> None:
 
 
 @pytest.mark.parametrize("count", [-1.0, 0.5, np.nan, 2.0**25])
-@pytest.mark.parametrize("codec", LOSSY)
+@pytest.mark.parametrize("codec", CODECS)
 def test_impossible_count_is_refused_by_reducer_and_check(codec: str, count: float) -> None:
     wire = dense_format(codec, DIM, counted=True)
     good, bad = (wire.encode(vector) for vector in (*_vectors(1), *_vectors(1, count)))
@@ -95,6 +95,21 @@ def test_impossible_count_is_refused_by_reducer_and_check(codec: str, count: flo
         wire.check(good[:-1])
 
     assert caught.value.position == 2
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_who_counts_as_more_than_one_is_named_by_whoever_reduces_the_end(codec: str) -> None:
+    wire = dense_format(codec, DIM, counted=True)
+    wire.counts = range(1, 2)
+    honest, claimed = (wire.encode(vector) for vector in (*_vectors(1, 1.0), *_vectors(1, 2.0)))
+    parts = [np.frombuffer(payload, np.uint8) for payload in (honest, claimed)]
+    end = wire.n_bytes // wire.unit_bytes - 1
+
+    wire.reduce([part[: end * wire.unit_bytes] for part in parts], 0)
+    with pytest.raises(BadPart) as caught:
+        wire.reduce([part[end * wire.unit_bytes :] for part in parts], end)
+
+    assert caught.value.position == 1
 
 
 def test_finite_values_whose_sum_is_not_are_refused_too() -> None:

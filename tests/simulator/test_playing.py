@@ -185,12 +185,12 @@ def test_ballots_of_a_leader_that_talks_nonsense_pass_to_the_next(tmp_path: Path
 
 
 @pytest.mark.parametrize("seed", [0, 2])
-def test_a_leader_that_names_bytes_that_nobody_sent_is_not_voted_for(tmp_path: Path, seed: int) -> None:
+def test_a_leader_whose_proposals_are_garbled_is_not_voted_for(tmp_path: Path, seed: int) -> None:
     garbled = {"kind": "bad_leader", "how": "garbled", "after_step": 8, "peers": [2], "for_s": 30}
     _play(tmp_path, garbled, steps=40, seed=seed)
 
     warnings = [event.message for event in _told(tmp_path, Warned)]
-    assert any("other bytes than those that" in message for message in warnings)
+    assert any("is not signed by" in message for message in warnings)
     assert not any("nobody holds" in message for message in warnings)
 
 
@@ -217,6 +217,15 @@ def test_nonsense_is_refused_by_name(tmp_path: Path) -> None:
     _play(tmp_path, fault, steps=12, run=run, fleet={"flops_per_s": 1e6})
 
     assert _told(tmp_path, PeerRefused, 0)
+
+
+def test_who_claims_to_be_many_replicas_is_left_out(tmp_path: Path) -> None:
+    fault = {"kind": "lie", "attack": "claim", "factor": 1024, "after_step": 3, "peers": [3]}
+    run = {"compute": "real", "task": "digits", "method": "local", "method_options": {"h": 2}, "batch": 8}
+    _play(tmp_path, fault, steps=24, run=run, fleet={"flops_per_s": 1e6})
+
+    assert len(_told(tmp_path, RoundEnded, 0)[-1].contributors) == 3
+    assert "it counts 1024, expected an integer in [1, 1]" in str(_told(tmp_path, PeerRefused))
 
 
 def test_liar_that_is_restarted_lies_on(tmp_path: Path) -> None:
