@@ -178,8 +178,9 @@ class Flows:
 
     def happen(self) -> None:
         """End the transfers that are over by now."""
-        self.dirty = True
-        n_ended = sharing.finish(self._links, self._rows, self._entries, self._counts, self._loop.now_s)
+        n_ended, self.next_s = sharing.finish_and_reshare(
+            self._links, self._rows, self._entries, self._counts, self._loop.now_s
+        )
         if n_ended == 1:
             self._over(self._ended.item(0)).over()
             return

@@ -15,11 +15,11 @@ class Cancellations(Protocol):
 
 
 class Call(Handle):
-    """A callback that is ready. Without a context it runs in the loop's own."""
+    """A callback that is ready."""
 
     __slots__ = ()
 
-    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None) -> None:
+    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context) -> None:
         self._callback: Callable[..., object] | None = callback
         self._args = args
         self._context = context
@@ -44,7 +44,7 @@ class Timer(TimerHandle):
         callback: Callable[..., object],
         args: tuple[Any, ...],
         loop: Cancellations,
-        context: Context | None,
+        context: Context,
     ) -> None:
         self._callback: Callable[..., object] | None = callback
         self._args = args

@@ -163,7 +163,9 @@ class Outbox:
         return arrival_s
 
     def _arrive(self, message: Message) -> None:
-        if self._lost or self._vanishes():
+        route = self._route
+        if self._lost or (route is not None and route.is_cut):
+            self._vanish()
             return
         if message.kind in OPENING and not self._connect():
             return
@@ -197,13 +199,12 @@ class Outbox:
 
     # ------------------------------------------------------------------------------------------------------ failures
 
-    def _vanishes(self) -> bool:
+    def _vanish(self) -> None:
         """What a partition swallowed leaves a gap, so nothing that follows can be delivered either."""
-        if self._is_cut():
+        if not self._lost:
             self._lost = True
             if not self.far.is_caller:
                 self._later(KEEPALIVE_S, self._reset_far)
-        return self._lost
 
     def _is_cut(self) -> bool:
         return self._route is not None and self._route.is_cut

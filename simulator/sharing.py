@@ -98,9 +98,9 @@ def touch(links: Rows, counts: Rows, link: int) -> None:
 
 
 @compiled
-def finish(links: Rows, flows: Rows, entries: Rows, counts: Rows, now_s: float) -> int:
-    """Stop the flows that have ended, but those that go on; so many, their numbers are in `ended_list`, each once: what
-    they go on with is not over in the same instant, however short."""
+def finish_and_reshare(links: Rows, flows: Rows, entries: Rows, counts: Rows, now_s: float) -> tuple[int, float]:
+    """Stop the flows that have ended, but those that go on: how many have, and when the next does, as `reshare`. Their
+    numbers are in `ended_list`, each once: what they go on with is not over in the same instant, however short."""
     n, next_instant_s = 0, np.nextafter(now_s, math.inf)
     while counts[ENDS] and flows[flows[0].ends_list].ends_at_s <= now_s:
         flow = flows[0].ends_list
@@ -110,7 +110,7 @@ def finish(links: Rows, flows: Rows, entries: Rows, counts: Rows, now_s: float) 
             stop(links, flows, entries, counts, flow)
         flows[n].ended_list = flow
         n += 1
-    return n
+    return n, reshare(links, flows, entries, counts, now_s)
 
 
 @compiled

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gossamer.peer.rounds.decision import Decision
+from gossamer.peer.event_kinds import Warned
+from gossamer.peer.events import read_events
+from gossamer.peer.rounds.decision import Decision, sign_vote
 from gossamer.peer.rounds.round import BALLOTS_AHEAD_MAX
 from gossamer.protocol import rounds_pb2 as pb
 from gossamer.simulator.playing import play
@@ -47,6 +49,25 @@ def told_ballot(ballot: int) -> Callable[[str, bytes], bytes]:
     return tamper
 
 
+def named_otherwise(swarm: SimulatedSwarm, liar: int) -> Callable[[str, bytes], bytes]:
+    """Propose, and sign, that somebody contributed what it did not."""
+
+    def tamper(method: str, payload: bytes) -> bytes:
+        accept = pb.Accept.FromString(payload) if method == "round/accept" else pb.Accept()
+        group = swarm.daemons[liar].group
+        if not accept.decision or group is None:
+            return payload
+        decision = pb.Decision.FromString(accept.decision)
+        if decision.items:
+            decision.items[0].hash = bytes(32)
+        accept.decision = decision.SerializeToString(deterministic=True)
+        who = swarm.daemons[liar].identity
+        accept.signature = sign_vote(who, accept.lineage, accept.round, accept.ballot, group.roster, accept.decision)
+        return accept.SerializeToString()
+
+    return tamper
+
+
 def by_turn(swarm: SimulatedSwarm) -> list[int]:
     """Peers in the order in which they lead the ballots of the present round."""
     group = swarm.daemons[0].group
@@ -76,6 +97,25 @@ def test_nobody_can_bind_a_leader_to_what_was_never_proposed(tmp_path: Path) -> 
     rounds = [event for number in living for event in swarm.rounds(number)]
     assert any(event.ballots > 1 for event in rounds)
     assert not [event for event in rounds if FORGED in event.excluded.values()]
+
+
+def test_a_leader_that_signs_what_nobody_sent_is_not_voted_for(tmp_path: Path) -> None:
+    swarm = digits(tmp_path, sim=Simulation(seed=5))
+
+    async def main() -> None:
+        swarm.start(4)
+        await swarm.reach(3)
+        swarm.hosts[2].set_tamper(named_otherwise(swarm, 2))
+        results = await swarm.finish(range(4))
+        assert len({result.digest for result in results}) == 1
+
+    swarm.run(main())
+
+    swarm.check_one_result()
+    told = [entry.event for number in range(4) for entry in read_events(tmp_path / str(number) / "events.jsonl")]
+    warnings = [event.message for event in told if isinstance(event, Warned)]
+    assert any("other bytes than those that" in message for message in warnings)
+    assert not any("nobody holds" in message for message in warnings)
 
 
 @pytest.mark.parametrize("ballot", [1000, BALLOTS_AHEAD_MAX, 1 << 31, (1 << 32) - 1, HIGHEST])
