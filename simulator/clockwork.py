@@ -38,7 +38,7 @@ class Fluid(Protocol):
     """When something happens next; inf: not in this state."""
 
     dirty: bool
-    """Whether something has changed in this instant."""
+    """Whether something has changed since it was last worked out."""
 
     def settle(self) -> None:
         """An instant in which something changed is over: work out `next_s`. Schedules nothing."""

@@ -54,7 +54,7 @@ class Single(Flow):
 class Flows:
     """All transfers of a simulated world, over links that are known by number.
 
-    Changes of one instant are shared out together, once, before time moves on.
+    What begins or changes in one instant is shared out together, before time moves on; what ends in it, just before.
     """
 
     def __init__(self, loop: VirtualLoop) -> None:

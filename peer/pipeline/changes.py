@@ -164,7 +164,7 @@ class StageChanges:
         """Those with the newest state of a lost stage, all with the same one; nobody while a newer one may come."""
         told = [self.brought[one.peer] for one in joiners if one.peer in self.brought]
         fit = [one for one in told if one.member in joiners and one.base == situation.base]
-        fit = [one for one in fit if one.n_lost <= situation.step]
+        fit = [one for one in fit if one.n_lost <= situation.step and one.state]
         if not fit:
             return []
         best = min(fit, key=lambda one: (one.n_lost, one.state))

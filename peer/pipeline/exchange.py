@@ -120,6 +120,8 @@ class StageExchange(Gather):
         """A newer plan takes the place of the one before."""
         if self.plan is not None and plan.attempt <= self.plan.attempt:
             return
+        if self.plan is not None and plan.ballot > self.plan.ballot:
+            self._unable = False  # what the leader before wanted counted was perhaps nowhere
         self.plan = plan
         self.counting_since_s = asyncio.get_running_loop().time() if plan.counts else math.inf
         place = self._round.place

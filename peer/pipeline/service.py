@@ -43,6 +43,8 @@ class StageService:
         if round_.place.leader_of(plan.ballot) != slot:
             raise InvalidMessage(f"{peer} plans for a ballot that it does not lead: refused")
         round_.heard(slot)
+        round_.approach(plan.ballot)
+        round_.enter(plan.ballot)
         exchange.follow(plan)
         return b""
 

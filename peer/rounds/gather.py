@@ -75,10 +75,10 @@ class Gather(Transfer):
 
     async def _push_once(self, slot: int, message: bytes, rest: bytes) -> bool:
         round_, peer = self._round, self._round.place.roster.members[slot].peer
-        with round_.noting(slot):
+        with round_.noting(slot) as refused:
             await send_offer(round_, peer, message, rest)
             return True
-        return slot in round_.refusals
+        return bool(refused)
 
     # -- receiving -------------------------------------------------------------------------------
 

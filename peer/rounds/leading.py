@@ -90,23 +90,26 @@ class Leadership:
         if not promise.granted:
             self.round.enter(promise.promised)
             return
+        if self.phase is Phase.PROPOSING:
+            return  # it may even have voted for that by now
+        report = Report.from_wire(promise.hold)
         accepted = promise.accepted if promise.has_accepted else None
         if accepted is not None:
             self._check_accepted(promise)
         if slot in self.round.place.roster.voters:
             self.proposer.promise(slot, promise.accepted_ballot if promise.has_accepted else -1, accepted)
-        self.reports.setdefault(slot, Report.from_wire(promise.hold))
+        self.reports.setdefault(slot, report)
         self._end_preparing()
         self.round.wake()
 
     def _check_accepted(self, promise: pb.Promise) -> None:
         """What a member says to have accepted binds this ballot: so it must have been proposed, and by whose turn it
         was. Raises InvalidMessage."""
-        place, ballot = self.round.place, promise.accepted_ballot
+        round_, ballot = self.round, promise.accepted_ballot
         if ballot >= self.ballot:
             raise InvalidMessage(f"a promise for ballot {self.ballot} by who has accepted in ballot {ballot}: refused")
-        check_vote(place, ballot, place.leader_of(ballot), promise.accepted, promise.signature)
-        Decision.decode(promise.accepted, place.roster)
+        decision = round_.voting.proposed(ballot, promise.accepted, promise.signature)
+        round_.transfer.refuse(decision, self.ballot)
 
     def _end_preparing(self) -> None:
         if self.phase is not Phase.PREPARING or not self.proposer.may_propose:

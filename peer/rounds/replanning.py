@@ -56,7 +56,7 @@ class Replanning:
         self._hear_complaints(plan, reports)
         usable = self._usable(ready, reports)
         n_left = ballot_start + PLANS_PER_BALLOT - 1 - plan.attempt
-        if usable and n_left and self._is_spoilt(plan, parts, reports, usable):
+        if usable and n_left > 0 and self._is_spoilt(plan, parts, reports, usable):
             return self._noted(plan.mended(plan.attempt + 1, usable))
         return None
 

@@ -14,6 +14,8 @@ from ...protocol.identity import PeerId, parse_peer_id
 
 PEERS_MAX = 64
 STAGES_MAX = 64
+INCARNATION_MAX = 1 << 62
+"""Lives are counted from seconds since 1970."""
 ORDERS_REMEMBERED = 64
 """Of leaders: daemons may share a process."""
 WHOLE = -1
@@ -49,6 +51,8 @@ class Member:
             raise InvalidMessage(f"a member that serves stage {message.stage - 1}: there are {STAGES_MAX} at most")
         if message.stage == NO_STAGE + 1 and message.replica_only:
             raise InvalidMessage("a member that neither serves a stage nor trains: refused")
+        if message.incarnation > INCARNATION_MAX:
+            raise InvalidMessage(f"a member in life {message.incarnation}: there are {INCARNATION_MAX} at most")
         return cls(parse_peer_id(message.peer), message.incarnation, message.stage - 1, not message.replica_only)
 
     def reborn(self) -> Member:

@@ -42,7 +42,7 @@ DOUBLINGS_MAX = 16
 """Of waits that get longer; a group may be paused for days."""
 BACKOFF_MAX_S = 15.0
 BALLOTS_AHEAD_MAX = 1 << 20
-"""Half a year of ballots: a group may be paused for so long, and a member that comes back finds the others there."""
+"""By so many one message brings a member on: half a year of them, so that numbers of 64 bits last."""
 Draft = Callable[["Round", Proposal | None, Leadership], Decision]
 """Completes a proposal (None: a failed round) with roster changes, stop and snapshot."""
 
@@ -237,10 +237,10 @@ class Round:
     # -- ballots ---------------------------------------------------------------------------------
 
     def enter(self, ballot: int) -> None:
-        """Go on to a later ballot. Raises InvalidMessage if that is out of reach."""
+        """Go on to a later ballot, or towards it if it is far: any member may name one."""
+        ballot = min(ballot, self.ballot + BALLOTS_AHEAD_MAX)
         if ballot <= self.ballot:
             return
-        self.check_ballot(ballot)
         size = len(self.place.roster)
         if ballot // size != self.ballot // size:
             self.suspects.clear()
@@ -256,10 +256,11 @@ class Round:
             self.leadership = None
         self.wake()
 
-    def check_ballot(self, ballot: int) -> None:
-        """Raises InvalidMessage for one that nobody can be in who began in ballot 0."""
+    def approach(self, ballot: int) -> None:
+        """Raises InvalidMessage while a ballot is out of reach, and goes on towards it: who is there asks again."""
         if ballot > self.ballot + BALLOTS_AHEAD_MAX:
-            raise InvalidMessage(f"ballot {ballot} of round {self.place.index}, while we are in {self.ballot}: refused")
+            self.enter(ballot)
+            raise InvalidMessage(f"ballot {ballot} of round {self.place.index}, far from {self.ballot}: ask again")
 
     async def ballot_over(self, ballot: int) -> None:
         """Wait until a later one is entered."""
@@ -302,10 +303,11 @@ class Round:
             self.suspect(slot, error.code)
 
     @contextlib.contextmanager
-    def noting(self, slot: int) -> Iterator[None]:
-        """Note why a member cannot be reached, or what it refuses."""
+    def noting(self, slot: int) -> Iterator[list[str]]:
+        """Note why a member cannot be reached, or what it refuses; the code of what it refuses here is in the list."""
+        refused: list[str] = []
         try:
-            yield
+            yield refused
         except PeerUnreachable:
             self.suspect(slot, "unreachable")
         except PeerTimeout:
@@ -320,6 +322,7 @@ class Round:
             raise
         except GossamerError as error:
             self.refusals[slot] = error.code
+            refused.append(error.code)
             self.warn(f"refused: {error}")
 
     # -- handlers: the sender's slot is proven ---------------------------------------------------

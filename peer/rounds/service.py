@@ -14,7 +14,7 @@ from ...protocol.identity import PeerId
 from ...protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, Network
 from ...protocol.wire import parse
 from .catchup import LOG_ENTRIES_MAX
-from .decision import LINEAGE_BYTES
+from .decision import HASH_BYTES, LINEAGE_BYTES
 from .farewell import Farewell
 from .gather import Gather, read_payload
 from .group import Group
@@ -23,6 +23,7 @@ from .plan import Plan
 from .reduce import Reduce
 from .roster import Member
 from .round import Round
+from .stage_changes import STEPS_MAX
 from .transfer import close_iterator
 from .watching import METHOD as WATCH
 from .watching import be_watched
@@ -165,6 +166,8 @@ class GroupService:
         plan = Plan.from_wire(message, len(round_.place.roster), reduce.length)
         if round_.place.leader_of(plan.ballot) != slot:
             raise InvalidMessage(f"{peer} plans for a ballot that it does not lead: refused")
+        round_.approach(plan.ballot)
+        round_.enter(plan.ballot)  # or no later leader's plan would be newer
         reduce.follow(plan)
         return b""
 
@@ -218,6 +221,8 @@ class GroupService:
             raise InvalidMessage(f"{peer} asks for stage {member.stage}, which is not in this run: refused")
         if message.lineage != group.lineage or message.round < group.index - JOIN_LAG_MAX:
             raise StaleRound(f"{self._network.peer_id} is in round {group.index}: catch up first")
+        if len(message.state) not in (0, HASH_BYTES) or message.n_lost > STEPS_MAX:
+            raise InvalidMessage(f"{peer} asks for a place with a malformed digest, or {message.n_lost} lost updates")
         base = group.digest if message.round == group.index else group.ledger.base_of(message.round)
         if base is not None and base != message.base:
             raise Diverged(f"{peer} has another state in round {message.round} than the group: resynchronise")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...protocol import rounds_pb2 as pb
-from ...protocol.errors import BadSignature, InvalidMessage
+from ...protocol.errors import InvalidMessage
 from ...protocol.identity import verify
 from .consensus import Acceptor
 from .decision import VOTE_DOMAIN, Decision, decision_hash, sign_vote, vote_statement
@@ -61,15 +61,10 @@ class Voting:
         ballot, encoded, signature = message.ballot, message.decision, message.signature
         self._check_leads(slot, ballot)
         try:
-            check_vote(place, ballot, slot, encoded, signature)
-        except BadSignature as error:  # its memory is broken: no use in waiting for it
+            decision = self.proposed(ballot, encoded, signature)
+        except InvalidMessage as error:  # no use in waiting for this leader
             round_.suspect(slot, error.code)
             raise
-        decision = Decision.decode(encoded, place.roster)
-        if (decision.lineage, decision.round_index) != (place.lineage, place.index):
-            raise InvalidMessage(f"a proposal for another round than {place.index}: refused")
-        if decision.base != place.base:
-            raise InvalidMessage(f"a proposal that starts from another state than round {place.index}: refused")
         is_moved = place.slot in {move.slot for move in decision.moves}
         if ballot == 0 and place.slot in decision.removed and not (is_moved or round_.is_leaving()):
             raise InvalidMessage(f"a proposal that removes {round_.network.peer_id}, which is alive: refused")
@@ -79,6 +74,17 @@ class Voting:
         round_.enter(ballot)
         return pb.Accepted(granted=True, promised=ballot, vote=self.vote(ballot, encoded))
 
+    def proposed(self, ballot: int, encoded: bytes, signature: bytes) -> Decision:
+        """What a ballot's leader has proposed. Raises InvalidMessage if it has not, or may not be decided here."""
+        place = self._round.place
+        check_vote(place, ballot, place.leader_of(ballot), encoded, signature)
+        decision = Decision.decode(encoded, place.roster)
+        if (decision.lineage, decision.round_index) != (place.lineage, place.index):
+            raise InvalidMessage(f"a proposal for another round than {place.index}: refused")
+        if decision.base != place.base:
+            raise InvalidMessage(f"a proposal that starts from another state than round {place.index}: refused")
+        return decision
+
     def vote(self, ballot: int, encoded: bytes) -> pb.Vote:
         place = self._round.place
         signature = sign_vote(self._round.identity, place.lineage, place.index, ballot, place.roster, encoded)
@@ -86,7 +92,7 @@ class Voting:
 
     def _check_leads(self, slot: int, ballot: int) -> None:
         self._round.heard(slot)
-        self._round.check_ballot(ballot)
+        self._round.approach(ballot)
         if self._round.place.leader_of(ballot) != slot:
             raise InvalidMessage(
                 f"ballot {ballot} of round {self._round.place.index} is not led by slot {slot}: refused"

@@ -1,18 +1,25 @@
-"""Members that say what is not so about ballots: it costs themselves, not the group."""
+"""One member that says what is not so costs the group time at most."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from gossamer.peer.daemon import Daemon
 from gossamer.peer.event_kinds import Warned
 from gossamer.peer.events import read_events
 from gossamer.peer.rounds.decision import Decision, sign_vote
+from gossamer.peer.rounds.plan import PLANS_PER_BALLOT, Plan
+from gossamer.peer.rounds.reduce import Reduce
+from gossamer.peer.rounds.roster import Member
 from gossamer.peer.rounds.round import BALLOTS_AHEAD_MAX
 from gossamer.protocol import rounds_pb2 as pb
+from gossamer.protocol.errors import InvalidMessage
 from gossamer.simulator.playing import play
 from gossamer.simulator.scenario import scenario_of
 from gossamer.simulator.world import Simulation
@@ -34,6 +41,26 @@ def invent_what_was_accepted(method: str, payload: bytes) -> bytes:
     forged = Decision(lineage=hold.lineage, round_index=hold.round, base=hold.base, excluded=excluded)
     promise.has_accepted, promise.accepted_ballot, promise.accepted = True, 0, forged.encode()
     return promise.SerializeToString()
+
+
+def bind_to_another_state(swarm: SimulatedSwarm, liar: int) -> Callable[[str, bytes], bytes]:
+    """Propose nothing that can be read, and then promise what was accepted of it: a decision of another state."""
+
+    def tamper(method: str, payload: bytes) -> bytes:
+        if method == "round/accept":
+            return b"\xff" * len(payload)
+        promise = pb.Promise.FromString(payload) if method == "round/prepare" else pb.Promise()
+        round_ = group.round if (group := swarm.daemons[liar].group) is not None else None
+        if not promise.HasField("hold") or round_ is None:
+            return payload
+        place, who = round_.place, swarm.daemons[liar].identity
+        ballot = next(ballot for ballot in range(len(place.roster)) if place.leader_of(ballot) == place.slot)
+        forged = Decision(lineage=place.lineage, round_index=place.index, base=bytes(32)).encode()
+        promise.has_accepted, promise.accepted_ballot, promise.accepted = True, ballot, forged
+        promise.signature = sign_vote(who, place.lineage, place.index, ballot, place.roster, forged)
+        return promise.SerializeToString()
+
+    return tamper
 
 
 def told_ballot(ballot: int) -> Callable[[str, bytes], bytes]:
@@ -99,6 +126,51 @@ def test_nobody_can_bind_a_leader_to_what_was_never_proposed(tmp_path: Path) -> 
     assert not [event for event in rounds if FORGED in event.excluded.values()]
 
 
+@pytest.mark.parametrize("n_peers", [3, 4])
+def test_nobody_can_bind_a_leader_to_what_may_not_be_decided(tmp_path: Path, n_peers: int) -> None:
+    swarm = digits(tmp_path, sim=Simulation(seed=8), group={"start_peers": n_peers})
+
+    async def main() -> None:
+        swarm.start(n_peers)
+        await swarm.reach(3)
+        swarm.hosts[2].set_tamper(bind_to_another_state(swarm, 2))
+        results = await swarm.finish(range(n_peers))
+        assert len({result.digest for result in results}) == 1
+
+    swarm.run(main())
+
+    swarm.check_one_result()
+    assert max(event.ballots for event in swarm.rounds(0)) > 1
+
+
+def test_places_are_refused_to_lives_and_states_that_cannot_be(tmp_path: Path) -> None:
+    swarm = digits(tmp_path, sim=Simulation(seed=9))
+
+    async def main() -> None:
+        swarm.start(4)
+        await swarm.reach(3)
+        group, asks = swarm.daemons[0].group, swarm.daemons[2]
+        assert group is not None
+        good = pb.JoinRequest(member=asks.member.to_wire(), lineage=group.lineage, round=group.index, base=group.digest)
+        for bad in (pb.JoinRequest(state=b"x"), pb.JoinRequest(n_lost=HIGHEST), _in_life(asks.member, HIGHEST)):
+            request = pb.JoinRequest()
+            request.CopyFrom(good)
+            request.MergeFrom(bad)
+            with pytest.raises(InvalidMessage):
+                await asks.network.call(
+                    swarm.daemons[0].identity.peer_id, "group/join", request.SerializeToString(), timeout_s=5.0
+                )
+        await swarm.finish(range(4))
+
+    swarm.run(main())
+
+
+def _in_life(member: Member, incarnation: int) -> pb.JoinRequest:
+    told = member.to_wire()
+    told.incarnation = incarnation
+    return pb.JoinRequest(member=told)
+
+
 def test_a_leader_that_signs_what_nobody_sent_is_not_voted_for(tmp_path: Path) -> None:
     swarm = digits(tmp_path, sim=Simulation(seed=5))
 
@@ -134,6 +206,59 @@ def test_a_member_that_claims_an_absurd_ballot_costs_time_at_most(tmp_path: Path
     swarm.run(main())
 
     swarm.check_one_result()
+
+
+def test_who_is_led_astray_in_ballots_finds_back_to_the_others(tmp_path: Path) -> None:
+    swarm = digits(tmp_path, sim=Simulation(seed=6))
+
+    async def main() -> None:
+        swarm.start(4)
+        await swarm.reach(3)
+        for number, times in ((0, 2), (1, 1)):  # who led astray the two was quicker than the round
+            round_ = swarm.daemons[number].group.round  # type: ignore[union-attr]
+            assert round_ is not None
+            for _ in range(times):
+                round_.enter(HIGHEST)
+        results = await swarm.finish(range(4))
+        assert {result.step for result in results} == {12}
+
+    swarm.run(main())
+
+    swarm.check_one_result()
+    assert max(event.ballots for event in swarm.rounds(3)) > BALLOTS_AHEAD_MAX
+
+
+@pytest.mark.parametrize("ballot", [1000, (1 << 56) - 1])
+def test_plans_of_ballots_that_nobody_is_in_stop_nobody(tmp_path: Path, ballot: int) -> None:
+    """That round may fail, but no number overflows."""
+    swarm = digits(tmp_path, sim=Simulation(seed=7), method={"name": "allreduce"})
+
+    async def main() -> None:
+        swarm.start(4)
+        await swarm.reach(3)
+        while not await tell_plan(swarm.daemons[2], ballot):  # noqa: ASYNC110 - virtual time
+            await asyncio.sleep(0.002)
+        results = await swarm.finish(range(4))
+        assert {result.step for result in results} == {12}
+
+    swarm.run(main())
+
+    swarm.check_one_result()
+
+
+async def tell_plan(liar: Daemon, ballot: int) -> bool:
+    """Tell the others the last plan of a ballot, if this member leads that. Whether it does."""
+    round_ = liar.group.round if liar.group is not None else None
+    if round_ is None or round_.place.leader_of(ballot) != round_.place.slot:
+        return False
+    place, length = round_.place, cast(Reduce, round_.transfer).length
+    attempt = ballot * PLANS_PER_BALLOT + PLANS_PER_BALLOT - 1
+    plan = replace(Plan.of(0, range(len(place.roster)), length), attempt=attempt)
+    message, others = plan.to_wire(place.lineage, place.index).SerializeToString(), place.others
+    peers = [place.roster.members[slot].peer for slot in others]
+    calls = [liar.network.call(peer, "round/plan", message, timeout_s=1.0) for peer in peers]
+    await asyncio.gather(*calls, return_exceptions=True)
+    return True
 
 
 @pytest.mark.parametrize("seed", range(3))
