@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -71,15 +73,24 @@ class Digits(Classification):
 
 
 def _load() -> tuple[Labelled, Labelled]:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise MissingData("task 'digits' needs scikit-learn's data: pip install scikit-learn") from error
-    images, labels = load_digits(return_X_y=True)
-    inputs = torch.from_numpy((images / 8.0 - 1.0).astype(np.float32))
-    classes = torch.from_numpy(labels.astype(np.int64))
+    table = _read()
+    inputs = torch.from_numpy(table[:, :N_PIXELS] / np.float32(8) - np.float32(1))
+    classes = torch.from_numpy(table[:, N_PIXELS].astype(np.int64))
     is_held_out = torch.arange(len(classes)) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
     return (
         Labelled(inputs=inputs[~is_held_out], labels=classes[~is_held_out]),
         Labelled(inputs=inputs[is_held_out], labels=classes[is_held_out]),
     )
+
+
+def _read() -> npt.NDArray[np.float32]:
+    """[sample][pixel, and then its label] of `sklearn.datasets.load_digits`, from the same file: to import scikit-learn
+    takes a second, at each start of a daemon."""
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise MissingData("task 'digits' needs scikit-learn's data: pip install scikit-learn")
+    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    try:
+        return np.loadtxt(path, delimiter=",", dtype=np.float32)
+    except OSError as error:
+        raise MissingData(f"scikit-learn's data is not where it was ({error}): pip install 'scikit-learn<2'") from error

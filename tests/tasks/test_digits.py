@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from gossamer.tasks import BadData, Task, build_task, shard
 
@@ -34,6 +36,15 @@ def test_fingerprints_tell_options_apart() -> None:
 def test_a_file_is_refused_since_it_would_not_be_used(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="leave it out"):
         build_task("digits", {}, data=tmp_path)
+
+
+def test_the_samples_are_those_of_scikit_learn() -> None:
+    task, (images, labels) = build_task("digits", {}), load_digits(return_X_y=True)
+    held_out = np.arange(len(labels)) % 5 == 4
+
+    for part, chosen in ((task.train, ~held_out), (task.held_out, held_out)):  # type: ignore[attr-defined]
+        assert np.array_equal(part.inputs.numpy(), (images[chosen] / 8 - 1).astype(np.float32))
+        assert np.array_equal(part.labels.numpy(), labels[chosen])
 
 
 def train(task: Task, model: torch.nn.Module, *, n_steps: int) -> None:
