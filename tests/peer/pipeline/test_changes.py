@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gossamer.peer.pipeline.changes import RESTLESS_S, StageChanges
+from gossamer.peer.pipeline.changes import RESTLESS_S, Brought, Situation, StageChanges
 from gossamer.peer.rounds.decision import Decision
 from gossamer.peer.rounds.roster import Member, Roster
 from gossamer.peer.rounds.stage_changes import Move
@@ -50,6 +50,19 @@ def test_who_has_only_just_come_does_not_take_a_run_for_calm() -> None:
     assert newcomer.is_restless
     now_s += RESTLESS_S
     assert not newcomer.is_restless
+
+
+def test_who_brings_no_state_does_not_bring_a_lost_stage_back() -> None:
+    changes, left = _changes(lambda: 50.0), Roster.of(Member(peer, 1, 0) for peer in PEERS)
+    empty, whole = (Member(Identity(bytes([number]) * 32).peer_id, 1, 1) for number in (8, 9))
+    for member, state in ((empty, b""), (whole, bytes(32))):
+        changes.brought[member.peer] = Brought(member=member, state=state, n_lost=0, base=bytes(32))
+    asked = Decision(lineage=bytes(16), round_index=0, base=bytes(32), added=tuple(sorted((empty, whole))))
+
+    decided = changes.amend(asked, Situation(roster=left, gone=(), step=5, base=bytes(32)))
+
+    assert decided.added == (whole,)
+    assert Decision.decode(decided.encode(), left).restored[0].state == bytes(32)
 
 
 def _changes(clock: Callable[[], float], *, is_new: bool = False) -> StageChanges:
