@@ -93,4 +93,4 @@ def _read() -> npt.NDArray[np.float32]:
     try:
         return np.loadtxt(path, delimiter=",", dtype=np.float32)
     except OSError as error:
-        raise MissingData(f"scikit-learn's data is not where it was ({error}): pip install 'scikit-learn<2'") from error
+        raise MissingData(f"scikit-learn's digits have moved ({error}): pip install scikit-learn==1.9.1") from error
