@@ -48,7 +48,7 @@ from gossamer.simulator import analytic
 from gossamer.simulator.analytic import Sized
 from gossamer.simulator.folders import SimulatedFolder
 from gossamer.simulator.host import Host
-from gossamer.simulator.sweep import side_by_side
+from gossamer.simulator.side_by_side import side_by_side
 from gossamer.simulator.world import Simulation
 from gossamer.tasks import Task
 

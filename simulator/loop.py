@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import gc
 import math
+import signal
+import threading
 import weakref
 from asyncio import Task
 from collections.abc import Callable, Coroutine, Iterator
@@ -65,7 +67,7 @@ class VirtualLoop(Clockwork):
         Raises: what `main` raised; Deadlock, OutOfTime, Livelock; the exception of a task or callback that nobody
             handled.
         """
-        with _steady_collection():
+        with _steady_collection(), self._interrupted_between_callbacks():
             try:
                 result = self._run_within(self.create_task(main, name="main"), timeout_s)
             except BaseException:
@@ -75,8 +77,30 @@ class VirtualLoop(Clockwork):
             self._raise_unhandled()
             return result
 
-    def __del__(self) -> None:
-        """Nothing here needs closing, so a loop that never ran is no cause for a warning."""
+    @contextlib.contextmanager
+    def _interrupted_between_callbacks(self) -> Iterator[None]:
+        """Ctrl-C ends the run between two callbacks, for in a finalizer, of which there are many, it would be lost.
+        The second one at once."""
+        is_ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if not is_ours or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        interruption = KeyboardInterrupt()
+
+        def interrupt(number: int, frame: object) -> None:
+            if self._failure is interruption:
+                raise KeyboardInterrupt
+            self._failure = interruption
+
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    __del__: Any = staticmethod(bool)
+    """Nothing here needs closing, so a loop that never ran is no cause for a warning. No function of Python's, in which
+    a Ctrl-C that came during a collection would be lost."""
 
     def _run_within(self, task: Task[T], limit_s: float) -> T:
         self._limit_s = self.now_s + limit_s

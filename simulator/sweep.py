@@ -1,23 +1,16 @@
-"""One scenario under many seeds, in processes side by side."""
+"""One scenario under many seeds."""
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from ..protocol.errors import GossamerError
 from .playing import play
 from .scenario import Scenario
-
-Item = TypeVar("Item")
-Outcome = TypeVar("Outcome")
+from .side_by_side import side_by_side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,30 +31,6 @@ def sweep(scenario: Scenario, seeds: Sequence[int], *, jobs: int) -> Iterator[Ve
         yield from (judge(scenario, seed) for seed in seeds)
         return
     yield from (verdict for _, verdict in side_by_side(partial(judge, scenario), seeds, jobs=jobs))
-
-
-def side_by_side(
-    function: Callable[[Item], Outcome], items: Iterable[Item], *, jobs: int
-) -> Iterator[tuple[Item, Outcome]]:
-    """Each item with its result as it comes, from so many processes. What waits when this is left is never done.
-
-    Raises: what the function raises; GossamerError if a process dies.
-    """
-    context = multiprocessing.get_context("spawn")  # threads of numerical libraries do not survive a fork
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        items_of: dict[Future[Outcome], Item] = {pool.submit(function, item): item for item in items}
-        waiting = set(items_of)
-        try:
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from ((item, future.result()) for future, item in items_of.items() if future in done)
-        except BrokenProcessPool:
-            raise GossamerError(
-                f"one of {jobs} processes side by side was killed: if that was for want of memory, take fewer jobs"
-            ) from None
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def judge(scenario: Scenario, seed: int) -> Verdict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 from asyncio import BaseEventLoop, Handle, Task, TimerHandle
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -294,3 +295,39 @@ def test_private_names_of_asyncio_are_where_we_expect_them() -> None:
     assert loop._n_cancelled == 1
     loop.run_until_complete(task)
     loop.close()
+
+
+def test_ctrl_c_is_not_lost_in_a_finalizer_and_tasks_clean_up(loop: VirtualLoop) -> None:
+    class Garbage:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    ended: list[str] = []
+
+    async def tidy() -> None:
+        try:
+            await asyncio.sleep(1e6)
+        finally:
+            ended.append("task")
+
+    async def main() -> None:
+        task = asyncio.create_task(tidy())
+        await asyncio.sleep(1)
+        Garbage()
+        await task
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(main())
+    assert ended == ["task"]
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_the_second_ctrl_c_ends_what_never_comes_to_an_end(loop: VirtualLoop) -> None:
+    async def main() -> None:
+        signal.raise_signal(signal.SIGINT)
+        while True:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(main())
