@@ -29,7 +29,7 @@ class Connection(Flow):
     Lives from the first message until none is left; its route knows it meanwhile.
     """
 
-    __slots__ = ("_carriage", "_fed_bytes", "_head", "_is_callers", "_route", "_waiting")
+    __slots__ = ("_carriage", "_fed_bytes", "_head", "_is_callers", "_left", "_route", "_waiting")
 
     def __init__(self, carriage: Carriage, route: Route, message: Message, *, is_caller: bool) -> None:
         """Args:
@@ -40,6 +40,8 @@ class Connection(Flow):
         self._carriage = carriage
         self._route = route
         self._is_callers = is_caller
+        self._left: Message | None = None
+        """Has left, and its sender is about to be told."""
         self._waiting: deque[Message] | None = None
         self._fed_bytes = 0.0
         """Of the first that waits, if the flow goes on with it by itself; else 0."""
@@ -79,13 +81,18 @@ class Connection(Flow):
             self._fed_bytes = 0.0
             self._carriage.flows.feed(self, 0.0)
 
-    def over(self) -> None:
-        message = self._head
+    def move_on(self) -> None:
+        message = self._left = self._head
+        message.connection = None
         if self.is_running:
             self._go_on()
         else:
             self._begin_next()
-        message.sender.has_left(message)  # type: ignore[union-attr]
+
+    def tell(self) -> None:
+        message, self._left = self._left, None
+        if message is not None and message.sender is not None:  # else it died as others were told, just now
+            message.sender.has_left(message)
 
     def _begin(self, message: Message) -> None:
         carriage, route, self._head = self._carriage, self._route, message

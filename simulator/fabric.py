@@ -27,6 +27,8 @@ class Endpoint(Protocol):
 
     host: str
     peer_id: PeerId
+    life: int
+    """A number that no other network of this world has."""
     traffic: Traffic
     ports: dict[Port, None]
     closed: bool
@@ -50,5 +52,16 @@ class Fabric:
     costs: CostModel = NOTHING
     grains: Mapping[str, int] = field(default_factory=dict)
     """By method: bytes on the lines for each byte of its messages, of which only a part is held; default 1."""
+    failures: list[str] = field(default_factory=list)
+    """Of handlers that raised what is no GossamerError, which the caller only learns to be a failure."""
     endpoints: dict[PeerId, Endpoint] = field(default_factory=dict)
     """The latest network of every peer, open or not."""
+    n_networks: int = 0
+    """That there were so far."""
+
+    def enter(self, endpoint: Endpoint) -> int:
+        """A process has come up; its life's number."""
+        self.n_networks += 1
+        self.endpoints[endpoint.peer_id] = endpoint
+        self.wires.relays.switch(endpoint.host, is_on=True)
+        return self.n_networks

@@ -34,7 +34,16 @@ class Flow:
         """Goes on when it is over, see `Flows.feed`."""
 
     def over(self) -> None:
-        """The last byte has left. Called outside of all contexts: it wakes others, and no more."""
+        """The last byte has left. Called outside of all contexts."""
+        self.move_on()
+        self.tell()
+
+    def move_on(self) -> None:
+        """The first half of `over`, which changes nothing but what is sent. Of several that end at once, all move on
+        before any of them tells: who is told may be killed by it, and the others with it."""
+
+    def tell(self) -> None:
+        """The second."""
         raise NotImplementedError
 
 
@@ -47,7 +56,7 @@ class Single(Flow):
         super().__init__()
         self._then = then
 
-    def over(self) -> None:
+    def tell(self) -> None:
         self._then()
 
 
@@ -184,8 +193,11 @@ class Flows:
         if n_ended == 1:
             self._over(self._ended.item(0)).over()
             return
-        for flow in [self._over(number) for number in self._ended[:n_ended].tolist()]:
-            flow.over()
+        flows = [self._over(number) for number in self._ended[:n_ended].tolist()]
+        for flow in flows:
+            flow.move_on()
+        for flow in flows:
+            flow.tell()
 
     def _begin(self) -> None:
         for begun in self._begun:

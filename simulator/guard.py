@@ -22,10 +22,10 @@ import sysconfig
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache, partial
 from pathlib import Path
-from types import FrameType
+from types import BuiltinFunctionType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 _PACKAGE = __name__.partition(".")[0]
@@ -55,25 +55,38 @@ _NUMPY_RANDOM = (
 )
 _TORCH = ("manual_seed", "seed", "set_rng_state", "set_num_threads")
 _TORCH_RANDOM = ("rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson")
+_FUNCTIONS = (BuiltinFunctionType, FunctionType, MethodType)
 _TORCH_LIKE = ("rand_like", "randn_like", "randint_like", "dropout")
 """No generator can be given to these."""
 
 
+class Forbidden(RuntimeError):
+    """Code in a simulated run reached for what does not follow from its seed."""
+
+
 @contextlib.contextmanager
 def forbid_wall_clock() -> Iterator[None]:
-    """Meanwhile daemon code and users' that uses a clock, global randomness, a thread or a socket gets a RuntimeError.
+    """Meanwhile daemon code and users' that uses a clock, global randomness, a thread or a socket gets a
+    `Forbidden`.
 
-    Raises: RuntimeError at the end if anybody has drawn from a global random generator.
+    Raises: Forbidden at the end if anybody has drawn from a global random generator.
     """
     before = _global_states()
+    armed = [True]
     with contextlib.ExitStack() as stack:
+        stack.callback(armed.clear)  # a module that is imported meanwhile keeps what it took
+        refusing: dict[Any, Callable[..., Any]] = {}
         for owner, name, is_fine in _forbidden():
-            stack.enter_context(_guarded(owner, name, is_fine))
+            original = getattr(owner, name)
+            refusing[original] = _refusing(original, f"{owner.__name__}.{name}", is_fine, armed)
+            stack.enter_context(_replaced(owner, name, refusing[original]))
+        for module, name, original in _taken_by_users(refusing):
+            stack.enter_context(_replaced(module, name, refusing[original]))
         yield
     after = _global_states()
     drawn = [name for name, state in before.items() if after[name] != state]
     if drawn:
-        raise RuntimeError(
+        raise Forbidden(
             f"something in the simulated run drew from the global generator of {' and '.join(drawn)}, which does not "
             "follow from the run's seed: give whatever draws a generator of your own, and make layers, which draw "
             "their weights, in `gossamer.tasks.build_initialised`"
@@ -107,12 +120,12 @@ def _forbidden() -> Iterator[tuple[Any, str, _Fine]]:
         (random.SystemRandom, ("random", "getrandbits"), _never),
         (uuid, ("uuid1", "uuid4"), _never),
         (secrets, ("token_bytes", "token_hex", "token_urlsafe", "randbelow", "choice"), _never),
-        (os, ("urandom", "getrandom", "fork"), _never),
+        (os, ("urandom", "getrandom", "fork", "system", "popen", "posix_spawn", "posix_spawnp"), _never),
         (_thread, ("start_new_thread",), _never),
         (threading.Thread, ("start",), _never),
         (subprocess.Popen, ("__init__",), _never),
         (socket.socket, ("__init__",), _never),
-        (random.Random, ("__init__",), lambda args, kwargs: _seeded(args[1:], kwargs)),
+        (random.Random, ("__init__", "seed"), lambda args, kwargs: _seeded(args[1:], kwargs)),
     ]
     named += [(time, (name,), partial(_has_more, n)) for name, n in _CALENDARS.items()]
     if "numpy" in sys.modules:
@@ -138,11 +151,22 @@ def _global_states() -> dict[str, Any]:
     return states
 
 
+def _taken_by_users(originals: Collection[Any]) -> list[tuple[ModuleType, str, Any]]:
+    """What modules of users, imported by now, have by names of their own: `from time import monotonic`."""
+    modules = [module for module in list(sys.modules.values()) if _is_users(getattr(module, "__file__", None) or "<")]
+    return [
+        (module, name, value)
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, _FUNCTIONS) and value in originals
+    ]
+
+
 @contextlib.contextmanager
-def _guarded(owner: Any, name: str, is_fine: _Fine) -> Iterator[None]:
+def _replaced(owner: Any, name: str, by: Callable[..., Any]) -> Iterator[None]:
     original = getattr(owner, name)
     inherited = name not in vars(owner)
-    setattr(owner, name, _refusing(original, f"{owner.__name__}.{name}", is_fine))
+    setattr(owner, name, by)
     try:
         yield
     finally:
@@ -152,11 +176,13 @@ def _guarded(owner: Any, name: str, is_fine: _Fine) -> Iterator[None]:
             setattr(owner, name, original)
 
 
-def _refusing(original: Callable[..., Any], name: str, is_fine: _Fine) -> Callable[..., Any]:
+def _refusing(original: Callable[..., Any], name: str, is_fine: _Fine, armed: list[bool]) -> Callable[..., Any]:
+    """Args: armed: empty when the run is over."""
+
     def call(*args: Any, **kwargs: Any) -> Any:
-        caller = _caller(sys._getframe(1))
+        caller = _caller(sys._getframe(1)) if armed else None
         if caller is not None and _is_bound(caller) and not is_fine(args, kwargs):
-            raise RuntimeError(
+            raise Forbidden(
                 f"{caller.f_globals.get('__name__')} called {name} in a simulated run: time is the event loop's, "
                 "entropy and threads come in through the entry point and Network"
             )

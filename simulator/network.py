@@ -60,12 +60,12 @@ class SimulatedNetwork(Network):
         self._fabric = fabric
         self._directory = directory
         self._machine = machine
-        self._services = Services()
+        self._services = Services(fabric.failures)
         self._serving: dict[Port, asyncio.Task[object]] = {}
         self._sequence = 0
         self._alarms = Alarms(fabric.loop)
         """Of what is asked from here."""
-        fabric.endpoints[self.peer_id] = self
+        self.life = fabric.enter(self)
         directory.enter(self.host)
 
     # ------------------------------------------------------------------------------------------------------- serving
@@ -160,8 +160,7 @@ class SimulatedNetwork(Network):
         search_s, n_bytes = self._directory.draw_search(self.host)
         n_holders = len(self._directory.holders(key))
         self.traffic.sent[_DHT] += n_bytes + n_holders * (len(key) + record_bytes)
-        await self._fabric.loop.pause(search_s)
-        self._require_open()
+        await self._search(search_s)
         if (
             self.unix_time_s() < expires_at_s <= now_s + MAX_LIFETIME_S
         ):  # nothing else to check, so it need not be signed
@@ -180,11 +179,16 @@ class SimulatedNetwork(Network):
         key = self._full(key)
         search_s, n_bytes = self._directory.draw_search(self.host)
         self.traffic.sent[_DHT] += n_bytes + len(key)
-        await self._fabric.loop.pause(search_s)
-        self._require_open()
+        await self._search(search_s)
         found = self._directory.find(key, host=self.host, now_unix_s=self.unix_time_s())
         self.traffic.received[_DHT] += len(key) * len(found) + sum([len(record.value) for record in found])
         return found
+
+    async def _search(self, seconds: float) -> None:
+        """Be over after so long, or once something moves on the host's lines again."""
+        await self._fabric.loop.pause(seconds)
+        await self._fabric.wires.moving(self.host)
+        self._require_open()
 
     def _full(self, key: str) -> str:
         return f"{self._machine.run_id}/{key}" if self._machine.run_id else key
@@ -214,6 +218,7 @@ class SimulatedNetwork(Network):
             return
         self.closed, self.silent = True, silent
         self._directory.leave(self.host)
+        self._fabric.wires.relays.switch(self.host, is_on=False)
         for port in list(self.ports):
             port.sever(silent=silent)
 

@@ -100,9 +100,9 @@ class Outbox:
             handling_s = self._fabric.costs.handling_s(n_bytes, is_chunk=message.is_chunk)
             owner.thread.do(handling_s, partial(self._transfer, message))
 
-    def delay(self, seconds: float) -> None:
-        """Nothing that is sent from now on arrives sooner than so much later."""
-        self._last_arrival_s = max(self._last_arrival_s, self._fabric.loop.now_s + seconds)
+    def not_before(self, when_s: float) -> None:
+        """Nothing that is sent from now on arrives sooner."""
+        self._last_arrival_s = max(self._last_arrival_s, when_s)
 
     # ---------------------------------------------------------------------------------------------------- on the way
 

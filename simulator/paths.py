@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .draws import Draws
 from .flows import Links
@@ -50,13 +50,29 @@ class Path:
             )
 
 
+Cause = tuple[str, str]
+"""What cuts a route: a partition of two hosts that it runs over, or a relay, twice, that is off."""
+
+
+class Standing(NamedTuple):
+    """A connection between two processes that had to find a way to each other."""
+
+    lives: tuple[int, int]
+    """Of the processes; others have to connect anew."""
+    since_s: float
+    """When the first words can arrive; later than now while it is made."""
+
+
 class Route(Draws):
     """What messages from one host to another meet, by draws of its own, which traffic elsewhere does not change.
 
     Lives as long as its world, which may have millions; `path` may be replaced.
     """
 
-    __slots__ = ("_cut_since_s", "_cuts", "answers", "connect_s", "is_blocked", "is_cut", "links", "path", "requests")
+    __slots__ = (
+        *("_cut_by", "_cut_since_s", "_cuts", "answers", "connect_s", "is_blocked", "is_cut", "links", "path"),
+        *("requests", "stands"),
+    )
 
     def __init__(self, path: Path, seed: int, links: Links) -> None:
         """Args: links: of the hosts' lines, and of a relay's."""
@@ -68,10 +84,13 @@ class Route(Draws):
         self.answers: Connection | None = None
         """What its answers go through: back in the connection that the other end has opened."""
         self.connect_s = 0.0
-        """What the first words between two hosts wait for. Connections are kept, so it is set to 0 once they have."""
+        """What it takes to connect, besides the latency of the first message. Connections are kept."""
+        self.stands: Standing | None = None
+        """The connection, if it takes time to have one."""
         self.is_blocked = False
         """There is no way at all."""
         self.is_cut = False
+        self._cut_by: tuple[Cause, ...] = ()
         self._cut_since_s = 0.0
         self._cuts: tuple[tuple[float, float], ...] = ()
 
@@ -87,14 +106,25 @@ class Route(Draws):
                 return delay + self._retransmits_s(n_packets)
         return delay
 
-    def cut(self, now_s: float) -> None:
+    def cut(self, now_s: float, cause: Cause) -> None:
+        """Lose everything until all causes are gone."""
         if not self.is_cut:
             self.is_cut, self._cut_since_s = True, now_s
+        if cause not in self._cut_by:
+            self._cut_by += (cause,)
 
-    def heal(self, now_s: float) -> None:
-        if self.is_cut:
+    def heal(self, now_s: float, cause: Cause) -> None:
+        """A cause is gone, or never was there."""
+        self._cut_by = tuple([one for one in self._cut_by if one != cause])
+        if self.is_cut and not self._cut_by:
             self.is_cut = False
             self._cuts = (*self._cuts, (self._cut_since_s, now_s))
+
+    def renew(self) -> None:
+        """The path has changed: what is sent next begins anew."""
+        for connection in (self.requests, self.answers):
+            if connection is not None:
+                connection.renew()
 
     def was_cut(self, at_s: float) -> bool:
         """Whether what arrived at that time, now or before, was lost."""

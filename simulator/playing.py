@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ..protocol.errors import GossamerError
+from ..protocol.errors import GossamerError, UsageError
 from . import striking
 from .analytic import GRAINED
 from .costs import CostModel, load_costs
@@ -26,6 +26,7 @@ from .faults import Fault
 from .figures import figures_of
 from .fleets import Fleet, Machine, build_fleet, read_trace
 from .fleets.fleet import MBIT
+from .guard import Forbidden, forbid_wall_clock
 from .invariants import read_logs, violations
 from .lives import Note
 from .paths import Path
@@ -38,6 +39,8 @@ from .world import Simulation
 LOOK_EVERY_S = 0.5
 PATIENCE_S = 120.0
 """Once somebody has finished the run, the others have so long, or the time of an update if that is longer."""
+FAILURES_TOLD_MAX = 10
+"""Of handlers; there may be one for each message."""
 
 Progress = Callable[[float, int], None]
 """(virtual seconds, updates so far)"""
@@ -107,7 +110,11 @@ def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Pro
     sim = _simulation(scenario, fleet, phones, shuffle_seed, trace)
     notes: list[Note] = []
     vacancies = Vacancies(scenario.pipeline.stages if scenario.pipeline.stages > 1 else 0)
-    swarm = Swarm(scenario, fleet, sim, out / "peers", phones=phones, tell=notes.append)
+    try:
+        with forbid_wall_clock():  # a task that is built draws its data
+            swarm = Swarm(scenario, fleet, sim, out / "peers", phones=phones, tell=notes.append)
+    except Forbidden as error:
+        raise UsageError(str(error)) from error
     swarm.clear()
     swarm.root.mkdir(parents=True)
     swarm.open_books()
@@ -121,7 +128,8 @@ def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Pro
             swarm.close_logs()
         trace_hash = sim.trace_hash()
     logs = read_logs(swarm.root)
-    broken = [*([f"crash: {failure}"] if failure else []), *violations(logs, swarm.ends, scenario.expect)]
+    crashes = [f"crash: {told}" for told in (failure, *sim.handler_failures[:FAILURES_TOLD_MAX]) if told]
+    broken = [*crashes, *violations(logs, swarm.ends, scenario.expect)]
     events = [entry.event for entries in logs.values() for entry in entries]
     broken += stage_violations(events, vacancies, swarm.finished(), scenario.expect)
     summary = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
@@ -26,7 +27,9 @@ class Served:
 class Services:
     """The methods of one peer, and its gate."""
 
-    def __init__(self) -> None:
+    def __init__(self, failures: list[str]) -> None:
+        """Args: failures: where to say which handlers failed, and how."""
+        self._failures = failures
         self._served: dict[str, Served] = {}
         self.gate: Gate = lambda peer: False
 
@@ -49,8 +52,9 @@ class Services:
                 await send_all(port, served.stream_handler(port.peer, chunks))
         except GossamerError as error:
             await port.send(Message(FAIL, " ".join(str(error).split()).encode(), code=error.code))
-        except Exception:  # a bug in a handler: the caller learns that there is one, and no more
+        except Exception as error:  # a bug in a handler: the caller learns that there is one, and no more
             log.exception("the handler of %r failed on a message of %s", port.method, port.peer)
+            self._failures.append(f"the handler of {port.method!r} at {port.host} failed: {_told(error)}")
             text = f"failed while it served {port.method!r}: its log says why"
             await port.send(Message(FAIL, text.encode(), code=RemoteFailure.code))
 
@@ -62,6 +66,10 @@ class Services:
         if served is None or (served.stream_handler is not None) != (kind is STREAM):
             raise UnknownMethod(f"no {kind.value} {method!r} is served here: do both run one version?")
         return served, inside
+
+
+def _told(error: Exception) -> str:
+    return "".join(traceback.format_exception(error)[-3:]).strip()
 
 
 async def send_all(port: Port, chunks: AsyncIterator[bytes]) -> None:

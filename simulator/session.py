@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..protocol.errors import PeerUnreachable
 from .fabric import Endpoint, Fabric
+from .paths import Route, Standing
 from .port import Port
 
 
@@ -27,6 +28,13 @@ def dial(fabric: Fabric, caller: Endpoint, target: Endpoint, method: str) -> Por
     near.far, far.far = far, near
     near.attach(caller)
     if there is not None and back is not None and there.connect_s:
-        near.delay(there.connect_s + there.path.latency_s)
-        there.connect_s = back.connect_s = 0.0
+        near.not_before(_standing(there, back, (caller.life, target.life), fabric.loop.now_s).since_s)
     return near
+
+
+def _standing(there: Route, back: Route, lives: tuple[int, int], now_s: float) -> Standing:
+    """The connection of two processes, whoever dialled it; made now if there is none."""
+    lives = min(lives), max(lives)
+    if there.stands is None or there.stands.lives != lives:
+        there.stands = back.stands = Standing(lives, now_s + there.connect_s + there.path.latency_s)
+    return there.stands

@@ -34,12 +34,14 @@ def sweep(scenario: Scenario, seeds: Sequence[int], *, jobs: int) -> Iterator[Ve
 
 
 def judge(scenario: Scenario, seed: int) -> Verdict:
-    """Play one seed in a folder that is thrown away. Every other seed permutes what is ready at one instant."""
+    """Play one seed in a folder that is thrown away. Every other seed permutes what is ready at one instant, or all do
+    if the scenario says so."""
+    shuffled = scenario.shuffle or seed % 2 == 1
     with tempfile.TemporaryDirectory(prefix="gossamer-simulate-") as folder:
-        played = play(scenario.model_copy(update={"seed": seed, "shuffle": seed % 2 == 1}), Path(folder))
+        played = play(scenario.model_copy(update={"seed": seed, "shuffle": shuffled}), Path(folder))
     return Verdict(
         seed=seed,
-        shuffled=seed % 2 == 1,
+        shuffled=shuffled,
         violations=played.violations,
         trace_hash=played.trace_hash,
         steps=int(played.summary["steps"]),

@@ -36,7 +36,7 @@ class Trace:
         self._hash = hashlib.sha256()
         self._times_s = array("d")
         self._lines: list[str] = []
-        self._n_flushed = 0
+        self._n_flushed = self._n_written = 0
 
     @property
     def n_deliveries(self) -> int:
@@ -49,17 +49,31 @@ class Trace:
             self._flush()
 
     def hexdigest(self) -> str:
-        self._flush()
-        return self._hash.hexdigest()
+        """Of all so far; asking changes nothing."""
+        self._write()
+        so_far = self._hash.copy()
+        self._update(so_far)
+        return so_far.hexdigest()
 
     def _flush(self) -> None:
-        """Hash what was recorded: times as little-endian doubles, for digits would take longer than all the rest."""
-        if self.sink is not None:
-            self.sink.writelines(f"{t!r} {line}" for t, line in zip(self._times_s, self._lines, strict=True))
-        if sys.byteorder == "big":
-            self._times_s.byteswap()
-        self._hash.update(self._times_s)
-        self._hash.update("".join(self._lines).encode())
+        self._write()
+        self._update(self._hash)
         self._n_flushed += len(self._lines)
+        self._n_written = 0
         self._times_s = array("d")
         self._lines.clear()
+
+    def _write(self) -> None:
+        if self.sink is not None:
+            new = slice(self._n_written, None)
+            self.sink.writelines(f"{t!r} {line}" for t, line in zip(self._times_s[new], self._lines[new], strict=True))
+        self._n_written = len(self._lines)
+
+    def _update(self, digest: hashlib._Hash) -> None:
+        """Hash what was recorded: times as little-endian doubles, for digits would take longer than all the rest."""
+        times_s = self._times_s
+        if sys.byteorder == "big":
+            times_s = times_s[:]
+            times_s.byteswap()
+        digest.update(times_s)
+        digest.update("".join(self._lines).encode())

@@ -8,6 +8,7 @@ requests overtake each other as their delays have it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from .loop import VirtualLoop
 from .messages import Message
 from .nat import PUNCH_ROUND_TRIPS, Nat, Reach, reach
 from .paths import Line, Path, Route
+from .relays import Relays
 
 PathRule = Callable[[str, str], Path]
 """(source, target) -> the path between two hosts for which nothing else was set."""
@@ -46,7 +48,9 @@ class Wires:
         self._down: dict[str, int] = {}
         self._nat: dict[str, Nat] = {}
         self._seeds: dict[str, int] = {}
-        self._relays: list[str] = []
+        self.relays = Relays(loop, seed=seed, path_of=self._direct_path)
+        self._stalls: dict[str, asyncio.Event] = {}
+        """By host on whose lines nothing moves: set when something does."""
         self._routes: dict[str, dict[str, Route]] = {}
         """By source and target."""
         self._cuts: dict[tuple[str, str], None] = {}
@@ -75,7 +79,7 @@ class Wires:
             self._common = None
         self._seeds[host] = seed_of("host", self._seed, host)
         if relay:
-            self._relays.append(host)
+            self.relays.add(host)
             self._routes = {
                 source: {target: route for target, route in routes.items() if not route.is_blocked}
                 for source, routes in self._routes.items()
@@ -90,6 +94,13 @@ class Wires:
         """Change a host's speed; transfers under way go on at the new one."""
         self.flows.set_speed(self._up[host], line.up_bytes_per_s)
         self.flows.set_speed(self._down[host], line.down_bytes_per_s)
+        if host in self._stalls and self._moves(host):
+            self._stalls.pop(host).set()
+
+    async def moving(self, host: str) -> None:
+        """Wait until something moves on both of a host's lines."""
+        while not self._moves(host):
+            await self._stalls.setdefault(host, asyncio.Event()).wait()
 
     def route(self, source: str, target: str) -> Route:
         """What messages from one host to another meet."""
@@ -107,9 +118,8 @@ class Wires:
         self._common = None
         route = self.route(source, target)
         route.path = replace(path)
-        for connection in (route.requests, route.answers):
-            if connection is not None:
-                connection.renew()
+        route.renew()
+        self.relays.renew(source, target)
 
     def reach(self, a: str, b: str) -> Reach:
         """How two hosts are connected."""
@@ -121,13 +131,15 @@ class Wires:
         for source in sources:
             for target in ends:
                 self._cuts[source, target] = None
-                self.route(source, target).cut(now_s)
+                for route in (self.route(source, target), *self.relays.over(source, target)):
+                    route.cut(now_s, (source, target))
 
     def heal(self, pairs: Iterable[tuple[str, str]] | None = None) -> None:
         """End these cuts, or all."""
         for pair in list(self._cuts) if pairs is None else pairs:
             self._cuts.pop(pair, None)
-            self.route(*pair).heal(self._loop.time())
+            for route in (self.route(*pair), *self.relays.over(*pair)):
+                route.heal(self._loop.now_s, pair)
 
     def cut_off_from(self, source: str) -> list[str]:
         """Hosts that nothing reaches from there."""
@@ -174,6 +186,13 @@ class Wires:
             return self._rule(source, target).latency_s
         return self.path(source, target).latency_s
 
+    def _direct_path(self, source: str, target: str) -> Path:
+        found = self._routes[source].get(target)
+        return self._rule(source, target) if found is None else found.path
+
+    def _moves(self, host: str) -> bool:
+        return self.flows.speed(self._up[host]) > 0 and self.flows.speed(self._down[host]) > 0
+
     def _new_route(self, source: str, target: str) -> Route:
         seed = mixed(self._seeds[source], self._seeds[target])
         route = Route(self._rule(source, target), seed, (self._up[source], self._down[target], -1, -1, -1))
@@ -190,22 +209,12 @@ class Wires:
             route.connect_s = PUNCH_ROUND_TRIPS * (there.latency_s + back.latency_s)
 
     def _lead_over_relay(self, route: Route, source: str, target: str) -> None:
-        """Of a pair that needs one: always the same, another for other pairs."""
-        candidates = [host for host in self._relays if host not in (source, target)]
-        if not candidates:
+        relay = self.relays.choose(source, target)
+        if relay is None:
             route.is_blocked = True
             return
-        first, second = sorted((source, target))
-        relay = candidates[seed_of("relay", self._seed, first, second) % len(candidates)]
         route.links = padded((self._up[source], self._down[relay], self._up[relay], self._down[target]))
-        route.path = _joined(self._rule(source, relay), self._rule(relay, target))
-
-
-def _joined(first: Path, second: Path) -> Path:
-    """Two paths, one after the other."""
-    return Path(
-        latency_s=first.latency_s + second.latency_s,
-        jitter_s=first.jitter_s + second.jitter_s,
-        loss=1 - (1 - first.loss) * (1 - second.loss),
-        bytes_per_s=min(first.bytes_per_s, second.bytes_per_s),
-    )
+        self.relays.lead(route, source, relay, target)
+        for leg in ((source, relay), (relay, target)):
+            if leg in self._cuts:
+                route.cut(self._loop.now_s, leg)

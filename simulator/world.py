@@ -228,6 +228,12 @@ class Simulation:
         self._trace.sink = sink
 
     @property
+    def handler_failures(self) -> tuple[str, ...]:
+        """Where and how handlers of requests raised what is no GossamerError, so far: bugs, of which a caller learns no
+        more than that there was one."""
+        return tuple(self._fabric.failures)
+
+    @property
     def n_deliveries(self) -> int:
         """Messages and chunks that arrived so far."""
         return self._trace.n_deliveries

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from gossamer.protocol.errors import PeerTimeout
 from gossamer.protocol.identity import PeerId
-from gossamer.simulator.costs import NOTHING
+from gossamer.simulator.costs import NOTHING, CostModel, Handling, Wire
 from gossamer.simulator.loop import VirtualLoop
-from gossamer.simulator.messages import CHUNK, Message
+from gossamer.simulator.messages import CALL_OVERHEAD_BYTES, CHUNK, Message
 from gossamer.simulator.outbox import AHEAD_BYTES
 from gossamer.simulator.paths import Line, Path
 from gossamer.simulator.wires import Wires
@@ -148,6 +148,33 @@ def test_the_last_message_given_up_frees_the_line() -> None:
     world.run((1.0, first.drop))
 
     assert other.left_s == pytest.approx(1.5)
+
+
+def test_who_is_killed_in_the_instant_in_which_its_message_has_left() -> None:
+    costs = CostModel(wire=Wire(message_bytes=0, byte_share=0), handling=Handling(message_s=1.0), cores=2)
+    sim = Simulation(
+        seed=1, latency_s=0.0, jitter_s=0.0, up_bytes_per_s=math.inf, down_bytes_per_s=math.inf, costs=costs
+    )
+    a, b, c = (sim.host(name) for name in HOSTS)
+
+    async def kill(peer: PeerId, request: bytes) -> bytes:
+        b.kill()
+        return b""
+
+    async def send(n_bytes: int) -> None:
+        await asyncio.sleep(0.5)
+        await b.network.call(c.peer_id, "never", bytes(n_bytes), timeout_s=50)
+
+    c.network.set_gate(lambda peer: True)
+    c.network.serve("kill", kill)
+
+    async def main() -> float:
+        sim.set_line(b, up_bytes_per_s=1000.0)
+        b.spawn(send(500 - CALL_OVERHEAD_BYTES - len("never")))
+        await a.network.call(c.peer_id, "kill", b"", timeout_s=50)
+        return sim.now_s
+
+    assert sim.run(main()) == pytest.approx(4.0)
 
 
 def test_a_slower_path_holds_for_the_next_message() -> None:

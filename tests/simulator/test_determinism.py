@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from gossamer.simulator.loop import VirtualLoop
+from gossamer.simulator.messages import CALL, Message
+from gossamer.simulator.trace import Trace
 
 from .gossip import gossip
 from .traces import traces
@@ -20,6 +23,22 @@ from .traces import traces
 def test_equal_seeds_give_equal_traces_and_others_do_not() -> None:
     assert gossip(1) == gossip(1)
     assert gossip(1) != gossip(2)
+
+
+def test_asking_for_the_trace_on_the_way_changes_nothing_and_writes_each_delivery_once() -> None:
+    deliveries = [Message(CALL, bytes(number)) for number in range(2500)]
+    asked, unasked, sink = Trace(), Trace(), io.StringIO()
+    asked.sink = sink
+    on_the_way = set()
+    for number, message in enumerate(deliveries):
+        for trace in (asked, unasked):
+            trace.record(number / 7, "a", "b", "method", message)
+        if number % 300 == 0:
+            on_the_way.add(asked.hexdigest())
+
+    assert asked.hexdigest() == unasked.hexdigest()
+    assert asked.hexdigest() not in on_the_way
+    assert [line.split()[4] for line in sink.getvalue().splitlines()] == [str(number) for number in range(2500)]
 
 
 def test_shuffled_runs_are_reproducible_too() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import _thread
 import importlib.util
+import os
 import random
 import secrets
 import socket
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -21,7 +23,8 @@ import pytest
 import torch
 from torch import nn
 
-from gossamer.simulator.guard import forbid_wall_clock
+from gossamer.protocol.errors import UsageError
+from gossamer.simulator.guard import Forbidden, forbid_wall_clock
 from gossamer.simulator.playing import play
 from gossamer.simulator.scenario import scenario_of
 
@@ -43,6 +46,10 @@ ACTS: list[Callable[[], object]] = [
     lambda: random.random() + 0,
     lambda: np.random.rand(3),
     lambda: random.Random().random(),
+    lambda: random.Random(1).seed(),
+    lambda: os.system("true"),
+    lambda: os.popen("true").read(),
+    lambda: os.posix_spawn("/bin/true", ["true"], {}),
     lambda: random.SystemRandom().random(),
     lambda: secrets.token_bytes(1),
     lambda: str(uuid.uuid4()),
@@ -102,6 +109,25 @@ def test_code_of_users_is_refused(tmp_path: Path, expression: str) -> None:
         mine.act()
 
 
+def test_what_users_took_by_names_of_their_own_is_refused_and_theirs_again_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "from time import monotonic as clock\nfrom os import urandom\ndef act():\n    return clock(), urandom(1)\n"
+    mine = _module(tmp_path, text)
+    monkeypatch.setitem(sys.modules, "of_mine", mine)
+
+    with forbid_wall_clock():
+        with pytest.raises(Forbidden, match=r"of_mine called time\.monotonic"):
+            mine.act()
+        imported_meanwhile = _module(tmp_path, text)
+        with pytest.raises(Forbidden, match=r"of_mine called time\.monotonic"):
+            imported_meanwhile.act()
+
+    assert mine.clock is time.monotonic
+    assert mine.act()
+    assert imported_meanwhile.act()
+
+
 @pytest.mark.parametrize(
     "act", [lambda: torch.ones(3).normal_(), lambda: nn.Linear(2, 2), lambda: random.shuffle([1, 2])]
 )
@@ -132,6 +158,21 @@ def test_a_task_of_ones_own_that_looks_at_the_clock_fails_the_run(
 
     assert len(played.violations) == 1
     assert "late_digits called time.time in a simulated run" in played.violations[0]
+
+
+@pytest.mark.parametrize("draw", ["np.random.default_rng().random()", "np.random.rand()", "time.time()"])
+def test_a_task_that_draws_while_it_is_built_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draw: str
+) -> None:
+    lines = ["import time", "import numpy as np", "from gossamer.tasks.digits import Digits", "class Drawn(Digits):"]
+    lines += ["    def __init__(self, **kwargs):", "        super().__init__(**kwargs)", f"        self.at = {draw}"]
+    (tmp_path / "drawn_digits.py").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "drawn_digits", raising=False)
+    run = {"task": "drawn_digits:Drawn", "method": "allreduce", "steps": 3}
+
+    with pytest.raises(UsageError, match="drawn_digits called"):
+        play(scenario_of({"name": "drawn", "run": run, "fleet": {"peers": 2}}), tmp_path / "out")
 
 
 def test_own_generators_are_fine() -> None:

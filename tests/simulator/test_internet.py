@@ -160,19 +160,94 @@ def test_relayed_bytes_go_over_the_relays_lines_and_take_both_latencies() -> Non
     assert sim.run(main()) == pytest.approx(1.0 + 0.4, rel=0.01)
 
 
-def test_punching_costs_the_first_request_of_a_pair_some_round_trips() -> None:
+@pytest.mark.parametrize("ends_when", ["it is cut off", "it is off", "the path to it is cut"])
+def test_pairs_are_as_far_apart_as_their_relay_is(ends_when: str) -> None:
+    sim = Simulation(seed=1, latency_s=0.1, jitter_s=0.0)
+    a, b = _host(sim, "a", nat=Nat.SYMMETRIC), _host(sim, "b", nat=Nat.SYMMETRIC)
+    relay = _host(sim, "relay", relay=True)
+
+    async def main() -> tuple[float, float]:
+        sim.set_path(a, relay, latency_s=0.3)
+        slower_s = await _seconds(sim, a, b)
+        if ends_when == "it is off":
+            relay.kill()
+        elif ends_when == "it is cut off":
+            sim.partition([relay], [a, b])
+        else:
+            sim.partition([b], [relay], one_way=True)
+        with pytest.raises(PeerTimeout):
+            await a.network.call(b.peer_id, "swallow", b"", timeout_s=5.0)
+        with pytest.raises(PeerTimeout):
+            await b.network.call(a.peer_id, "swallow", b"", timeout_s=5.0)
+        if ends_when == "it is off":
+            relay.restart()
+        else:
+            sim.heal()
+        return slower_s, await _seconds(sim, a, b)
+
+    assert sim.run(main()) == pytest.approx((0.8, 0.8), abs=1e-3)
+
+
+def _punched() -> tuple[Simulation, Host, Host]:
     sim = Simulation(seed=1, latency_s=0.1, jitter_s=0.0)
     hosts = [_host(sim, f"{number}", nat=Nat.CONE) for number in range(10)]
     _host(sim, "relay", relay=True)
     lucky = next(host for host in hosts[1:] if reach(1, "0", Nat.CONE, host.name, Nat.CONE) is Reach.PUNCHED)
+    return sim, hosts[0], lucky
+
+
+def test_punching_costs_the_first_request_of_a_pair_some_round_trips() -> None:
+    sim, a, b = _punched()
 
     async def main() -> list[float]:
-        return [await _seconds(sim, hosts[0], lucky) for _ in range(2)]
+        return [await _seconds(sim, *ends) for ends in [(a, b), (a, b), (b, a)]]
 
-    assert sim.run(main()) == pytest.approx([0.7, 0.2], abs=1e-3)
+    assert sim.run(main()) == pytest.approx([0.7, 0.2, 0.2], abs=1e-3)
+
+
+def test_requests_of_the_same_moment_wait_for_the_same_hole() -> None:
+    sim, a, b = _punched()
+
+    async def main() -> list[float]:
+        return list(await asyncio.gather(_seconds(sim, a, b), _seconds(sim, a, b), _seconds(sim, b, a)))
+
+    assert sim.run(main()) == pytest.approx([0.7, 0.7, 0.7], abs=1e-3)
+
+
+def test_a_process_that_comes_back_has_to_punch_anew() -> None:
+    sim, a, b = _punched()
+
+    async def main() -> list[float]:
+        first_s = await _seconds(sim, a, b)
+        b.kill()
+        await asyncio.sleep(10.0)
+        b.restart()
+        b.network.set_gate(lambda peer: True)
+        b.network.serve("swallow", swallow)
+        return [first_s, await _seconds(sim, a, b), await _seconds(sim, a, b)]
+
+    assert sim.run(main()) == pytest.approx([0.7, 0.7, 0.2], abs=1e-3)
 
 
 # ----------------------------------------------------------------------------------------------------------------- DHT
+
+
+def test_nobody_searches_over_lines_on_which_nothing_moves() -> None:
+    sim = Simulation(seed=1, latency_s=0.05, jitter_s=0.0)
+    stalled = sim.host("stalled")
+    sim.host("other")
+
+    async def main() -> list[float]:
+        sim.set_line(stalled, up_bytes_per_s=0.0)
+        search = asyncio.create_task(stalled.network.lookup("key"))
+        publishing = asyncio.create_task(stalled.network.publish("key", b"", ttl_s=600.0))
+        await asyncio.sleep(30.0)
+        waited = [search.done(), publishing.done()]
+        sim.set_line(stalled, up_bytes_per_s=1e6)
+        await asyncio.gather(search, publishing)
+        return [*waited, sim.now_s]
+
+    assert sim.run(main()) == [False, False, 30.0]
 
 
 def _search_s(n_hosts: int) -> float:

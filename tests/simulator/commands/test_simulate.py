@@ -23,6 +23,18 @@ steps_min = 1000
 """
 
 
+def test_a_scenario_that_shuffles_does_so_under_every_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "shuffled.toml"
+    path.write_text(
+        TOO_SHORT.replace("[expect]\nsteps_min = 1000", "").replace("duration_s", "shuffle = true\nduration_s")
+    )
+
+    many = simulate(Order(scenario=path, seeds="0..1"), json_output=False)
+    assert [simulate(Order(scenario=path, seed=seed), json_output=False)["trace_hash"] for seed in (0, 1)] == [
+        many["trace_hashes"][str(seed)] for seed in (0, 1)
+    ]
+
+
 def test_commands_that_replay_stand_on_one_line_however_long(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
