@@ -22,18 +22,26 @@ class _Beginning:
 
     def __init__(self) -> None:
         self.task: Task[Any] | None = None
+        self.n_cancelled = 0
+        """By itself, before it was a task, which then is."""
 
     def done(self) -> bool:
         return self.task is not None and self.task.done()
 
     def cancel(self, msg: object | None = None) -> bool:
-        return self.task is not None and self.task.cancel(msg)
+        if self.task is not None:
+            return self.task.cancel(msg)
+        self.n_cancelled += 1
+        return True
 
     def cancelling(self) -> int:
-        return self.task.cancelling() if self.task is not None else 0
+        return self.task.cancelling() if self.task is not None else self.n_cancelled
 
     def uncancel(self) -> int:
-        return self.task.uncancel() if self.task is not None else 0
+        if self.task is not None:
+            return self.task.uncancel()
+        self.n_cancelled = max(0, self.n_cancelled - 1)
+        return self.n_cancelled
 
 
 class _Rest(Coroutine[Any, Any, T]):
@@ -74,4 +82,6 @@ def begin(loop: VirtualLoop, work: Coroutine[Any, Any, object], *, name: str, co
     finally:
         asyncio.tasks._leave_task(loop, beginning)  # type: ignore[arg-type]
     task = beginning.task = loop.create_task(_Rest(work, awaited), name=name, context=context)
+    for _ in range(beginning.n_cancelled):
+        task.cancel()
     return task

@@ -41,6 +41,7 @@ class Leadership:
         self.proposer = Proposer(ballot, round_.place.roster.quorum)
         self.phase = Phase.GATHERING if ballot == 0 else Phase.PREPARING
         self._votes: dict[int, bytes] = {}
+        self._began_s = round_.elapsed_s
 
     @property
     def current(self) -> bool:
@@ -149,7 +150,7 @@ class Leadership:
         hopeless = proposal is not None and not late
         if hopeless and proposal is not None and len(proposal[0]) >= least:
             round_.warn(f"round {round_.place.index}: the method can do nothing with {len(proposal[0])} contributions")
-        if hopeless or round_.transfer.stalled_s(round_.elapsed_s) >= self._fail_after_s():
+        if hopeless or self._stalled_s() >= self._fail_after_s():
             return round_.draft(round_, None, self)
         return None
 
@@ -176,6 +177,11 @@ class Leadership:
         """The median of the deadlines that were told: a newcomer who leads has not seen how long steps take."""
         told = [report.patience_s for report in self.reports.values() if report.patience_s]
         return statistics.median(told) if told else self.round.patience_s
+
+    def _stalled_s(self) -> float:
+        """For how long nothing has moved. What those wasted who led before me is not held against the round."""
+        elapsed_s = self.round.elapsed_s
+        return min(self.round.transfer.stalled_s(elapsed_s), elapsed_s - self._began_s)
 
     def _fail_after_s(self) -> float:
         if self.round.transfer.stuck(self.round.live()):

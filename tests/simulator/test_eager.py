@@ -104,6 +104,30 @@ def test_cancelling_reaches_what_had_begun_even_before_the_task_has_run() -> Non
     assert told == ["cleaned up"]
 
 
+def test_what_cancels_itself_before_its_first_wait_ends_there() -> None:
+    told: list[str] = []
+
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        told.append(f"cancelled {task.cancelling()} times")
+        try:
+            await asyncio.sleep(10.0)
+            told.append("went on")
+        except asyncio.CancelledError:
+            told.append("ended")
+            raise
+
+    async def story(loop: VirtualLoop) -> None:
+        loop.call_soon(lambda: begin(loop, work(), name="work", context=copy_context()))
+        await asyncio.sleep(20.0)
+
+    _run(story)
+
+    assert told == ["cancelled 1 times", "ended"]
+
+
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_host_that_dies_in_its_own_handler_answers_nobody(waits: bool) -> None:
     sim = Simulation(seed=0)

@@ -194,6 +194,15 @@ def test_a_leader_whose_proposals_are_garbled_is_not_voted_for(tmp_path: Path, s
     assert not any("nobody holds" in message for message in warnings)
 
 
+def test_what_a_garbled_leader_wasted_is_not_held_against_the_next(tmp_path: Path) -> None:
+    garbled = {"kind": "bad_leader", "how": "garbled", "after_step": 8, "peers": [2], "for_s": 1e5}
+    sizes = {"exchange": "reduce", "payload_bytes": PAYLOAD_BYTES, "flops_per_sample": 1e6}
+    played = _play(tmp_path, garbled, steps=30, run={"sizes": sizes})
+
+    assert max(event.ballots for event in _told(tmp_path, RoundEnded, 0)) > 1
+    assert played.summary["rounds_failed"] <= 1
+
+
 def test_newcomer_finds_another_donor_than_the_broken_one(tmp_path: Path) -> None:
     donor = {"kind": "bad_donor", "at_s": 1, "peers": [1, 2]}
     crash = {"kind": "crash", "at_s": 2, "peers": [3], "back_after_s": 1, "disk": "lost"}
