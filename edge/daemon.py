@@ -53,6 +53,7 @@ class Device:
         engines: what evaluates the network; numpy if nothing is said.
         secret: 32 fresh bytes of the system's; runs with secure sums or privacy need them.
         on_idle: called whenever there is nothing to do any more.
+        tell: called with a line for the owner whenever something keeps it from working, and when that is over.
     """
 
     def __init__(
@@ -70,11 +71,12 @@ class Device:
         engines: Engines | None = None,
         secret: Callable[[], bytes] | None = None,
         on_idle: Callable[[], None] = lambda: None,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._client, self._identity, self._gateway, self._run_id = client, identity, gateway, run_id
         self._folder, self._data, self._rules, self._sensors = folder, data, rules, sensors
         self._entropy, self._engines, self._secret = entropy, engines or Engines(), secret
-        self._diary = Diary(folder, status=self.status, on_idle=on_idle)
+        self._diary = Diary(folder, status=self.status, on_idle=on_idle, tell=tell)
         self._outbox = Outbox(folder.outbox, identity.peer_id)
         self._sender = Sender(
             client=client,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,28 @@ from ..algorithms.forward.network import Network
 from ..protocol.atomic import write_atomically
 from ..protocol.errors import InvalidMessage, StateError, UsageError
 from ..protocol.identity import Identity, parse_peer_id
+from ..protocol.lock import LOCK
 from .engines import Choice
 from .network.pinning import Gateway
+
+_OURS = (
+    "identity.key",
+    "identity.key.next",
+    "gateway.json",
+    "engine.json",
+    "network.json",
+    "rules.toml",
+    "status.json",
+)
+
+
+def device_folder(path: Path) -> DeviceFolder | None:
+    """The one that is there, if any. Raises UsageError if what is there is none."""
+    if not path.exists():
+        return None
+    if not any((path / name).is_file() for name in ("identity.key", "gateway.json")):
+        raise UsageError(f"{path} is no device's folder: it has neither identity.key nor gateway.json")
+    return DeviceFolder(path)
 
 
 class DeviceFolder:
@@ -40,6 +61,15 @@ class DeviceFolder:
     def next_key(self) -> Path:
         """A key that is about to take the place of the present one."""
         return self.path / "identity.key.next"
+
+    def remove(self) -> None:
+        """Key, state and, if nothing else is in it, the folder; what others have put there stays. Raises OSError."""
+        for name in (*_OURS, *(f"{name}.new" for name in _OURS), LOCK):
+            (self.path / name).unlink(missing_ok=True)
+        if self.outbox.is_dir():
+            shutil.rmtree(self.outbox)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def identity(self) -> Identity:
         """The device's key, made here if there is none yet. It never leaves the device."""

@@ -113,7 +113,7 @@ class Daemon:
         self.service = GroupService(network, lambda: self.group)
         network.serve("round/status", self.whereabouts.answer)
         if owner is not None:
-            InviteDesk(network, owner, manifest.run_id, folder.invites)
+            InviteDesk(network, owner, manifest.run_id, folder.invites, warn=self.trainer.warned)
         self.membership = Membership(
             network,
             admission=Admission(self.manifest.admission.policy, manifest.owner, manifest.run_id),

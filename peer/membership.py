@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from ..protocol import rounds_pb2 as pb
 from ..protocol.admission import Admission
 from ..protocol.atomic import write_atomically
-from ..protocol.errors import GossamerError, NetworkClosed, NotAdmitted, Refused
+from ..protocol.errors import GossamerError, NetworkClosed, NotAdmitted, Refused, StateError
 from ..protocol.identity import Identity, PeerId
 from ..protocol.invite_book import InviteBook
 from ..protocol.invites import Invite
@@ -232,17 +233,31 @@ def read_announcement(status: pb.Status, signer: PeerId) -> Announcement:
 class InviteDesk:
     """The owner's side of one-time invites: redeems them for tickets, and writes down that it did."""
 
-    def __init__(self, network: Network, owner: Identity, run_id: str, path: Path) -> None:
-        self._network, self._owner, self._run_id, self._path = network, owner, run_id, path
+    def __init__(
+        self, network: Network, owner: Identity, run_id: str, path: Path, *, warn: Callable[[str], object]
+    ) -> None:
+        """Args: warn: is told of a book that cannot be read, which newcomers alone would notice."""
+        self._network, self._owner, self._run_id, self._path, self._warn = network, owner, run_id, path, warn
+        if path.exists():
+            with contextlib.suppress(StateError):
+                self._book()
         network.serve("member/redeem", self._redeem, public=True)
 
     async def _redeem(self, peer: PeerId, request: bytes) -> bytes:
         if not self._path.exists():
             raise NotAdmitted("no invites were issued for this run: ask its owner for one")
-        book = InviteBook.from_json(self._path.read_text())
+        book = self._book()
         ticket = book.redeem(request, peer=peer, owner=self._owner, now_s=self._network.unix_time_s())
         write_atomically(self._path, book.to_json().encode(), mode=0o600)
         return ticket
+
+    def _book(self) -> InviteBook:
+        """Raises StateError."""
+        try:
+            return InviteBook.from_json(self._path.read_text())
+        except StateError as error:
+            self._warn(f"{self._path}: {error}")
+            raise
 
 
 async def redeem(network: Network, invite: Invite) -> bytes:

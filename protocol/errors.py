@@ -186,6 +186,12 @@ class StateError(GossamerError):
     code = "state"
 
 
+class FolderInUse(StateError):
+    """Another process has it."""
+
+    code = "folder-in-use"
+
+
 class CorruptCheckpoint(StateError):
     code = "corrupt-checkpoint"
 

@@ -10,6 +10,7 @@ from ...protocol.edge_pb2 import RunCard
 from ...protocol.enrolment import parse_token
 from ...protocol.errors import NotAdmitted
 from ...protocol.identity import Identity, PeerId
+from ...protocol.lock import held
 from ..enrolment import enrol, hand_over
 from ..folder import DeviceFolder
 from ..network.client import EdgeNetwork
@@ -56,7 +57,9 @@ async def _enroll(folder: DeviceFolder, address: str, line: str) -> tuple[RunCar
 
 def rotate(folder: Path) -> None:
     """Replace the device's key. Interrupted at any point, calling it again completes it. Raises GossamerError."""
-    asyncio.run(_rotate(DeviceFolder(folder)))
+    home = DeviceFolder(folder)
+    with held(home.path):  # a daemon that runs would go on with the old key
+        asyncio.run(_rotate(home))
 
 
 async def _rotate(folder: DeviceFolder) -> None:

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from ...protocol.errors import StateError
-from ..folder import DeviceFolder
+from ...protocol.lock import held
+from ..folder import DeviceFolder, device_folder
 
 UNIT = "gossamer-edge.service"
 
@@ -94,7 +95,11 @@ def install(folder: Path, *, data: str | None, root: Path, user: bool) -> None:
 
 
 def uninstall(folder: Path, *, root: Path, user: bool, keep_data: bool) -> None:
-    """Stop the daemon and remove the unit and, unless told otherwise, key and state. Raises StateError."""
+    """Stop the daemon and remove the unit and, unless told otherwise, key and state. Samples stay.
+
+    Raises: UsageError if this is no device's folder, FolderInUse if a daemon runs there all the same, StateError.
+    """
+    home = None if keep_data else device_folder(folder)
     path = _unit_path(root, user=user)
     wants = path.parent / ("default.target.wants" if user else "multi-user.target.wants")
     if path.exists() and root == Path("/"):
@@ -104,13 +109,19 @@ def uninstall(folder: Path, *, root: Path, user: bool, keep_data: bool) -> None:
         path.unlink(missing_ok=True)
         if user:  # the system's folders are the system's
             _remove_empty(wants, path.parent, path.parent.parent)
-        if not keep_data and folder.exists():
-            shutil.rmtree(folder)
+        if home is not None:
+            with held(folder):
+                home.remove()
     except OSError as error:
         raise StateError(f"cannot remove {error.filename} ({error.strerror}): use sudo") from None
     control = "systemctl --user" if user else "systemctl"
     removed = path if keep_data else f"{path} and {folder}"
-    print(f"removed {removed}; now: {control} daemon-reload", file=sys.stderr)
+    left = (
+        f", but for what is not ours: {', '.join(sorted(path.name for path in folder.iterdir()))}"
+        if home and folder.exists()
+        else ""
+    )
+    print(f"removed {removed}{left}; now: {control} daemon-reload", file=sys.stderr)
 
 
 def _stop(*, user: bool) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...protocol.errors import UsageError
+from ...protocol.lock import held
 from ..daemon import Device
 from ..data import DeviceData, load_data
 from ..engines import NUMPY, ONNX, Choice, Engines, usable
@@ -37,7 +38,8 @@ def run(
         lifeline: stop when standard input ends, as it does when whoever started this is gone.
     """
     home = DeviceFolder(folder)
-    status = asyncio.run(_run(home, _data(home, data), _engines(home, engine, backprop=backprop), lifeline))
+    with held(home.path):
+        status = asyncio.run(_run(home, _data(home, data), _engines(home, engine, backprop=backprop), lifeline))
     if json_output:
         print(json.dumps(status))
     else:
@@ -60,6 +62,7 @@ async def _run(folder: DeviceFolder, data: DeviceData, engines: Engines, lifelin
         engines=engines,
         secret=lambda: os.urandom(32),
         on_idle=_Rest(),
+        tell=lambda text: print(text, file=sys.stderr, flush=True),
     )
     work = asyncio.create_task(device.run())
     loop = asyncio.get_running_loop()

@@ -17,6 +17,7 @@ from ...protocol.atomic import write_atomically
 from ...protocol.errors import GossamerError, InvalidManifest, UsageError
 from ...protocol.identity import Identity
 from ...protocol.invites import Invite, parse_invite
+from ...protocol.lock import held
 from ...protocol.manifest import SignedManifest, parse
 from ..daemon import Daemon, Devices, Result
 from ..folder import PeerFolder
@@ -99,6 +100,21 @@ async def _run(call: Call) -> Result:
     run_id = known.run_id if known is not None else invite.run_id if invite is not None else ""
     owner = _owner(call, known)
     folder = PeerFolder(call.folder or call.runs / run_id)
+    with held(folder.path):
+        return await _run_in(folder, call, departure, cap=cap, invite=invite, known=known, run_id=run_id, owner=owner)
+
+
+async def _run_in(
+    folder: PeerFolder,
+    call: Call,
+    departure: Departure,
+    *,
+    cap: int | None,
+    invite: Invite | None,
+    known: SignedManifest | None,
+    run_id: str,
+    owner: Identity | None,
+) -> Result:
     kept = _kept(folder, run_id)
     known = known or kept
     identity_path = call.identity or call.owner_key or folder.path / "identity.key"

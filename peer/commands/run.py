@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
 from ...protocol.atomic import write_atomically
-from ...protocol.errors import UsageError
+from ...protocol.errors import StateError, UsageError
 from ...protocol.identity import Identity
 from ...protocol.invite_book import InviteBook
 from ...protocol.invites import Invite
@@ -77,7 +78,7 @@ def invite(folder: Path, owner_key: Path | None, days: float) -> None:
     made = Invite(
         run_id=manifest.run_id,
         owner=manifest.owner,
-        addresses=tuple(json.loads(addresses.read_text()))[:3],
+        addresses=_addresses(addresses)[:3],
         secret=os.urandom(32),
     )
     now_s = time.time()
@@ -87,6 +88,14 @@ def invite(folder: Path, owner_key: Path | None, days: float) -> None:
     print(made.line())
     for note in _doubts(path, made):
         print(f"note: {note}", file=sys.stderr)
+
+
+def _addresses(path: Path) -> tuple[str, ...]:
+    """What the owner's daemon wrote. Raises StateError."""
+    try:
+        return tuple(TypeAdapter(list[str]).validate_json(path.read_bytes(), strict=True))
+    except (OSError, ValueError):
+        raise StateError(f"{path} is damaged: start the owner's peer again, which writes it anew") from None
 
 
 def _doubts(path: Path, made: Invite) -> Iterator[str]:

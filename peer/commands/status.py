@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...protocol.errors import StateError, UsageError
 from ..folder import PeerFolder
@@ -17,6 +18,29 @@ from .places import peer_folders
 STALE_S = 15.0
 TAIL_BYTES = 64 << 10
 HEADINGS = ("FOLDER", "PEER", "STATE", "STEP", "ROUND", "GROUP OF", "SENT MB", "RECEIVED MB")
+
+
+class _Told(BaseModel):
+    """What must be in status.json; see `whereabouts.Whereabouts.keep_file`."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    pid: int
+    peer: str
+    active: bool
+    step: int
+    round: int
+    roster: list[str]
+    sent_bytes: int
+    received_bytes: int
+
+
+def _why(error: Exception) -> str:
+    """In a line."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+    return str(error)
 
 
 def status(folder: Path, *, json_output: bool) -> None:
@@ -61,9 +85,9 @@ def daemon_status(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        row: dict[str, Any] = json.loads(path.read_text())
+        row = _Told.model_validate_json(path.read_bytes()).model_dump()
     except (OSError, ValueError) as error:
-        raise StateError(f"{path} cannot be read: {error}; is it a peer's folder?") from None
+        raise StateError(f"{path} cannot be read: {_why(error)}; is it a peer's folder?") from None
     manifest = PeerFolder(folder).manifest()
     steps = manifest.manifest.run.steps if manifest is not None else None
     row = {"folder": str(folder), "state": _state(path, row), "steps": steps, "message": "", **row}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from .addresses import parse_address
 
 _RUN_ID_LENGTH_MAX = 96
 _PORT_MAX = 65535
+_HOST = re.compile(r"[0-9A-Za-z][0-9A-Za-z.:-]{0,252}|::[0-9A-Fa-f:]*")
+"""Names (RFC 1123) and addresses; those that are neither are for the resolver to find out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,10 @@ class NetworkConfig:
         if self.startup_timeout_s <= 0 or self.contact_ttl_s < 1:
             raise UsageError("startup_timeout_s must be above 0 and contact_ttl_s at least 1")
         _check_ip(self.listen_host)
+        if self.announce_host is not None and not _HOST.fullmatch(self.announce_host):
+            raise UsageError(
+                f"announce_host {self.announce_host!r} is no address: give an IP address or a name, as my.host.example"
+            )
         for text in self.bootstrap:
             parse_address(text)
 

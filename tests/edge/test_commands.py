@@ -67,6 +67,22 @@ def test_unit_is_hardened_and_removing_it_leaves_nothing(tmp_path: Path) -> None
     assert [path for path in (tmp_path / "root").rglob("*") if path.is_file()] == []
 
 
+def test_what_is_not_the_devices_is_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = ["--root", str(tmp_path / "root")]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious").write_text("of mine")
+    with pytest.raises(UsageError, match="is no device's folder"):
+        main(["uninstall", "--folder", str(tmp_path / "mine"), *root])
+
+    folder = enrolled(tmp_path / "device")
+    (folder.path / "notes.txt").write_text("of mine")
+    main(["uninstall", "--folder", str(folder.path), *root])
+
+    assert (tmp_path / "mine" / "precious").exists()
+    assert [path.name for path in folder.path.iterdir()] == ["notes.txt"]
+    assert "but for what is not ours: notes.txt" in capsys.readouterr().err
+
+
 def test_unit_of_a_user_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / "config"))
     monkeypatch.setenv("PATH", "")  # without systemctl: this user's own units are left alone

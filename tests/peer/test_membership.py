@@ -3,11 +3,15 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
-from gossamer.peer.membership import PEERS_KEY, TTL_S, Announcement, Membership
+import pytest
+
+from gossamer.peer.membership import PEERS_KEY, TTL_S, Announcement, InviteDesk, Membership
 from gossamer.peer.rounds.roster import Member
 from gossamer.protocol import rounds_pb2 as pb
 from gossamer.protocol.admission import Admission, Ticket, issue_ticket
+from gossamer.protocol.errors import StateError
 from gossamer.protocol.identity import Identity, PeerId
 from gossamer.simulator.host import Host
 from gossamer.simulator.world import EPOCH_UNIX_S, Simulation
@@ -136,3 +140,20 @@ def test_who_is_silent_for_long_is_out_of_the_view() -> None:
         assert a.membership.view == {}
 
     _play(story)
+
+
+def test_an_owner_is_told_that_the_book_of_invites_is_damaged(tmp_path: Path) -> None:
+    sim, warnings = Simulation(seed=1), list[str]()
+    owner, newcomer = sim.host("owner", identity=OWNER), sim.host("newcomer")
+    book = tmp_path / "invites.json"
+    book.write_text("{}")
+    InviteDesk(owner.network, OWNER, RUN, book, warn=warnings.append)
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"{book}: the book of invites is damaged")
+
+    async def main() -> None:
+        with pytest.raises(StateError, match="the book of invites is damaged"):
+            await newcomer.network.call(OWNER.peer_id, "member/redeem", b"", timeout_s=5)
+
+    sim.run(main())
+    assert len(warnings) == 2

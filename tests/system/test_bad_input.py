@@ -6,6 +6,7 @@ Most of it is found before anything is started, so the command's entry point is 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from gossamer.cli import main
 from gossamer.protocol.identity import Identity
 from gossamer.protocol.invites import Invite
+from gossamer.protocol.lock import held
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
 
@@ -179,6 +181,39 @@ def test_folder_of_another_run_is_not_taken_over(typed: Typed) -> None:
 
     assert code == 2
     assert "use another --folder" in told
+
+
+def test_a_folder_in_which_a_daemon_runs_is_not_shared(typed: Typed) -> None:
+    run = new_run(typed, "run", "--open")
+    Path("peer").mkdir()
+
+    with held(Path("peer")):
+        code, _, told = typed("peer", "--run", f"{run}/manifest.toml", "--folder", "peer")
+
+    assert (code, f"in use by process {os.getpid()}: stop it first" in told, told.count("\n")) == (1, True, 1), told
+
+
+@pytest.mark.parametrize("damage", ["null", '{"state": 3}', "[]", "{", '{"pid": "x"}'])
+def test_what_a_daemon_told_may_be_damaged(typed: Typed, damage: str) -> None:
+    run = new_run(typed, "run", "--open")
+    peer = run / "peer"
+    peer.mkdir()
+    (peer / "manifest.toml").write_bytes((run / "manifest.toml").read_bytes())
+    (peer / "incarnation").write_text("1")
+    (peer / "status.json").write_text(damage)
+    (peer / "addresses.json").write_text(damage.replace("[]", "[1]"))
+
+    for arguments in (("status", str(run)), ("run", "invite", str(run))):
+        code, _, told = typed(*arguments)
+        assert (code, ".json" in told, told.count("\n")) == (1, True, 1), told
+
+
+def test_an_address_that_is_none_is_refused(typed: Typed) -> None:
+    run = new_run(typed, "run", "--open")
+
+    code, _, told = typed("peer", "--run", f"{run}/manifest.toml", "--folder", "peer", "--announce", "my host")
+
+    assert (code, "'my host' is no address" in told, told.count("\n")) == (2, True, 1), told
 
 
 def test_invite_that_is_cut_off_or_damaged_says_so(typed: Typed) -> None:
