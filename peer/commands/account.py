@@ -6,6 +6,7 @@ from typing import Any
 
 from .status import privacy_words
 
+WIDTH = 16
 Lines = dict[str, str]
 """What is told, by its name."""
 
@@ -17,8 +18,9 @@ def tell(summary: dict[str, Any]) -> None:
     if "n_devices" in summary:
         lines |= _devices(summary)
     lines["report"] = summary["report"]
+    width = max(map(len, lines)) + 1
     for name, text in lines.items():
-        print(f"  {name:<16}{text}")
+        print(f"  {name:<{max(width, WIDTH)}}{text}")
 
 
 def _training(summary: dict[str, Any]) -> Lines:
@@ -28,7 +30,8 @@ def _training(summary: dict[str, Any]) -> Lines:
     if start is not None and end is not None:
         lines["held-out loss"] = f"{start:.3f} -> {end:.3f} in {summary['steps']} steps, {summary['wall_s']:.0f} s"
     if sent:
-        lines["sent per peer"] = f"{sent / 1e3:,.1f} kB a step, {dense / sent:,.1f} times less than dense all-reduce"
+        beside = f"{dense / sent:,.1f} times less than" if dense >= sent else f"{dense / 1e3:,.1f} with"
+        lines["sent per peer"] = f"{sent / 1e3:,.1f} kB a step, {beside} dense all-reduce"
     return lines
 
 
@@ -57,6 +60,8 @@ def _devices(summary: dict[str, Any]) -> Lines:
     }
     if summary["privacy"]:
         lines["privacy"] = privacy_words(summary["privacy"])
+    if summary["killed_devices"]:
+        lines["killed, too"] = f"device {', '.join(summary['killed_devices'])}"
     lines["accuracy"] = f"{summary['eval_accuracy']:.1%}"
     return lines
 

@@ -70,7 +70,7 @@ def up(
         command.Order(
             peers=peers if peers is not None else 0 if devices else 4,
             devices=devices,
-            gateways=gateways if devices else 0,
+            gateways=gateways if devices or gateways > 1 else 0,
             task=task,
             method=method or default_method(stages),
             steps=steps,

@@ -31,7 +31,7 @@ def compare(folders: Sequence[Path], *, out: Path, json_output: bool) -> list[Co
             wording.duration(course.wall_s),
             f"{course.steps_per_s:.3g}",
             wording.size(course.sent_bytes_per_peer),
-            wording.loss(course.loss_end),
+            "none" if course.is_sized else wording.loss(course.loss_end),
         )
     Console().print(table)
     print(out)

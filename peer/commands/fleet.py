@@ -41,6 +41,7 @@ class DeviceChild:
     data: Path
     gateway: Child
     backprop: bool = False
+    killed: int = 0
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -90,6 +91,7 @@ class Fleet(Swarm):
             return super().strike(kill)
         device = self.devices[kill.peer]
         if device.process is not None and device.running:
+            device.killed += 1
             device.process.kill()
             device.process.wait(timeout=10)
         return f"device {device.number}", lambda: self.start_device(device)
@@ -187,6 +189,7 @@ def summarise_devices(fleet: Fleet, rounds_ok: int) -> dict[str, Any]:
     ]
     return {
         "n_devices": len(statuses),
+        "killed_devices": {str(device.number): device.killed for device in fleet.devices if device.killed},
         "n_gateways": len({id(device.gateway) for device in fleet.devices}),
         "eval_accuracy": max(accuracies)[1] if accuracies else None,
         "uplink_bytes_per_device_per_round": _mean(statuses, "sent_bytes", rounds),

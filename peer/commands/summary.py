@@ -13,8 +13,13 @@ from .swarm import Child
 ROUND_METHODS = ("round/", "group/", "stage/")
 
 
-def summarise(children: Sequence[Child], *, wall_s: float) -> dict[str, Any]:
-    """Everything that the logs tell; who was killed for good has no digest."""
+def summarise(children: Sequence[Child], *, began_unix_s: float, wall_s: float) -> dict[str, Any]:
+    """Everything that the logs tell; who was killed for good has no digest.
+
+    Args:
+        began_unix_s: when they were started, the last time if the run was resumed.
+        wall_s: since then.
+    """
     steady = [child for child in children if child.killed == 0] or list(children)
     # Who only trains of a pipeline contributes no payload, and says nothing of exchanges.
     told = [_rounds(child) for child in steady]
@@ -39,7 +44,7 @@ def summarise(children: Sequence[Child], *, wall_s: float) -> dict[str, Any]:
         "steps": steps,
         "eval_loss_start": evaluations[0][1] if evaluations else None,
         "eval_loss": evaluations[-1][1] if evaluations else None,
-        "wall_s": round(wall_s, 3),
+        "wall_s": round(_earlier_s(children, began_unix_s) + wall_s, 3),
         "payload_bytes_per_step": statistics.fmean(payloads) if payloads else 0.0,
         "bytes_sent_per_peer_per_step": statistics.fmean(_round_bytes(child) / max(1, steps) for child in steady),
         "dense_bytes_per_peer_per_step": 2 * (n_peers - 1) / n_peers * 4 * started.n_params,
@@ -72,22 +77,39 @@ def _kill_cost_s(children: Sequence[Child], rounds: Sequence[RoundEnded]) -> flo
     return max(0.0, max(after) - statistics.median(event.duration_s for event in rounds))
 
 
-def _traffic(child: Child) -> Traffic | None:
-    return next((entry.event for entry in reversed(child.entries) if isinstance(entry.event, Traffic)), None)
+def _sent(child: Child) -> Counter[str]:
+    """By method, in all its lives: each counts from 0."""
+    total, last = Counter[str](), Counter[str]()
+    for entry in child.entries:
+        if isinstance(entry.event, Started):
+            total, last = total + last, Counter()
+        elif isinstance(entry.event, Traffic):
+            last = Counter(entry.event.sent)
+    return total + last
 
 
 def _round_bytes(child: Child) -> float:
     """All that a peer sent for its rounds, protocol included."""
-    traffic = _traffic(child)
-    if traffic is None:
-        return 0.0
-    return float(sum(n for method, n in traffic.sent.items() if method.startswith(ROUND_METHODS)))
+    return float(sum(n for method, n in _sent(child).items() if method.startswith(ROUND_METHODS)))
+
+
+def _earlier_s(children: Sequence[Child], began_unix_s: float) -> float:
+    """For how long any of them ran before this, if the run was resumed."""
+    lives: list[tuple[float, float]] = []
+    for child in children:
+        for entry in child.entries:
+            if entry.unix_s < began_unix_s:
+                is_new = isinstance(entry.event, Started) or not lives
+                lives.append((entry.unix_s if is_new else lives.pop()[0], entry.unix_s))
+    total_s, until_s = 0.0, 0.0
+    for begun_s, ended_s in sorted(lives):
+        total_s += max(0.0, ended_s - max(begun_s, until_s))
+        until_s = max(until_s, ended_s)
+    return total_s
 
 
 def _by_purpose(children: Sequence[Child]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for child in children:
-        traffic = _traffic(child)
-        if traffic is not None:
-            total.update(traffic.sent)
+        total.update(_sent(child))
     return dict(sorted(total.items()))

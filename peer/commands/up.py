@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import signal
 import sys
 import tempfile
@@ -42,6 +43,8 @@ RESTART_AFTER_S = 1.0
 LATE_S = 30.0
 STALLED_S = 120.0
 """Once a daemon has failed, the others have so long for each further step: they may be unable to go on without it."""
+COMMAND = "command.txt"
+"""What was typed, of a run that may be resumed."""
 CREATED = "2026-01-01T00:00:00Z"
 """Runs of `up` are named by their settings: the same order is the same run."""
 
@@ -95,7 +98,7 @@ def up(
     extra += ["--stop-at", str(order.stop_at)] if order.stop_at is not None else []
     extra += ["--max-memory", order.max_memory] if order.max_memory is not None else []
     swarm = _swarm(order, plan, extra)
-    begun_s = time.monotonic()
+    begun_s, began_unix_s = time.monotonic(), time.time()
     with _interruptible():
         try:
             swarm.start()
@@ -107,7 +110,7 @@ def up(
         finally:
             swarm.stop()
             swarm.close()
-    return _finish(swarm, plan.folder, time.monotonic() - begun_s, json_output)
+    return _finish(swarm, plan.folder, began_unix_s, time.monotonic() - begun_s, json_output)
 
 
 def _swarm(order: Order, plan: Plan, extra: list[str]) -> Swarm:
@@ -149,7 +152,7 @@ def _prepare(order: Order, out: Path | None) -> Plan:
         check_memory(task, manifest, parse_bytes(order.max_memory))
     if order.devices:
         check_devices_can_follow(manifest)
-    total = min(order.stop_at or manifest.run.steps, manifest.run.steps)
+    total = _total(order, manifest.run.steps)
     kills = [parse_kill(text, n_daemons, total, order.devices) for text in order.kills]
     owner = _derived(order.seed, 0)
     signed = parse(compose(manifest, owner))
@@ -157,13 +160,28 @@ def _prepare(order: Order, out: Path | None) -> Plan:
     folder.mkdir(parents=True, exist_ok=True)
     owner.save(folder / "owner.key")
     write_atomically(folder / "manifest.toml", signed.text.encode())
+    write_atomically(folder / COMMAND, _typed().encode())
     children = [_settle(folder, number, signed, owner, order.seed) for number in range(n_daemons)]
     return Plan(folder=folder, manifest=signed, children=children, kills=kills, total=total)
+
+
+def _typed() -> str:
+    """This command line, for a shell."""
+    return shlex.join(["gossamer", *sys.argv[1:]])
+
+
+def _total(order: Order, n_steps: int) -> int:
+    """Updates after which the daemons end. Raises UsageError."""
+    if order.stop_at is not None and order.stop_at > n_steps:
+        raise UsageError(f"--stop-at {order.stop_at}: the run ends at step {n_steps}; leave --stop-at out")
+    return order.stop_at or n_steps
 
 
 def _check_devices(order: Order, n_daemons: int) -> None:
     if not 1 <= n_daemons <= 64:
         raise UsageError(f"{n_daemons} daemons: start 1 to 64 (--peers, --gateways)")
+    if order.gateways and not order.devices:
+        raise UsageError(f"--gateways {order.gateways} without devices: add --devices N")
     if order.devices and order.method in METHODS and not METHODS[order.method].for_devices:
         fit = ", ".join(name for name, method in METHODS.items() if method.for_devices)
         raise UsageError(f"method {order.method!r} has no use for devices: choose one of {fit}")
@@ -214,7 +232,7 @@ def _reopen(order: Order, folder: Path) -> Plan:
     ]
     manifest = parse(path.read_bytes().decode())
     check_only_train(order.only_train, manifest.manifest.pipeline.stages, len(children))
-    total = min(order.stop_at or manifest.manifest.run.steps, manifest.manifest.run.steps)
+    total = _total(order, manifest.manifest.run.steps)
     kills = [parse_kill(text, len(children), total, order.devices) for text in order.kills]
     return Plan(folder=folder, manifest=manifest, children=children, kills=kills, total=total)
 
@@ -305,14 +323,14 @@ def _failure(child: Child) -> GossamerError:
     return GossamerError(f"daemon {child.number} failed: {lines[-1] if lines else 'no word'} (all of it: {log})")
 
 
-def _finish(swarm: Swarm, folder: Path, wall_s: float, json_output: bool) -> dict[str, Any]:
+def _finish(swarm: Swarm, folder: Path, began_unix_s: float, wall_s: float, json_output: bool) -> dict[str, Any]:
     failed = [child for child in swarm.children if child.failed]
     if failed:
         raise _failure(failed[0])
-    summary = summarise(swarm.children, wall_s=wall_s) | summarise_stages(swarm.children)
+    summary = summarise(swarm.children, began_unix_s=began_unix_s, wall_s=wall_s) | summarise_stages(swarm.children)
     if isinstance(swarm, Fleet):
         summary |= summarise_devices(swarm, summary["rounds_ok"])
-    summary["command"] = " ".join(["gossamer", *sys.argv[1:]])
+    summary["command"] = (folder / COMMAND).read_text() if (folder / COMMAND).exists() else _typed()
     (folder / "summary.json").write_text(json.dumps(summary, indent=1))
     summary["report"] = str(write_report(folder))
     if json_output:

@@ -101,14 +101,14 @@ def course_of(run: Run, name: str) -> Course:
         name=name,
         task="sizes and costs" if told.is_sized else started.task if started else "",
         method="" if told.is_sized or not started else started.method,
-        n_peers=len(run.peers),
+        n_peers=run.n_machines,
         n_params=told.n_params if told.is_sized else started.n_params if started else None,
         steps=steps,
         wall_s=run.end_s,
         steps_per_s=(steps - first) / lasted_s if lasted_s > 0 else 0.0,
         round_s=median(event.duration_s for _, event in committed) if committed else None,
         rounds_failed=len({event.round for _, event in ended if event.outcome == "failed"}),
-        sent_bytes_per_peer=sum(sum(sent_by_purpose(log).values()) for log in run.peers) / len(run.peers),
+        sent_bytes_per_peer=sum(sum(sent_by_purpose(log).values()) for log in run.peers) / run.n_machines,
         loss_end=points[-1].loss if points else None,
         points=points,
         updates=tuple((updates[step], step) for step in sorted(updates)),
@@ -132,7 +132,10 @@ def _points(run: Run) -> tuple[Point, ...]:
 def render(courses: Sequence[Course]) -> str:
     """The page's HTML."""
     scripts = {"plotly": script(plotly.offline.get_plotlyjs()), "page": script(read("page.js"))}
-    best = min((course.loss_end for course in courses if course.loss_end is not None), default=None)
+    best: dict[str, float] = {}
+    for course in courses:
+        if course.loss_end is not None:
+            best[course.task] = min(course.loss_end, best.get(course.task, course.loss_end))
     return template("compare.html.j2").render(
         courses=courses,
         best=best,

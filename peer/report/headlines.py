@@ -61,7 +61,7 @@ def facts_of(run: Run, rounds: list[RoundView]) -> Facts:
     steps = _either(told.steps, max([view.step for view in committed], default=0))
     n_peers = _either(told.n_peers, _n_peers(run))
     n_params = _either(told.n_params, started.n_params if started else 0)
-    sent = sum(sum(sent_by_purpose(log).values()) for log in run.peers) / len(run.peers)
+    sent = sum(sum(sent_by_purpose(log).values()) for log in run.peers) / run.n_machines
     payloads = [event.payload_bytes for _, _, event in run.told(RoundEnded) if event.payload_bytes]
     task = _either(told.task, started.task if started else "?")
     method = _either(told.method, started.method if started else "?")
@@ -188,7 +188,7 @@ def _privacy(run: Run) -> list[Headline]:
 def _n_peers(run: Run) -> int:
     """The largest roster that anybody saw; a single daemon's folder shows only itself."""
     rosters = [len(event.roster) for _, _, event in run.told(Joined)]
-    return max([len(run.peers), *rosters])
+    return max([run.n_machines, *rosters])
 
 
 def _either(told: T | None, found: T) -> T:

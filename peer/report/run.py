@@ -179,6 +179,11 @@ class Run:
         return [] if self.summary.is_sized else self.told(kind)
 
     @property
+    def n_machines(self) -> int:
+        """Peers that came in each other's place on one machine count once."""
+        return len({log.label if log.number is None else log.number for log in self.peers})
+
+    @property
     def started(self) -> Started | None:
         """What the run is, in the words of the first daemon that started."""
         return next((event for _, _, event in self.told(Started)), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,8 @@ class Order:
 def calibrate(order: Order, *, json_output: bool) -> CostModel:
     """Raises UsageError for what cannot be measured, GossamerError if the file cannot be written."""
     task, manifest, n_members = _what(order)
-    if not order.out.parent.is_dir():
-        raise GossamerError(f"cannot write {order.out}: there is no folder {order.out.parent}")
+    if order.out.is_dir() or not os.access(order.out.parent, os.W_OK):
+        raise GossamerError(f"cannot write {order.out}: name a file in a folder that is there and can be written to")
     costs = calibrating.calibrate(task, manifest, n_members=n_members, at_once=order.at_once, tell=_tell)
     save_costs(costs, order.out)
     if json_output:

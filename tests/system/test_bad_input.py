@@ -105,6 +105,8 @@ NEW = ("run", "new", "r", "--task", "digits")
         ((*UP, "--kill", "²@3"), 2, "PEER@STEP"),
         ((*UP, "--kill", "1@3:later"), 2, "[:restart]"),
         ((*UP, "--kill", "1@50", "--steps", "50"), 2, "ends at step 50"),
+        ((*UP, "--stop-at", "50", "--steps", "10"), 2, "leave --stop-at out"),
+        ((*UP, "--gateways", "3"), 2, "add --devices"),
         # files and folders
         ((*UP, "--data", "/dev/null"), 2, "leave it out"),
         (("up", "--task", "chars", "--data", "/nowhere"), 2, "--data FILE"),

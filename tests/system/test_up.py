@@ -58,7 +58,10 @@ def test_stop_and_resume_equals_an_undisturbed_run(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr[-3000:]
     assert set(whole["state_digests"].values()) == {next(iter(set(whole["state_digests"].values())))}
-    assert next(iter(whole["state_digests"].values())) in done.stdout
+    resumed = json.loads(done.stdout)
+    assert next(iter(whole["state_digests"].values())) in resumed["state_digests"].values()
+    assert resumed["bytes_sent_per_peer_per_step"] == pytest.approx(whole["bytes_sent_per_peer_per_step"], rel=0.15)
+    assert "--stop-at 20" in resumed["command"]
 
 
 def test_interrupt_of_the_process_group_leaves_checkpoints_and_no_process(tmp_path: Path) -> None:

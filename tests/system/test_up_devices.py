@@ -23,6 +23,7 @@ def test_gateway_and_a_device_killed_in_mid_run_go_on_and_lose_nothing(tmp_path:
     summary = up(*arguments, *kills, out=tmp_path / "run")
 
     assert summary["killed"] == {"0": 1}
+    assert summary["killed_devices"] == {"1": 1}
     assert summary["steps"] == 60
     assert len(summary["model_hashes"]) == 1
     assert summary["n_model_hashes_from"] == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_courses_tell_what_the_logs_tell(tmp_path: Path) -> None:
     assert [point.sent_bytes for point in course.points] == sorted(point.sent_bytes for point in course.points)
     assert 0 < course.steps_per_s < course.steps
     assert not course.is_simulated
+
+
+def test_who_came_in_anothers_place_is_no_other_machine(tmp_path: Path) -> None:
+    before = write_comparison(_runs(tmp_path, "a"), tmp_path / "compare.html")[0]
+    shutil.copytree(tmp_path / "a" / "peers" / "1", tmp_path / "a" / "peers" / "1.1")
+    after = write_comparison([tmp_path / "a"], tmp_path / "compare.html")[0]
+
+    assert after.n_peers == before.n_peers
+    assert after.sent_bytes_per_peer > before.sent_bytes_per_peer
 
 
 def test_programs_get_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
