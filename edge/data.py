@@ -22,6 +22,7 @@ from ..algorithms.forward.network import Network
 from ..protocol import devices
 from ..protocol.errors import UsageError
 
+_BLOCK_VALUES = 1 << 18
 _MODULE_ATTRIBUTE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -102,4 +103,19 @@ def _checked(inputs: npt.NDArray[Any], labels: npt.NDArray[Any], source: str) ->
         raise UsageError(
             f"{source}: inputs {inputs.shape} for labels {labels.shape}: give one label of 0.. to each sample"
         )
+    if (bad := _first_that_is_not_finite(inputs)) is not None:
+        raise UsageError(f"{source}: sample {bad} holds a value that is not finite: mend it or leave it out")
     return DeviceData(inputs=inputs, labels=labels.astype(np.int64))
+
+
+def _first_that_is_not_finite(inputs: npt.NDArray[Any]) -> int | None:
+    """Which sample; None: all are. A block at a time, for they may be more than memory holds."""
+    if inputs.dtype == np.uint8:
+        return None
+    n_at_once = max(1, _BLOCK_VALUES * len(inputs) // max(1, inputs.size))
+    for start in range(0, len(inputs), n_at_once):
+        block = inputs[start : start + n_at_once].reshape(len(inputs[start : start + n_at_once]), -1)
+        bad = ~np.isfinite(block).all(axis=1)
+        if bad.any():
+            return start + int(bad.argmax())
+    return None

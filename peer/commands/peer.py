@@ -24,6 +24,7 @@ from ..folder import PeerFolder
 from ..freed_memory import keep_freed_memory
 from ..gateway.options import GatewayOptions
 from ..membership import redeem
+from ..network.addresses import check_port_free, parse_address
 from ..network.config import NetworkConfig
 from ..network.front import Front, parse_listen
 from ..network.real import RealNetwork
@@ -38,6 +39,7 @@ from .stages import parse_stage
 from .telling import tell, tell_waiting
 
 MANIFEST_KEY = "manifest"
+ADDRESSES = "addresses.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +126,7 @@ async def _run_in(
     if known is not None and invite is None:
         _check_ticket(known, folder, identity, time.time())
     bootstrap = call.join or (invite.addresses if invite is not None else ())
-    network = await RealNetwork.open(identity, _config(call, run_id, identity_path, bootstrap))
+    network = await RealNetwork.open(identity, _config(call, run_id, identity_path, bootstrap, folder.path))
     front: Front | None = None
     try:
         manifest = known or await _fetch_manifest(network, invite)
@@ -154,7 +156,7 @@ async def _run_in(
             daemon = Daemon(**options)
         daemon.log.listen(tell)
         network.on_lost = lambda what: None if departure.asked else daemon.trainer.warned(what)
-        write_atomically(folder.path / "addresses.json", json.dumps(network.addresses()).encode())
+        write_atomically(folder.path / ADDRESSES, json.dumps(network.addresses()).encode())
         chores = [asyncio.create_task(_publish_manifest(network, manifest)), asyncio.create_task(tell_waiting(daemon))]
         try:
             life = _until_done(daemon, network.addresses()[0] if network.addresses() else "", departure)
@@ -208,17 +210,27 @@ def _kept(folder: PeerFolder, run_id: str) -> SignedManifest | None:
     return manifest
 
 
-def _config(call: Call, run_id: str, identity_path: Path, bootstrap: tuple[str, ...]) -> NetworkConfig:
+def _config(call: Call, run_id: str, identity_path: Path, bootstrap: tuple[str, ...], folder: Path) -> NetworkConfig:
     return NetworkConfig(
         run_id=run_id,
         identity_path=identity_path,
         bootstrap=bootstrap,
         listen_host=call.listen,
         announce_host=call.announce,
-        p2p_port=call.p2p_port,
+        p2p_port=call.p2p_port or (port_before(folder, call.listen) if call.dialable else 0),
         grpc_port=call.grpc_port,
         dialable=call.dialable,
     )
+
+
+def port_before(folder: Path, host: str) -> int:
+    """That of the daemon's last life, so that invites hold which name it; 0 if there is none, or it is taken by now."""
+    try:
+        port = parse_address(json.loads((folder / ADDRESSES).read_bytes())[0]).port
+        check_port_free(host, port, option="libp2p port")
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, GossamerError):
+        return 0
+    return port
 
 
 async def _until_done(daemon: Daemon, address: str, departure: Departure) -> Result:

@@ -54,6 +54,17 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, inputs: object, labe
         load_data(str(tmp_path / "data.npz"))
 
 
+@pytest.mark.parametrize("bad", [0, 3, 699_999])
+def test_a_sample_that_is_not_finite_is_named(tmp_path: Path, bad: int) -> None:
+    inputs = np.zeros((700_000, 1, 2), np.float32)
+    inputs[bad, 0, 1] = np.nan if bad else np.inf
+    np.save(tmp_path / "inputs.npy", inputs)
+    np.save(tmp_path / "labels.npy", np.zeros(700_000, np.uint8))
+
+    with pytest.raises(UsageError, match=f"sample {bad} holds a value that is not finite"):
+        load_data(str(tmp_path))
+
+
 def test_pickles_are_not_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", inputs=np.array([object()]), labels=np.array([0]))
 
