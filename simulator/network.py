@@ -213,6 +213,7 @@ class SimulatedNetwork(Network):
         if self.closed:
             return
         self.closed, self.silent = True, silent
+        self._services = Services()  # nobody is asked any more: what its handlers hold can go
         self._directory.leave(self.host)
         for port in list(self.ports):
             port.sever(silent=silent)
