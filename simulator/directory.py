@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import math
+from collections.abc import Collection
 
 from ..protocol.network import Record
 from ..protocol.records import CheckedRecord
@@ -166,7 +167,7 @@ class Directory:
             found = self._shelves[key] = Shelf(key)
         return found
 
-    def heal(self, pairs: list[tuple[str, str]] | None = None) -> None:
+    def heal(self, pairs: Collection[tuple[str, str]] | None = None) -> None:
         """These partitions (default: all) are over: what was withheld begins to spread."""
         seen_at_s = self._loop.time() + self._draw_spread_s("")
         for shelf in self._shelves.values():

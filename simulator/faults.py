@@ -1,8 +1,11 @@
-"""What can go wrong in a scenario, as it is written down. `striking` says how each is done."""
+"""What can go wrong in a scenario, as it is written down. `striking` says how each is done.
+
+Faults may overlap: what one has done to a machine or to its connections lasts until the last that asks for it is over.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -26,26 +29,34 @@ class _Fault(BaseModel):
     n: int = Field(default=1, ge=1)
     """Or so many, drawn among those that are up."""
     share: float | None = Field(default=None, gt=0, le=1)
-    """Or this share of them."""
+    """Or this share of them, and one at least."""
     region: str | None = None
     """Draw within this region only."""
 
     @model_validator(mode="after")
-    def _one_beginning(self) -> _Fault:
+    def _says_one_thing(self) -> _Fault:
         if self.at_s is not None and self.after_step is not None:
             raise ValueError("give at_s or after_step, not both")
+        if self.n > 1 and self.share is not None:
+            raise ValueError("give n or share, not both")
+        is_drawn = self.n > 1 or self.share is not None or self.region is not None
+        if self.peers and is_drawn and self._strikes_all_named:
+            raise ValueError("peers are named, so nobody is drawn: leave n, share and region out")
         return self
+
+    _strikes_all_named: ClassVar[bool] = True
 
 
 class Crash(_Fault):
-    """Processes die; the operating system resets their connections unless `silent`."""
+    """Processes die; the operating system resets their connections unless `silent`. Who is down already stays down for
+    at least as long, and nobody comes back while the fleet has it off."""
 
     kind: Literal["crash"] = "crash"
     silent: bool = False
     back_after_s: Seconds | None = None
     """None: never."""
     disk: Literal["kept", "lost"] = "kept"
-    """lost: another machine comes back, with a new key and an empty folder."""
+    """lost: another machine comes back, with a new key and an empty folder. Peer 0, the owner's, keeps both."""
 
 
 class Preempt(_Fault):
@@ -81,12 +92,18 @@ class Stall(_Fault):
 
 
 class Slow(_Fault):
-    """Lines and processors at a fraction of their speed."""
+    """Lines and processors at a fraction of their speed. Of several that overlap the slowest counts."""
 
     kind: Literal["slow"] = "slow"
     line_factor: float = Field(default=1.0, gt=0, le=1)
     compute_factor: float = Field(default=1.0, gt=0, le=1)
     for_s: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def _slows_something(self) -> Slow:
+        if self.line_factor == self.compute_factor == 1:
+            raise ValueError("nothing is slowed: set line_factor or compute_factor below 1")
+        return self
 
 
 class Skew(_Fault):
@@ -188,7 +205,8 @@ StormKind = Literal[
 
 
 class Storm(_Fault):
-    """Faults drawn at random, on average `mean_s` apart; what, whom and how long follows from the seed.
+    """Faults drawn at random, on average `mean_s` apart; what, whom and how long follows from the seed. Each strikes
+    `n` machines, or a `share`, of those of `peers` and `region` that are up; default: one of all.
 
     Nobody dies or begins to garble what it sends while that would leave the committed roster without a majority that
     lives and does not.
@@ -199,6 +217,7 @@ class Storm(_Fault):
     for_s: Seconds = 60.0
     kinds: tuple[StormKind, ...] = ("crash", "partition", "flap", "stall", "slow", "rot_disk", "full_disk")
     """Each as often as it stands here. Seeds are kept that found something: the default stays as it is."""
+    _strikes_all_named: ClassVar[bool] = False
 
 
 Fault = Annotated[

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
 from typing import Any
 
 from ..peer.event_kinds import Evaluated, Event, Resynced, RoundEnded, Started
 from ..peer.events import Entry
 from .faults import Fault
 from .scenario import Scenario
+from .struck import faults_amiss, faults_done
 from .swarm import Swarm
 from .world import EPOCH_UNIX_S
 
@@ -21,11 +21,8 @@ def figures_of(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
     rounds = [event for event in events if isinstance(event, RoundEnded) and event.outcome != "unknown"]
     started = next((event for event in events if isinstance(event, Started)), None)
     told = sorted((e.step, e.loss) for e in events if isinstance(e, Evaluated) and e.loss is not None)
-    sent: Counter[str] = Counter()
-    for daemon in swarm.everyone:
-        sent.update(daemon.network.traffic.sent)
+    sent, samples = swarm.remains.sent, swarm.remains.samples
     steps = max((event.step for event in rounds if event.outcome == "committed"), default=0)
-    samples = max((daemon.replica.samples for daemon in swarm.everyone), default=0)
     finished = [end.result for end in swarm.ends if end.result is not None and end.result.outcome == "finished"]
     return {
         "run_id": swarm.manifest.run_id,
@@ -33,7 +30,7 @@ def figures_of(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
         "method": started.method if started else None,
         "n_params": started.n_params if started else None,
         "compute": "real",
-        "n_peers": len(swarm.hosts),
+        "n_peers": len(swarm.seats),
         "steps": steps,
         "samples": samples,
         "samples_per_s": samples / swarm.sim.now_s,
@@ -48,11 +45,14 @@ def figures_of(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
         "bytes_sent": sum(sent.values()),
         "wire_bytes": round(swarm.sim.wire_bytes),
         "bytes_sent_by_purpose": dict(sorted(sent.items())),
-        "bytes_sent_per_peer_per_step": sum(sent.values()) / len(swarm.hosts) / max(1, steps),
+        "bytes_sent_per_peer_per_step": sum(sent.values()) / len(swarm.seats) / max(1, steps),
         "finished": len(finished),
         "state_digests": sorted({result.digest.hex() for result in finished}),
         "begun_s": _begun_s(logs),
-        "faults": [_fault_figures(fault) for fault in swarm.struck],
+        "faults": [_fault_figures(fault) for fault in faults_done(swarm.struck)],
+        "faults_amiss": list(
+            faults_amiss(swarm.scenario.faults, swarm.struck, over_s=swarm.sim.now_s, step=swarm.remains.step)
+        ),
         "up_bytes_per_s": [_finite(machine.up_bytes_per_s) for machine in swarm.fleet.machines],
         **_device_figures(events, swarm),
         **_described_figures(swarm.scenario),

@@ -1,11 +1,16 @@
-"""What a simulated swarm tells of its machines: what happened to each, and how a daemon's life ended."""
+"""The lives of a simulated swarm: what happened to each machine, how daemons ended, and what is kept of the dead."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import gc
+from collections import Counter
+from dataclasses import dataclass, field
 
-from ..peer.daemon import Result
+from ..peer.daemon import Daemon, Result
 from ..peer.rounds.roster import WHOLE
+
+UNCOLLECTED_MAX = 1 << 22
+"""Parameters of dead replicas, each of which weighs some 20 bytes with what methods and checkpoints keep of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,3 +33,27 @@ class End:
     error: str = ""
     stage: int = WHOLE
     """Of a pipeline, that it served in the end."""
+
+
+@dataclass(kw_only=True)
+class Remains:
+    """What is kept of all daemons that have died, for their replicas are large."""
+
+    sent: Counter[str] = field(default_factory=Counter)
+    """Bytes, by method."""
+    step: int = 0
+    """Most updates that one of them had applied."""
+    samples: int = 0
+    """Likewise, those it had learnt from."""
+    _n_uncollected: int = 0
+    """Parameters."""
+
+    def take(self, daemon: Daemon) -> None:
+        """Of a daemon that has ended. Its parts hold each other, and Python does not know what they weigh."""
+        self.sent.update(daemon.network.traffic.sent)
+        self.step = max(self.step, daemon.replica.step)
+        self.samples = max(self.samples, daemon.replica.samples)
+        self._n_uncollected += sum(parameter.numel() for parameter in daemon.replica.parameters.values())
+        if self._n_uncollected > UNCOLLECTED_MAX:
+            self._n_uncollected = 0
+            gc.collect()

@@ -20,6 +20,7 @@ import torch
 
 from ..protocol.errors import GossamerError, UsageError
 from . import striking
+from .aiming import check_numbers, check_regions, check_times
 from .analytic import GRAINED
 from .costs import CostModel, load_costs
 from .faults import Fault
@@ -32,6 +33,7 @@ from .lives import Note
 from .paths import Path
 from .scenario import Population, Scenario
 from .stage_invariants import Vacancies, stage_violations
+from .struck import faults_done
 from .swarm import Swarm
 from .trace import Trace
 from .world import Simulation
@@ -115,6 +117,9 @@ def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Pro
             swarm = Swarm(scenario, fleet, sim, out / "peers", phones=phones, tell=notes.append)
     except Forbidden as error:
         raise UsageError(str(error)) from error
+    check_times(scenario.faults, duration_s=scenario.duration_s, steps=swarm.manifest.manifest.run.steps)
+    check_numbers(scenario.faults, len(fleet.machines))
+    check_regions(scenario.faults, fleet)
     swarm.clear()
     swarm.root.mkdir(parents=True)
     swarm.open_books()
@@ -125,7 +130,7 @@ def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Pro
         except Exception as error:  # noqa: BLE001 - whatever a daemon let out is what we are looking for
             failure = "".join(traceback.format_exception(error)[-4:])
         finally:
-            swarm.close_logs()
+            swarm.bury_all()
         trace_hash = sim.trace_hash()
     logs = read_logs(swarm.root)
     crashes = [f"crash: {told}" for told in (failure, *sim.handler_failures[:FAILURES_TOLD_MAX]) if told]
@@ -140,11 +145,11 @@ def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Pro
         "violations": broken,
         "n_deliveries": sim.n_deliveries,
         "cpu_s": round(time.process_time() - begun_s, 3),
-        "maths_cpu_s": round(sum(host.worked_s for host in swarm.hosts), 3),
+        "maths_cpu_s": round(sum(seat.host.worked_s for seat in swarm.seats), 3),
         **figures_of(logs, swarm),
     }
     _write(out, summary, notes)
-    return Played(summary=summary, violations=tuple(broken), struck=tuple(swarm.struck))
+    return Played(summary=summary, violations=tuple(broken), struck=tuple(faults_done(swarm.struck)))
 
 
 @functools.cache
@@ -155,12 +160,12 @@ def _version() -> str:
 async def _main(scenario: Scenario, swarm: Swarm, vacancies: Vacancies, progress: Progress) -> None:
     """Start machines and faults; until all is over, or time is."""
     choose = random.Random(f"faults {scenario.seed}")
-    jobs = [asyncio.create_task(swarm.follow_sessions(number)) for number in range(len(swarm.hosts))]
+    jobs = [asyncio.create_task(seat.follow_sessions()) for seat in swarm.seats]
     if swarm.crowd is not None:
         jobs += [asyncio.create_task(swarm.crowd.follow_sessions(number)) for number in range(scenario.devices.n)]
     jobs += [
-        asyncio.create_task(striking.follow(swarm, fault, random.Random(choose.getrandbits(64))))
-        for fault in scenario.faults
+        asyncio.create_task(striking.follow(swarm, place, random.Random(choose.getrandbits(64))))
+        for place in range(len(scenario.faults))
     ]
     finished_s: float | None = None
     while swarm.sim.now_s < scenario.duration_s:
@@ -175,9 +180,7 @@ async def _main(scenario: Scenario, swarm: Swarm, vacancies: Vacancies, progress
             patience_s = max(PATIENCE_S, finished_s / max(1, swarm.step))
             if not swarm.up() or swarm.sim.now_s > finished_s + patience_s:
                 break
-    swarm.is_over = True
-    if swarm.crowd is not None:
-        swarm.crowd.is_over = True
+    swarm.end()
     for job in jobs:
         job.cancel()
     await asyncio.gather(*jobs, return_exceptions=True)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..protocol.errors import UsageError, unknown_name
+from .aiming import check_numbers, check_times
 from .faults import Fault
 
 SECONDS_MAX = 1e8
@@ -199,9 +200,15 @@ class Scenario(Table):
             raise ValueError(f"pipeline.stages = {self.pipeline.stages}: set run.sizes.n_layers to as many or more")
         if self.pipeline.stages > 1 and self.devices.n:
             raise ValueError("pipeline.stages: a pipeline's run has no devices")
-        named = [number for fault in self.faults for number in fault.peers]
-        if self.fleet.kind != "trace" and any(not 0 <= number < self.fleet.peers for number in named):
-            raise ValueError(f"a fault names peer {max(named)}: peers are 0 to {self.fleet.peers - 1}")
+        return self
+
+    @model_validator(mode="after")
+    def _faults_can_strike(self) -> Scenario:
+        """As far as tables tell: a trace's machines and the steps of `run.like` are in files."""
+        steps = None if self.run.like is not None else self.run.steps
+        check_times(self.faults, duration_s=self.duration_s, steps=steps)
+        if self.fleet.kind != "trace":
+            check_numbers(self.faults, self.fleet.peers)
         return self
 
 

@@ -19,6 +19,7 @@ import hashlib
 import random
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
+from itertools import product
 from typing import Any, TypeVar
 
 from ..protocol.errors import unknown_name
@@ -187,9 +188,9 @@ class Simulation:
         """Lose all that one group sends to the other, in both directions or only from these to those. Adds to
         earlier partitions; hosts that are in neither group reach everybody."""
         left, right = [self._name(host) for host in these], [self._name(host) for host in those]
-        self._wires.cut(left, right)
+        self.cut(product(left, right))
         if not one_way:
-            self._wires.cut(right, left)
+            self.cut(product(right, left))
 
     def heal(self, these: Iterable[str | Host] | None = None, those: Iterable[str | Host] = ()) -> None:
         """End all partitions, or those between two groups. Requests that lost something to them stay broken; those
@@ -199,7 +200,16 @@ class Simulation:
             self._directory.heal()
             return
         left, right = [self._name(host) for host in these], [self._name(host) for host in those]
-        pairs = [(a, b) for a in left for b in right] + [(b, a) for a in left for b in right]
+        self.mend([*product(left, right), *product(right, left)])
+
+    def cut(self, ways: Iterable[tuple[str, str]]) -> None:
+        """Lose all that the first of each two hosts sends to the second."""
+        for source, target in ways:
+            self._wires.cut([self._name(source)], [self._name(target)])
+
+    def mend(self, ways: Iterable[tuple[str, str]]) -> None:
+        """End it in these directions only; otherwise as `heal`."""
+        pairs = dict.fromkeys((self._name(source), self._name(target)) for source, target in ways)
         self._wires.heal(pairs)
         self._directory.heal(pairs)
 

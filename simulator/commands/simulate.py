@@ -23,6 +23,8 @@ from ..sweep import Verdict, sweep
 
 SEEDS_MAX = 1_000_000
 SHOW_EVERY_S = 0.1
+AMISS_MAX = 5
+"""Lines about faults that did not strike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,11 @@ def _tell(scenario: Scenario, summary: dict[str, Any]) -> None:
         f"  rounds: {summary['rounds_ok']} committed, {summary['rounds_failed']} failed; {summary['resyncs']} resyncs"
     )
     print(f"  sent {summary['bytes_sent'] / 1e6:.2f} MB in {summary['n_deliveries']} messages")
+    amiss = summary["faults_amiss"]
+    for line in amiss[:AMISS_MAX]:
+        print(f"  {line}")
+    if len(amiss) > AMISS_MAX:
+        print(f"  and {len(amiss) - AMISS_MAX} more under faults_amiss in summary.json")
     print(f"  {summary['finished']} of {summary['n_peers']} peers finished, {len(summary['state_digests'])} state(s)")
     print(f"  trace {summary['trace_hash'][:16]}, {summary['cpu_s']:.1f} s of computing")
     print(f"  {summary['report'] or summary['out']}")

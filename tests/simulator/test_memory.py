@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gossamer.peer.replica import Replica
+from gossamer.simulator import lives
 from gossamer.simulator.playing import play
 from gossamer.simulator.scenario import scenario_of
 
@@ -38,3 +40,20 @@ def test_a_swarms_tensors_are_gone_when_it_has_been_played(tmp_path: Path) -> No
     with warnings.catch_warnings(action="ignore"):  # torch has properties that warn when they are looked at
         daemons = [one for one in gc.get_objects() if type(one).__name__ in {"Daemon", "Replica", "Simulation"}]
     assert not daemons
+
+
+@pytest.mark.parametrize("disk", ["kept", "lost"])
+def test_of_the_dead_no_replica_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: str) -> None:
+    monkeypatch.setattr(lives, "UNCOLLECTED_MAX", 1)
+    crash = {"kind": "crash", "at_s": 1, "every_s": 1, "peers": [2], "back_after_s": 0.5, "disk": disk}
+    run = {"steps": 1000, "compute": "analytic", "batch": 1, "sizes": {"n_params": 1000, "payload_bytes": 1000}}
+    alive: list[int] = []
+
+    def look(now_s: float, step: int) -> None:
+        if now_s > 9.2:
+            alive.append(sum(type(one) is Replica for one in gc.get_objects()))
+
+    tables = {"name": "mortal", "duration_s": 10, "run": run, "fleet": {"peers": 3, "flops_per_s": 1e5}}
+    play(scenario_of({**tables, "faults": [crash]}), tmp_path, progress=look)
+
+    assert max(alive) <= 3 + 2  # the last that died, and the one that has shown that task and method fit
