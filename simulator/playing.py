@@ -111,17 +111,18 @@ def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Pro
     swarm.clear()
     swarm.root.mkdir(parents=True)
     swarm.open_books()
-    begun_s, failure = time.process_time(), ""
+    begun_s = time.process_time()
+    crash: list[str] = []
     with _deliveries(scenario, sim, out):
         try:
             sim.run(_main(scenario, swarm, vacancies, progress), timeout_s=scenario.duration_s + PATIENCE_S)
         except Exception as error:  # noqa: BLE001 - whatever a daemon let out is what we are looking for
-            failure = "".join(traceback.format_exception(error)[-4:])
+            crash = [_crash(error)]
         finally:
             swarm.close_logs()
         trace_hash = sim.trace_hash()
     logs = read_logs(swarm.root)
-    broken = [*([f"crash: {failure}"] if failure else []), *violations(logs, swarm.ends, scenario.expect)]
+    broken = [*crash, *violations(logs, swarm.ends, scenario.expect)]
     events = [entry.event for entries in logs.values() for entry in entries]
     broken += stage_violations(events, vacancies, swarm.finished(), scenario.expect)
     summary = {
@@ -137,6 +138,21 @@ def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Pro
     }
     _write(out, summary, notes)
     return Played(summary=summary, violations=tuple(broken), struck=tuple(swarm.struck))
+
+
+def _crash(error: Exception) -> str:
+    """The violation, named by what tasks raised: groups of it are all alike."""
+    raised = list(_raised(error))
+    names = sorted({type(one).__name__ for one in raised})
+    return f"crash of {', '.join(names)}: {''.join(traceback.format_exception(raised[0])[-4:])}"
+
+
+def _raised(error: BaseException) -> Iterator[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for one in error.exceptions:
+        yield from _raised(one)
 
 
 @functools.cache
