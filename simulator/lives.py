@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..peer.daemon import Result
@@ -28,3 +29,13 @@ class End:
     error: str = ""
     stage: int = WHOLE
     """Of a pipeline, that it served in the end."""
+
+    @property
+    def is_finish(self) -> bool:
+        """Whether the run was over."""
+        return self.result is not None and self.result.outcome == "finished"
+
+
+def n_finished(ends: Iterable[End]) -> int:
+    """How many peers have seen the run finished, in one life of theirs or in several."""
+    return len({end.peer for end in ends if end.is_finish})

@@ -30,7 +30,7 @@ from .invariants import read_logs, violations
 from .lives import Note
 from .paths import Path
 from .scenario import Population, Scenario
-from .stage_invariants import Vacancies, stage_violations
+from .stage_invariants import Vacancies, check_stages, stage_violations
 from .swarm import Swarm
 from .trace import Trace
 from .world import Simulation
@@ -106,8 +106,10 @@ def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Pro
     phones = _phones(scenario)
     sim = _simulation(scenario, fleet, phones, shuffle_seed, trace)
     notes: list[Note] = []
-    vacancies = Vacancies(scenario.pipeline.stages if scenario.pipeline.stages > 1 else 0)
     swarm = Swarm(scenario, fleet, sim, out / "peers", phones=phones, tell=notes.append)
+    n_stages = swarm.manifest.manifest.pipeline.stages
+    check_stages(scenario.expect, n_stages)
+    vacancies = Vacancies(n_stages if n_stages > 1 else 0)
     swarm.clear()
     swarm.root.mkdir(parents=True)
     swarm.open_books()
@@ -178,7 +180,7 @@ async def _main(scenario: Scenario, swarm: Swarm, vacancies: Vacancies, progress
         for job in jobs:
             if job.done():
                 job.result()
-        if any(end.result is not None and end.result.outcome == "finished" for end in swarm.ends):
+        if any(end.is_finish for end in swarm.ends):
             finished_s = swarm.sim.now_s if finished_s is None else finished_s
             patience_s = max(PATIENCE_S, finished_s / max(1, swarm.step))
             if not swarm.up() or swarm.sim.now_s > finished_s + patience_s:
