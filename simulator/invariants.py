@@ -8,7 +8,7 @@ from pathlib import Path
 from ..peer.event_kinds import Evaluated, Forked, Joined, Resynced, RoundEnded, StepPassed
 from ..peer.events import Entry, read_events
 from .lives import End, n_finished
-from .scenario import Expectation
+from .tables import Expectation
 
 Told = tuple[tuple[str, ...], str]
 """(contributors, digest) of a committed round."""

@@ -29,9 +29,10 @@ from .fleets.fleet import MBIT
 from .invariants import read_logs, violations
 from .lives import Note
 from .paths import Path
-from .scenario import Population, Scenario
+from .scenario import Scenario
 from .stage_invariants import Vacancies, check_stages, stage_violations
 from .swarm import Swarm
+from .tables import Population
 from .trace import Trace
 from .world import Simulation
 

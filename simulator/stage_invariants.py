@@ -21,7 +21,7 @@ from ..peer.replica import schedule_of
 from ..protocol.errors import UsageError
 from ..protocol.manifest import Manifest
 from ..tasks import Staged
-from .scenario import Expectation
+from .tables import Expectation
 
 SPARE = 2
 """A stage with so many replicas can give one away."""

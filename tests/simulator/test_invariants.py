@@ -9,7 +9,7 @@ from gossamer.peer.event_kinds import Event, Forked, Joined, Resynced, RoundEnde
 from gossamer.peer.events import Entry
 from gossamer.simulator.invariants import violations
 from gossamer.simulator.lives import End
-from gossamer.simulator.scenario import Expectation
+from gossamer.simulator.tables import Expectation
 
 FIRST, SECOND = "aa" * 16, "bb" * 16
 

@@ -16,8 +16,9 @@ from gossamer.protocol.errors import UsageError
 from gossamer.protocol.identity import Identity
 from gossamer.protocol.manifest import Manifest, manifest_of
 from gossamer.simulator.playing import play
-from gossamer.simulator.scenario import Expectation, scenario_of
+from gossamer.simulator.scenario import scenario_of
 from gossamer.simulator.stage_invariants import Vacancies, model_of_one_process, stage_violations
+from gossamer.simulator.tables import Expectation
 from gossamer.tasks import Staged, build_task
 
 OPTIONS = {"d_model": 16, "n_layers": 2, "n_heads": 2, "context": 16}
