@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ..protocol.errors import UsageError, unknown_name
 from .faults import Fault
+from .grains import check_grain
 from .tables import SECONDS_MAX, DeviceCrowd, Expectation, Internet, Population, Stages, Table, Training
 
 
@@ -44,6 +45,8 @@ class Scenario(Table):
             raise ValueError("fleet.one_machine needs fleet.costs = FILE, which says how many cores there are")
         if self.run.compute == "analytic" and self.pipeline.stages > self.run.sizes.n_layers:
             raise ValueError(f"pipeline.stages = {self.pipeline.stages}: set run.sizes.n_layers to as many or more")
+        if self.run.compute == "analytic":
+            check_grain(self)
         if self.pipeline.stages > 1 and self.devices.n:
             raise ValueError("pipeline.stages: a pipeline's run has no devices")
         named = [number for fault in self.faults for number in fault.peers]

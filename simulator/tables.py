@@ -31,7 +31,8 @@ class Sizes(Table):
     activation_elements: int = Field(default=1, ge=1, le=1 << 32)
     """Of one sample between two layers: positions times width."""
     grain: int = Field(default=1, ge=1, le=1 << 16)
-    """Bytes on the lines for each that is held in memory; see `simulator.analytic`."""
+    """Bytes on the lines for each that is held in memory; see `simulator.analytic`. `simulator.grains` says which are
+    too coarse."""
 
     @model_validator(mode="after")
     def _can_be_held(self) -> Sizes:
