@@ -27,7 +27,6 @@ from gossamer.simulator.scenario import scenario_of
 N_LAYERS, N_PARAMETERS, SAMPLES, FLOPS_PER_S = 8, 1_000_000, 8, 4e12
 MBIT = 125e3
 INT8_BYTES = 1 + 4 / 256
-GRAIN = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +45,19 @@ class Case:
     round_trip_s: float = 0.04
     payload_bytes: int = 10_000
     """Of a replica's contribution, for the whole model."""
+    grain: int = 1
+    """Bytes on the lines for each in memory, so that large messages take less of ours."""
 
 
-HOMES = Case(n_stages=4, flops=8e11, activation_elements=1_000_000, up_mbit_s=20.0, down_mbit_s=100.0)
+HOMES = Case(
+    n_stages=4,
+    flops=8e11,
+    activation_elements=1_000_000,
+    up_mbit_s=20.0,
+    down_mbit_s=100.0,
+    payload_bytes=8_400_000,
+    grain=64,
+)
 CASES = {
     "compute": Case(n_stages=4, flops=8e12),
     "compute, 8 microbatches": Case(n_stages=4, flops=8e12, n_microbatches=8),
@@ -59,7 +68,14 @@ CASES = {
     "uplinks, 2 of 8 only train": replace(HOMES, n_stages=3, n_only_train=2),
     "downlinks": replace(HOMES, up_mbit_s=100.0, down_mbit_s=20.0),
     "exchange": Case(
-        n_stages=2, flops=8e11, n_microbatches=32, up_mbit_s=20.0, down_mbit_s=100.0, payload_bytes=150_000_000
+        n_stages=2,
+        flops=8e11,
+        activation_elements=16_384,
+        n_microbatches=32,
+        up_mbit_s=20.0,
+        down_mbit_s=100.0,
+        payload_bytes=150_000_000,
+        grain=8,
     ),
     "latency": Case(n_stages=4, flops=8e9, n_microbatches=16, round_trip_s=0.4),
 }
@@ -107,7 +123,7 @@ def simulated(case: Case, starts: Sequence[int], n_steps: int = 6) -> float:
         "flops_per_sample": 3 * case.flops,
         "activation_elements": case.activation_elements,
         "payload_bytes": case.payload_bytes,
-        "grain": GRAIN,
+        "grain": case.grain,
     }
     never = {"evaluate_every": 10**6, "checkpoint_every": 10**6}
     tables = {

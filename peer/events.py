@@ -89,7 +89,10 @@ class EventLog:
         self.path = path
         self._peer = short_id(peer)
         self._clock, self._unix = clock, unix
-        self._start_s = clock()
+        self.start_s = clock()
+        """On that clock."""
+        self.has_told = False
+        """Whether there was any event so far."""
         self._listeners: list[Callable[[Entry], None]] = []
         self._n_lost = 0
         try:
@@ -106,7 +109,7 @@ class EventLog:
 
     def emit(self, event: Event) -> None:
         """Write an event and tell the listeners. Never fails for want of room."""
-        entry = self._entry(event)
+        entry, self.has_told = self._entry(event), True
         if self._n_lost:
             note = self._entry(Warned(message=f"{self._n_lost} events are missing here: there was no room on the disk"))
             if self._append(note) is None:
@@ -127,7 +130,7 @@ class EventLog:
         self.close()
 
     def _entry(self, event: Event) -> Entry:
-        return Entry(t_s=self._clock() - self._start_s, unix_s=self._unix(), peer=self._peer, event=event)
+        return Entry(t_s=self._clock() - self.start_s, unix_s=self._unix(), peer=self._peer, event=event)
 
     def _append(self, entry: Entry) -> OSError | None:
         """Write one line, wholly or not at all; the reason if not at all."""

@@ -27,7 +27,7 @@ from ..tasks.classification import Classification, Labelled
 from .energy import energy_of
 from .fleets import Fleet, Machine
 from .host import Host
-from .scenario import DeviceCrowd
+from .tables import DeviceCrowd
 from .world import Simulation
 
 RULES = Rules(allow_metered=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..protocol.identity import PeerId
 from ..protocol.network import Traffic
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 Tamper = Callable[[str, bytes], bytes]
 """(method, payload) -> what a faulty machine sends in its place, of the same length."""
+
+
+class HandlerFailure(NamedTuple):
+    """A handler of requests raised what is no GossamerError: a bug, of which its caller learns no more than that."""
+
+    method: str
+    host: str
+    text: str
+    """The end of its traceback."""
 
 
 class Endpoint(Protocol):
@@ -52,8 +61,7 @@ class Fabric:
     costs: CostModel = NOTHING
     grains: Mapping[str, int] = field(default_factory=dict)
     """By method: bytes on the lines for each byte of its messages, of which only a part is held; default 1."""
-    failures: list[str] = field(default_factory=list)
-    """Of handlers that raised what is no GossamerError, which the caller only learns to be a failure."""
+    failures: list[HandlerFailure] = field(default_factory=list)
     endpoints: dict[PeerId, Endpoint] = field(default_factory=dict)
     """The latest network of every peer, open or not."""
     n_networks: int = 0

@@ -9,21 +9,29 @@ from typing import Any
 from ..peer.event_kinds import Evaluated, Event, Resynced, RoundEnded, Started
 from ..peer.events import Entry
 from .faults import Fault
+from .lives import n_finished
 from .scenario import Scenario
 from .struck import faults_amiss, faults_done
 from .swarm import Swarm
-from .world import EPOCH_UNIX_S
+from .virtual_times import last_update_s
 
 
 def figures_of(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
-    """What came of it, for `summary.json`."""
+    """What came of it, for `summary.json`.
+
+    `samples_per_s` is of the time from the first daemon's start to the last update: who waits for those that do not
+    come back trains no more.
+    """
     events = [entry.event for entries in logs.values() for entry in entries]
     rounds = [event for event in events if isinstance(event, RoundEnded) and event.outcome != "unknown"]
     started = next((event for event in events if isinstance(event, Started)), None)
     told = sorted((e.step, e.loss) for e in events if isinstance(e, Evaluated) and e.loss is not None)
     sent, samples = swarm.remains.sent, swarm.remains.samples
     steps = max((event.step for event in rounds if event.outcome == "committed"), default=0)
-    finished = [end.result for end in swarm.ends if end.result is not None and end.result.outcome == "finished"]
+    starts = swarm.remains.starts
+    begun_s = min((starts_s[0] for starts_s in starts.values()), default=0.0)
+    trained_s = last_update_s(logs, starts) - begun_s
+    digests = {end.result.digest for end in swarm.ends if end.result is not None and end.is_finish}
     return {
         "run_id": swarm.manifest.run_id,
         "task": started.task if started else None,
@@ -33,7 +41,7 @@ def figures_of(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
         "n_peers": len(swarm.seats),
         "steps": steps,
         "samples": samples,
-        "samples_per_s": samples / swarm.sim.now_s,
+        "samples_per_s": samples / trained_s if steps else 0.0,
         "wall_s": round(swarm.sim.now_s, 6),
         "eval_loss_start": told[0][1] if told else None,
         "eval_loss": told[-1][1] if told else None,
@@ -46,9 +54,10 @@ def figures_of(logs: dict[str, list[Entry]], swarm: Swarm) -> dict[str, Any]:
         "wire_bytes": round(swarm.sim.wire_bytes),
         "bytes_sent_by_purpose": dict(sorted(sent.items())),
         "bytes_sent_per_peer_per_step": sum(sent.values()) / len(swarm.seats) / max(1, steps),
-        "finished": len(finished),
-        "state_digests": sorted({result.digest.hex() for result in finished}),
-        "begun_s": _begun_s(logs),
+        "finished": n_finished(swarm.ends),
+        "state_digests": sorted(digest.hex() for digest in digests),
+        "begun_s": round(begun_s, 6),
+        "lives_begun_s": starts,
         "faults": [_fault_figures(fault) for fault in faults_done(swarm.struck)],
         "faults_amiss": list(
             faults_amiss(swarm.scenario.faults, swarm.struck, over_s=swarm.sim.now_s, step=swarm.remains.step)
@@ -78,12 +87,6 @@ def _described_figures(scenario: Scenario) -> dict[str, Any]:
         "eval_loss_start": None,
         "eval_loss": None,
     }
-
-
-def _begun_s(logs: dict[str, list[Entry]]) -> float:
-    """The time from which reports count: that of the first daemon's start."""
-    firsts = [entries[0] for entries in logs.values() if entries]
-    return round(min((first.unix_s - first.t_s for first in firsts), default=EPOCH_UNIX_S) - EPOCH_UNIX_S, 6)
 
 
 def _fault_figures(fault: Fault) -> dict[str, Any]:

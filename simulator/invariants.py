@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..peer.event_kinds import Evaluated, Forked, Joined, Resynced, RoundEnded, StepPassed
 from ..peer.events import Entry, read_events
-from .lives import End
-from .scenario import Expectation
+from .lives import End, n_finished
+from .tables import Expectation
 
 Told = tuple[tuple[str, ...], str]
 """(contributors, digest) of a committed round."""
@@ -93,9 +93,8 @@ def _expected(logs: dict[str, list[Entry]], ends: Sequence[End], expect: Expecta
     step = max((event.step for entries in logs.values() for _, event in rounds_of(entries)), default=0)
     if step < expect.steps_min:
         yield f"liveness: {step} updates were applied, at least {expect.steps_min} were expected"
-    n_finished = sum(end.result is not None and end.result.outcome == "finished" for end in ends)
-    if n_finished < expect.finished_min:
-        yield f"liveness: {n_finished} peers finished, at least {expect.finished_min} were expected"
+    if n_finished(ends) < expect.finished_min:
+        yield f"liveness: {n_finished(ends)} peers finished, at least {expect.finished_min} were expected"
     told = [event for entries in logs.values() for entry in entries if isinstance(event := entry.event, Evaluated)]
     accuracy = max(((event.step, event.accuracy or 0.0) for event in told), default=(0, 0.0))[1]
     if accuracy < expect.accuracy_min:

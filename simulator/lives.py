@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..peer.daemon import Daemon, Result
 from ..peer.rounds.roster import WHOLE
+from .virtual_times import Starts
 
 UNCOLLECTED_MAX = 1 << 22
 """Parameters of dead replicas, each of which weighs some 20 bytes with what methods and checkpoints keep of it."""
@@ -34,6 +36,16 @@ class End:
     stage: int = WHOLE
     """Of a pipeline, that it served in the end."""
 
+    @property
+    def is_finish(self) -> bool:
+        """Whether the run was over."""
+        return self.result is not None and self.result.outcome == "finished"
+
+
+def n_finished(ends: Iterable[End]) -> int:
+    """How many peers have seen the run finished, in one life of theirs or in several."""
+    return len({end.peer for end in ends if end.is_finish})
+
 
 @dataclass(kw_only=True)
 class Remains:
@@ -45,6 +57,7 @@ class Remains:
     """Most updates that one of them had applied."""
     samples: int = 0
     """Likewise, those it had learnt from."""
+    starts: Starts = field(default_factory=dict)
     _n_uncollected: int = 0
     """Parameters."""
 
@@ -52,6 +65,8 @@ class Remains:
         """Of a daemon that has ended. Its parts hold each other, and Python does not know what they weigh."""
         self.sent.update(daemon.network.traffic.sent)
         self.step = max(self.step, daemon.replica.step)
+        if daemon.log.has_told:
+            self.starts.setdefault(daemon.log.path.parent.name, []).append(daemon.log.start_s)
         self.samples = max(self.samples, daemon.replica.samples)
         self._n_uncollected += sum(parameter.numel() for parameter in daemon.replica.parameters.values())
         if self._n_uncollected > UNCOLLECTED_MAX:

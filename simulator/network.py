@@ -217,7 +217,7 @@ class SimulatedNetwork(Network):
         if self.closed:
             return
         self.closed, self.silent = True, silent
-        self._services = Services()  # nobody is asked any more: what its handlers hold can go
+        self._services = Services(self._fabric.failures)  # nobody is asked any more: what its handlers hold can go
         self._directory.leave(self.host)
         self._fabric.wires.relays.switch(self.host, is_on=False)
         for port in list(self.ports):

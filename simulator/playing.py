@@ -31,10 +31,11 @@ from .guard import Forbidden, forbid_wall_clock
 from .invariants import read_logs, violations
 from .lives import Note
 from .paths import Path
-from .scenario import Population, Scenario
-from .stage_invariants import Vacancies, stage_violations
+from .scenario import Scenario
+from .stage_invariants import Vacancies, check_stages, stage_violations
 from .struck import faults_done
 from .swarm import Swarm
+from .tables import Population
 from .trace import Trace
 from .world import Simulation
 
@@ -111,30 +112,33 @@ def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Pro
     phones = _phones(scenario)
     sim = _simulation(scenario, fleet, phones, shuffle_seed, trace)
     notes: list[Note] = []
-    vacancies = Vacancies(scenario.pipeline.stages if scenario.pipeline.stages > 1 else 0)
     try:
         with forbid_wall_clock():  # a task that is built draws its data
             swarm = Swarm(scenario, fleet, sim, out / "peers", phones=phones, tell=notes.append)
     except Forbidden as error:
         raise UsageError(str(error)) from error
-    check_times(scenario.faults, duration_s=scenario.duration_s, steps=swarm.manifest.manifest.run.steps)
+    manifest = swarm.manifest.manifest
+    check_times(scenario.faults, duration_s=scenario.duration_s, steps=manifest.run.steps)
     check_numbers(scenario.faults, len(fleet.machines))
     check_regions(scenario.faults, fleet)
+    check_stages(scenario.expect, manifest.pipeline.stages)
+    vacancies = Vacancies(manifest.pipeline.stages if manifest.pipeline.stages > 1 else 0)
     swarm.clear()
     swarm.root.mkdir(parents=True)
     swarm.open_books()
-    begun_s, failure = time.process_time(), ""
+    begun_s = time.process_time()
+    crash: list[str] = []
     with _deliveries(scenario, sim, out):
         try:
             sim.run(_main(scenario, swarm, vacancies, progress), timeout_s=scenario.duration_s + PATIENCE_S)
         except Exception as error:  # noqa: BLE001 - whatever a daemon let out is what we are looking for
-            failure = "".join(traceback.format_exception(error)[-4:])
+            crash = [_crash(error)]
         finally:
             swarm.bury_all()
         trace_hash = sim.trace_hash()
     logs = read_logs(swarm.root)
-    crashes = [f"crash: {told}" for told in (failure, *sim.handler_failures[:FAILURES_TOLD_MAX]) if told]
-    broken = [*crashes, *violations(logs, swarm.ends, scenario.expect)]
+    failed = [f"crash in {one.method}: at {one.host}: {one.text}" for one in sim.handler_failures[:FAILURES_TOLD_MAX]]
+    broken = [*crash, *failed, *violations(logs, swarm.ends, scenario.expect)]
     events = [entry.event for entries in logs.values() for entry in entries]
     broken += stage_violations(events, vacancies, swarm.finished(), scenario.expect)
     summary = {
@@ -150,6 +154,21 @@ def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Pro
     }
     _write(out, summary, notes)
     return Played(summary=summary, violations=tuple(broken), struck=tuple(faults_done(swarm.struck)))
+
+
+def _crash(error: Exception) -> str:
+    """The violation, named by what tasks raised: groups of it are all alike."""
+    raised = list(_raised(error))
+    names = sorted({type(one).__name__ for one in raised})
+    return f"crash of {', '.join(names)}: {''.join(traceback.format_exception(raised[0])[-4:])}"
+
+
+def _raised(error: BaseException) -> Iterator[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for one in error.exceptions:
+        yield from _raised(one)
 
 
 @functools.cache
@@ -175,7 +194,7 @@ async def _main(scenario: Scenario, swarm: Swarm, vacancies: Vacancies, progress
         for job in jobs:
             if job.done():
                 job.result()
-        if any(end.result is not None and end.result.outcome == "finished" for end in swarm.ends):
+        if any(end.is_finish for end in swarm.ends):
             finished_s = swarm.sim.now_s if finished_s is None else finished_s
             patience_s = max(PATIENCE_S, finished_s / max(1, swarm.step))
             if not swarm.up() or swarm.sim.now_s > finished_s + patience_s:

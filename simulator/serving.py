@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..protocol.errors import GossamerError, MessageTooLarge, NotAdmitted, RemoteFailure, UnknownMethod
 from ..protocol.network import MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, MAX_PUBLIC_BYTES, Gate, Handler, StreamHandler
+from .fabric import HandlerFailure
 from .messages import ANSWER, CHUNK, END, FAIL, STREAM, Kind, Message
 from .port import Port
 
@@ -27,8 +28,8 @@ class Served:
 class Services:
     """The methods of one peer, and its gate."""
 
-    def __init__(self, failures: list[str]) -> None:
-        """Args: failures: where to say which handlers failed, and how."""
+    def __init__(self, failures: list[HandlerFailure]) -> None:
+        """Args: failures: takes those of handlers."""
         self._failures = failures
         self._served: dict[str, Served] = {}
         self.gate: Gate = lambda peer: False
@@ -54,7 +55,7 @@ class Services:
             await port.send(Message(FAIL, " ".join(str(error).split()).encode(), code=error.code))
         except Exception as error:  # a bug in a handler: the caller learns that there is one, and no more
             log.exception("the handler of %r failed on a message of %s", port.method, port.peer)
-            self._failures.append(f"the handler of {port.method!r} at {port.host} failed: {_told(error)}")
+            self._failures.append(HandlerFailure(port.method, port.host, _told(error)))
             text = f"failed while it served {port.method!r}: its log says why"
             await port.send(Message(FAIL, text.encode(), code=RemoteFailure.code))
 

@@ -3,12 +3,17 @@
 Faults that were drawn (storms, victims that nobody named) are first written out as they struck; then faults are dropped
 by halves and one by one (delta debugging: Zeller & Hildebrandt 2002), then peers, steps and times are cut. What is not
 as short as it could be is still a failure: every scenario that is kept has been played.
+
+A failure that faults brought about is no longer the same if it comes without them: a cut that leaves so little time, or
+so few peers, that what is expected is out of reach is none. So of whatever is kept a run without any fault holds, which
+is played once for all scenarios that differ in nothing else.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +27,7 @@ from .scenario import Scenario, scenario_of
 
 PLAYS_MAX = 200
 _LIVENESS = "liveness"
+_CONVERGENCE = "convergence"
 _TIMES = ("for_s", "back_after_s", "over_s", "at_s")
 _PEERS_MIN = 2
 
@@ -38,18 +44,27 @@ class Shrunk:
     plays: int
 
 
-def shrink(scenario: Scenario, *, plays_max: int = PLAYS_MAX, tell: Tell = lambda plays, least: None) -> Shrunk:
+def shrink(
+    scenario: Scenario,
+    *,
+    plays_max: int = PLAYS_MAX,
+    tell: Tell = lambda plays, least: None,
+    say: Callable[[str], None] = lambda words: None,
+) -> Shrunk:
     """Cut a failing scenario down.
 
     Args:
         plays_max: how often to play it at most.
         tell: is told how often it was played, and the least that failed so far.
+        say: is told at once what a person should know of it.
     Raises: UsageError if it does not fail.
     """
     first = _played(scenario)
     if not first.violations:
         raise UsageError(f"{scenario.name} with seed {scenario.seed} violates nothing: there is nothing to shrink")
     search = _Search(scenario, first.violations[0], plays_max, tell)
+    if scenario.faults and search.drop_all_faults():
+        say(f"{scenario.name} with seed {scenario.seed} fails without any fault as well")
     search.attempt(_with_faults(search.least, first.struck))
     before = None
     while before != search.least and not search.is_spent:
@@ -60,12 +75,8 @@ def shrink(scenario: Scenario, *, plays_max: int = PLAYS_MAX, tell: Tell = lambd
 
 
 def failure_of(violation: str) -> str:
-    """What makes two failures the same: which property broke, or which exception came out."""
-    kind, _, text = violation.partition(":")
-    if kind != "crash":
-        return kind
-    last = [line for line in text.splitlines() if line.strip()][-1:]
-    return f"crash {''.join(last).partition(':')[0].strip()}"
+    """What makes two failures the same: which property broke, or which exceptions came out."""
+    return violation.partition(":")[0]
 
 
 def toml_of(scenario: Scenario) -> str:
@@ -81,10 +92,13 @@ class _Search:
         self.violation = violation
         self.plays = 1
         self._failure = failure_of(violation)
+        self._fails_by_itself = not scenario.faults
         self._plays_max = plays_max
         self._tell = tell
         self._refused: list[Tables] = []
-        """What did not fail, or cannot be."""
+        """What did not fail so, or cannot be."""
+        self._sound: list[Tables] = []
+        """Without faults; what did not fail so."""
 
     @property
     def is_spent(self) -> bool:
@@ -93,25 +107,61 @@ class _Search:
     @property
     def keeps_time(self) -> bool:
         """Whether less time would make it fail for want of time."""
-        return self._failure == _LIVENESS
+        return self._failure in (_LIVENESS, _CONVERGENCE)
+
+    @property
+    def keeps_steps(self) -> bool:
+        """Whether fewer steps would make it fail for want of steps."""
+        return self._failure == _CONVERGENCE
+
+    def drop_all_faults(self) -> bool:
+        """Take the scenario without faults if it fails in the same way: then faults are not what it fails by."""
+        bare = _with_faults(self.least, ())
+        violation = self._failure_in(bare)
+        if violation is None:
+            self._count_as_sound(bare)
+            return False
+        self._fails_by_itself = True
+        self._keep(bare, violation)
+        return True
 
     def attempt(self, tables: Tables) -> bool:
-        """Take these tables if they fail in the same way."""
-        if self.is_spent or tables in self._refused or tables == _tables(self.least):
+        """Take these tables if they fail in the same way, and by their faults if that is how the first ones fail."""
+        if tables in self._refused or tables == _tables(self.least):
             return False
-        try:
-            scenario = scenario_of(tables)
-        except UsageError:
+        violation = self._failure_in(tables)
+        if violation is None or not (self._fails_by_itself or self._is_sound({**tables, "faults": []})):
             self._refused.append(tables)
             return False
-        self.plays += 1
-        alike = [text for text in _violations(scenario) if failure_of(text) == self._failure]
-        if not alike:
-            self._refused.append(tables)
-            return False
-        self.least, self.violation = scenario, alike[0]
-        self._tell(self.plays, scenario)
+        self._keep(tables, violation)
         return True
+
+    def _is_sound(self, bare: Tables) -> bool:
+        if bare in self._sound:
+            return True
+        if self.is_spent or self._failure_in(bare) is not None:
+            return False
+        self._count_as_sound(bare)
+        return True
+
+    def _count_as_sound(self, bare: Tables) -> None:
+        self._sound.append(bare)
+        self._refused.append(bare)
+
+    def _failure_in(self, tables: Tables) -> str | None:
+        """Play it, if it can be: how it fails in the same way, if it does."""
+        if self.is_spent:
+            return None
+        try:
+            found = _violations(scenario_of(tables))
+        except UsageError:
+            return None
+        self.plays += 1
+        return next((text for text in found if failure_of(text) == self._failure), None)
+
+    def _keep(self, tables: Tables, violation: str) -> None:
+        self.least, self.violation = scenario_of(tables), violation
+        self._tell(self.plays, self.least)
 
 
 # ------------------------------------------------------------------------------------------------------------- the cuts
@@ -131,44 +181,60 @@ def _cut_faults(search: _Search) -> None:
 def _cut_peers(search: _Search) -> None:
     if search.least.fleet.kind == "trace" or search.least.run.like is not None:
         return
-    for fewer in _smaller(search.least.fleet.peers, _PEERS_MIN):
-        if search.attempt(_changed(search.least, "fleet", peers=fewer)):
-            return
+
+    def attempt(fewer: int) -> bool:
+        least = search.least
+        finished_min = max(0, least.expect.finished_min - (least.fleet.peers - fewer))
+        return search.attempt(_with(least, fleet={"peers": fewer}, expect={"finished_min": finished_min}))
+
+    _lower(search.least.fleet.peers, _PEERS_MIN, attempt)
 
 
 def _cut_steps(search: _Search) -> None:
-    for fewer in _smaller(search.least.run.steps, 1):
-        tables = _changed(search.least, "run", steps=fewer)
-        if search.least.expect.steps_min > fewer:
-            tables["expect"] = {**tables["expect"], "steps_min": fewer}
-        if search.attempt(tables):
-            return
+    if search.keeps_steps or search.least.run.like is not None:
+        return
+
+    def attempt(fewer: int) -> bool:
+        steps_min = min(search.least.expect.steps_min, fewer)
+        return search.attempt(_with(search.least, run={"steps": fewer}, expect={"steps_min": steps_min}))
+
+    _lower(search.least.run.steps, 1, attempt)
 
 
 def _cut_times(search: _Search) -> None:
     if not search.keeps_time:
-        for shorter in _smaller(int(search.least.duration_s), 1):
-            if search.attempt({**_tables(search.least), "duration_s": float(shorter)}):
-                break
+        _lower(
+            math.ceil(search.least.duration_s),
+            1,
+            lambda shorter: search.attempt({**_tables(search.least), "duration_s": float(shorter)}),
+        )
     for index in range(len(search.least.faults)):
         for name in _TIMES:
-            value = getattr(search.least.faults[index], name, None)
-            for shorter_s in (0.0, round((value or 0.0) / 2, 1), float(int(value or 0))):
-                tables = _tables(search.least)
-                if value and shorter_s < value:
-                    tables["faults"][index][name] = shorter_s
-                    if search.attempt(tables):
-                        break
+            _cut_time(search, index, name)
 
 
-def _smaller(value: int, least: int) -> Iterator[int]:
-    """The least first, then ever closer to the value."""
-    last, step = value, value - least
-    while step > 0:
-        if value - step < last or step == value - least:
-            last = value - step
-            yield last
-        step //= 2
+def _cut_time(search: _Search, index: int, name: str) -> None:
+    value: float | None = getattr(search.least.faults[index], name, None)
+
+    def attempt(shorter: int) -> bool:
+        tables = _tables(search.least)
+        tables["faults"][index][name] = float(shorter)
+        return search.attempt(tables)
+
+    if value:
+        _lower(math.ceil(min(value, search.least.duration_s)), 0, attempt)
+
+
+def _lower(value: int, least: int, attempt: Callable[[int], bool]) -> None:
+    """Halve towards the least that is taken, if none between is not; to an eighth, for finer is not worth its plays."""
+    if value <= least or attempt(least):
+        return
+    while value - least > max(1, value // 8):
+        middle = (least + value) // 2
+        if attempt(middle):
+            value = middle
+        else:
+            least = middle
 
 
 # --------------------------------------------------------------------------------------------------- tables and playing
@@ -178,10 +244,10 @@ def _with_faults(scenario: Scenario, faults: Sequence[Fault]) -> Tables:
     return _tables(scenario.model_copy(update={"faults": list(faults)}))
 
 
-def _changed(scenario: Scenario, table: str, **values: Any) -> Tables:
-    tables = _tables(scenario)
-    tables[table] = {**tables.get(table, {}), **values}
-    return tables
+def _with(scenario: Scenario, **changes: dict[str, Any]) -> Tables:
+    """Its tables, with other values in some of them."""
+    changed = {table: getattr(scenario, table).model_copy(update=values) for table, values in changes.items()}
+    return _tables(scenario.model_copy(update=changed))
 
 
 def _tables(scenario: Scenario) -> Tables:

@@ -18,9 +18,10 @@ from ..peer.event_kinds import Event, StageRestored, StepPassed
 from ..peer.pipeline.flow import step_batches
 from ..peer.pipeline.model import StageModel
 from ..peer.replica import schedule_of
+from ..protocol.errors import UsageError
 from ..protocol.manifest import Manifest
 from ..tasks import Staged
-from .scenario import Expectation
+from .tables import Expectation
 
 SPARE = 2
 """A stage with so many replicas can give one away."""
@@ -33,7 +34,8 @@ class Vacancies:
     def __init__(self, n_stages: int) -> None:
         self._n_stages = n_stages
         self._since_s: dict[int, float] = {}
-        self._has_begun = self._is_over = False
+        self.has_begun = self._is_over = False
+        """Whether every stage had a replica once."""
         self.longest_s = 0.0
 
     def look(self, daemons: Iterable[Daemon], now_s: float) -> None:
@@ -45,12 +47,20 @@ class Vacancies:
         models = [daemon.replica for daemon in placed]
         served = Counter(model.stage for model in models if isinstance(model, StageModel) and model.serves)
         empty = [stage for stage in range(self._n_stages) if not served[stage]]
-        self._has_begun = self._has_begun or not empty
-        if not self._has_begun or max(served.values(), default=0) < SPARE:
+        self.has_begun = self.has_begun or not empty
+        if not self.has_begun or max(served.values(), default=0) < SPARE:
             empty = []
         self._since_s = {stage: self._since_s.get(stage, now_s) for stage in empty}
         for since_s in self._since_s.values():
             self.longest_s = max(self.longest_s, now_s - since_s)
+
+
+def check_stages(expect: Expectation, n_stages: int) -> None:
+    """Raises UsageError if something is expected of a pipeline that there is not."""
+    asked = {"empty_stage_s_max": expect.empty_stage_s_max, "one_process_within": expect.one_process_within}
+    names = [name for name, value in asked.items() if value is not None]
+    if n_stages == 1 and names:
+        raise UsageError(f"expect.{names[0]} is of pipelines: set pipeline.stages above 1, or leave it out")
 
 
 def stage_violations(
@@ -60,9 +70,7 @@ def stage_violations(
     expect: Expectation,
 ) -> Iterator[str]:
     """Args: daemons: of peers that have finished the run."""
-    longest_s = vacancies.longest_s
-    if expect.empty_stage_s_max is not None and longest_s > expect.empty_stage_s_max:
-        yield f"empty stage: one had no replica for {longest_s:.1f} s while another had two or more to give"
+    yield from _empty(vacancies, expect.empty_stage_s_max)
     if expect.one_process_within is None:
         return
     short = {event.round: event for event in events if isinstance(event, StepPassed) and event.counted < event.expected}
@@ -71,6 +79,15 @@ def stage_violations(
     has_lost = any(isinstance(event, StageRestored) and event.from_step < event.step for event in events)
     if not short and not has_lost:  # else it is another model, and the log says so
         yield from _strays(daemons, expect.one_process_within)
+
+
+def _empty(vacancies: Vacancies, seconds_max: float | None) -> Iterator[str]:
+    if seconds_max is None:
+        return
+    if not vacancies.has_begun:
+        yield "liveness: there was no moment at which every stage had a replica"
+    if vacancies.longest_s > seconds_max:
+        yield f"empty stage: one had no replica for {vacancies.longest_s:.1f} s while another had two or more to give"
 
 
 def _strays(daemons: Sequence[Daemon], within: float) -> Iterator[str]:
@@ -89,6 +106,8 @@ def _strays(daemons: Sequence[Daemon], within: float) -> Iterator[str]:
                 f"one process: stage {model.stage} of {daemon.identity.peer_id} is {furthest:.3g} off what one process "
                 f"makes of these samples in {model.step} steps, at most {within:g} was expected"
             )
+    if not expected:
+        yield "liveness: nobody that serves a stage has finished the run, so there is no model to compare"
 
 
 def model_of_one_process(task: Staged, manifest: Manifest, n_steps: int) -> dict[str, Tensor]:

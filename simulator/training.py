@@ -15,7 +15,8 @@ from ..protocol.manifest import Manifest, SignedManifest, compose, manifest_of, 
 from ..tasks import TASKS, Staged, Task, TaskError, build_task, is_users_own
 from . import analytic
 from .fleets import Fleet
-from .scenario import Scenario, Training
+from .scenario import Scenario
+from .tables import Training
 
 
 def training_of(scenario: Scenario, fleet: Fleet, *, owner: Identity) -> tuple[Task, SignedManifest]:

@@ -27,7 +27,7 @@ from ..protocol.identity import Identity
 from .cores import Cores
 from .costs import NOTHING, CostModel
 from .directory import Directory
-from .fabric import Fabric
+from .fabric import Fabric, HandlerFailure
 from .guard import forbid_wall_clock
 from .host import Host, owner_of
 from .loop import VirtualLoop
@@ -238,9 +238,8 @@ class Simulation:
         self._trace.sink = sink
 
     @property
-    def handler_failures(self) -> tuple[str, ...]:
-        """Where and how handlers of requests raised what is no GossamerError, so far: bugs, of which a caller learns no
-        more than that there was one."""
+    def handler_failures(self) -> tuple[HandlerFailure, ...]:
+        """So far."""
         return tuple(self._fabric.failures)
 
     @property

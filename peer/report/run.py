@@ -88,6 +88,8 @@ class Summary(BaseModel):
     version: str | None = None
     begun_s: float = 0.0
     """Virtual time of the run's first event."""
+    lives_begun_s: dict[str, list[float]] = Field(default_factory=dict)
+    """Peer's folder -> virtual time at which each life in its log began: simulated machines' clocks may be far off."""
     faults: tuple[Struck, ...] = ()
     up_bytes_per_s: tuple[float | None, ...] = ()
     """What each machine's line carries at most, by the numbers of their folders; None: whatever is sent."""
@@ -205,14 +207,16 @@ def load_run(folder: Path) -> Run:
     logs = [(path, entries) for path in paths if (entries := read_events(path))]
     if not logs:
         raise StateError(f"there is no log in {folder}: give the folder of a run, or of one of its daemons")
+    summary = _read_summary(folder / "summary.json")
     zero_s = min(entries[0].unix_s - entries[0].t_s for _, entries in logs)
     peers = [
-        _peer_log(entries, folder=path.parent.name if path != own else "", zero_s=zero_s) for path, entries in logs
+        _peer_log(entries, folder=path.parent.name if path != own else "", zero_s=zero_s, summary=summary)
+        for path, entries in logs
     ]
-    return Run(peers=peers, summary=_read_summary(folder / "summary.json"))
+    return Run(peers=peers, summary=summary)
 
 
-def _peer_log(entries: list[Entry], *, folder: str, zero_s: float) -> PeerLog:
+def _peer_log(entries: list[Entry], *, folder: str, zero_s: float, summary: Summary) -> PeerLog:
     peer = entries[-1].peer
     label = f"{folder} · {peer}" if folder and folder != peer else peer
     lives: list[list[Entry]] = []
@@ -220,17 +224,17 @@ def _peer_log(entries: list[Entry], *, folder: str, zero_s: float) -> PeerLog:
         if isinstance(entry.event, Started) or not lives:
             lives.append([])
         lives[-1].append(entry)
+    starts_s = [life[0].unix_s - life[0].t_s - zero_s for life in lives]
+    virtual_s = summary.lives_begun_s.get(folder, [])
+    if len(virtual_s) == len(lives):
+        starts_s = [start_s - summary.begun_s for start_s in virtual_s]
     number = folder.partition(".")[0]
     return PeerLog(
         label=label,
         peer=peer,
-        lives=[_incarnation(life, zero_s) for life in lives],
+        lives=[Incarnation(entries=life, start_s=at_s) for life, at_s in zip(lives, starts_s, strict=True)],
         number=int(number) if number.isdecimal() and number.isascii() else None,
     )
-
-
-def _incarnation(entries: list[Entry], zero_s: float) -> Incarnation:
-    return Incarnation(entries=entries, start_s=entries[0].unix_s - entries[0].t_s - zero_s)
 
 
 def _natural(name: str) -> tuple[int, str]:

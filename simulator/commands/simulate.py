@@ -133,7 +133,10 @@ def _least(order: Order, scenario: Scenario, json_output: bool) -> dict[str, Any
             size = f"{len(least.faults)} faults, {least.fleet.peers} peers, {least.run.steps} steps"
             progress.update(task, completed=plays, note=size)
 
-        shrunk = shrink(scenario, plays_max=order.plays, tell=show)
+        def say(words: str) -> None:
+            progress.console.print(words, markup=False, soft_wrap=True)
+
+        shrunk = shrink(scenario, plays_max=order.plays, tell=show, say=say)
     text = toml_of(shrunk.scenario)
     path = folder / f"{order.scenario.stem}.least.toml"
     write_atomically(path, text.encode())

@@ -23,11 +23,11 @@ SHORT = {
     "billion-demo": ("run.steps=1", "expect.steps_min=1", "run.batch=1", "run.sizes.payload_bytes=6_400_000"),
     "billion-diloco": (
         *("run.steps=2", "expect.steps_min=2", "run.sizes.local_steps=2", "run.batch=1"),
-        "run.sizes.payload_bytes=12_800_000",
+        "run.sizes.payload_bytes=25_600_000",
     ),
     "billion-pipeline": (
         *("run.steps=1", "expect.steps_min=1", "run.sizes.activation_elements=16_384", "pipeline.microbatches=8"),
-        "run.sizes.flops_per_sample=1e11",
+        *("run.sizes.flops_per_sample=1e11", "run.sizes.payload_bytes=4_000_000", "run.sizes.grain=1"),
     ),
     "bad-leader": ("run.steps=40", "expect.steps_min=40"),
     "half-of-europe": (

@@ -52,6 +52,41 @@ def test_activations_weigh_what_a_model_of_their_size_would_pass(tmp_path: Path)
     assert passed == pytest.approx(samples * 2 * 64_000 * 10 * 2 / 3, rel=0.1)
 
 
+def _sized(sizes: dict[str, Any], **tables: Any) -> dict[str, Any]:
+    return {"name": "coarse", "run": {"compute": "analytic", "sizes": sizes}, **tables}
+
+
+def test_headers_of_the_coarsest_grain_are_negligible(tmp_path: Path) -> None:
+    offers = []
+    for grain in (1, 4):
+        tables = _sized({"n_params": 1000, "payload_bytes": 66_000, "grain": grain}, fleet={"peers": 2})
+        tables["run"] |= {"steps": 4, "strict": True}
+        offers.append(play(scenario_of(tables), tmp_path).summary["bytes_sent_by_purpose"]["round/offer"])
+
+    assert offers[1] == pytest.approx(offers[0], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "tables", "most"),
+    [
+        ({"payload_bytes": 94_000, "grain": 6}, {}, 5),
+        ({"payload_bytes": 1000, "grain": 2}, {}, 1),
+        ({"payload_bytes": 1 << 20, "grain": 17, "exchange": "reduce"}, {"fleet": {"peers": 4}}, 16),
+        ({"payload_bytes": 1 << 20, "grain": 33, "n_layers": 2, "activation_elements": 1 << 20},
+         {"pipeline": {"stages": 2}}, 32),
+        ({"payload_bytes": 1 << 30, "grain": 9, "n_layers": 2, "activation_elements": 1 << 13},
+         {"pipeline": {"stages": 2, "activations": "fp16"}}, 8),
+    ],
+)  # fmt: skip
+def test_a_grain_whose_headers_would_count_is_refused_with_the_largest_that_is_fine(
+    sizes: dict[str, Any], tables: dict[str, Any], most: int
+) -> None:
+    with pytest.raises(UsageError, match=f"grain = {sizes['grain']} .*: set it to {most} at most"):
+        scenario_of(_sized(sizes, **tables))
+
+    scenario_of(_sized(sizes | {"grain": most}, **tables))
+
+
 def test_payloads_that_no_memory_holds_need_a_grain() -> None:
     with pytest.raises(UsageError, match="grain"):
         scenario_of({"name": "large", "run": {"compute": "analytic", "sizes": {"payload_bytes": 4 << 30}}})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+from gossamer.peer.daemon import Result
 from gossamer.peer.event_kinds import Event, Forked, Joined, Resynced, RoundEnded
 from gossamer.peer.events import Entry
 from gossamer.simulator.invariants import violations
-from gossamer.simulator.scenario import Expectation
+from gossamer.simulator.lives import End
+from gossamer.simulator.tables import Expectation
 
 FIRST, SECOND = "aa" * 16, "bb" * 16
 
@@ -37,6 +39,14 @@ def test_who_goes_over_to_the_other_half_is_held_to_that_ones_history() -> None:
 
     assert violations(agrees, [], Expectation()) == []
     assert len(violations(differs, [], Expectation())) == 1
+
+
+def test_a_peer_that_finishes_in_two_lives_is_one_that_has_finished() -> None:
+    result = Result(outcome="finished", step=1, round_index=1, digest=b"", samples=1)
+    ends = [End(peer=peer, result=result) for peer in ("p0", "p1", "p1")] + [End(peer="p2", result=None)]
+
+    assert violations({}, ends, Expectation(finished_min=2)) == []
+    assert violations({}, ends, Expectation(finished_min=3)) == ["liveness: 2 peers finished, at least 3 were expected"]
 
 
 def _joined(lineage: str) -> Joined:

@@ -10,6 +10,8 @@ import pytest
 
 from gossamer.peer.event_kinds import Event, Forked, PeerRefused, Resynced, RoundEnded, Warned
 from gossamer.peer.events import read_events
+from gossamer.peer.report.injected import injected_in
+from gossamer.peer.report.run import load_run
 from gossamer.simulator.costs import Wire
 from gossamer.simulator.faults import StormKind
 from gossamer.simulator.playing import Played, play
@@ -88,6 +90,31 @@ def test_what_happened_is_written_down(tmp_path: Path) -> None:
     assert notes.count(("on", "p3")) == 2
     assert ("crash", "p3") in notes
     assert len((tmp_path / "deliveries.txt").read_text().splitlines()) == summary["n_deliveries"]
+
+
+def test_samples_a_second_are_of_the_time_in_which_there_was_training(tmp_path: Path) -> None:
+    cut_off = {"kind": "partition", "after_step": 10, "peers": [3], "for_s": 800}
+
+    whole, cut = (_play(tmp_path / str(len(faults)), *faults).summary for faults in ((), (cut_off,)))
+
+    assert (whole["finished"], cut["finished"]) == (4, 3)
+    assert cut["wall_s"] > whole["wall_s"] + 100
+    assert cut["samples_per_s"] > 0.2 * whole["samples_per_s"]
+
+
+def test_wrong_clocks_do_not_move_the_beginning(tmp_path: Path) -> None:
+    faults = [
+        {"kind": "skew", "at_s": 0.5, "by_s": -5000, "peers": [1]},
+        {"kind": "crash", "at_s": 1, "peers": [1], "disk": "lost", "back_after_s": 1},
+    ]
+
+    summary = _play(tmp_path, *faults).summary
+
+    run = load_run(tmp_path)
+    assert summary["begun_s"] == 0
+    assert summary["lives_begun_s"]["1.1"] == [2.0]
+    assert run.end_s < summary["wall_s"] + 1
+    assert [fault.at_s for fault in injected_in(run)] == [0.5, 1.0]
 
 
 # -------------------------------------------------------------------------------------------------------------- faults

@@ -38,13 +38,15 @@ def _tables(**tables: Any) -> dict[str, Any]:
 
 
 def test_what_does_no_harm_is_dropped_and_the_rest_still_fails(tmp_path: Path) -> None:
-    shrunk = shrink(scenario_of(_tables()), plays_max=16)
+    tried: set[int] = set()
+
+    shrunk = shrink(scenario_of(_tables()), plays_max=13, tell=lambda plays, least: tried.add(least.run.steps))
 
     (tmp_path / "least.toml").write_text(toml_of(shrunk.scenario))
     least = load_scenario(tmp_path / "least.toml")
     assert least == shrunk.scenario
     assert [fault.kind for fault in least.faults] == ["crash"]
-    assert least.run.steps < 40
+    assert any(1 < steps < 40 for steps in tried)
     assert failure_of(play(least, tmp_path / "again").violations[0]) == "liveness"
 
 
@@ -76,6 +78,51 @@ def test_a_scenario_that_holds_is_not_shrunk() -> None:
         shrink(scenario_of(_tables(faults=[], run={**_tables()["run"], "steps": 3})))
 
 
-def test_crashes_are_told_apart_by_their_exception() -> None:
-    assert failure_of("crash: Traceback\n  File x\nValueError: 3 is odd\n") == "crash ValueError"
+def test_fewer_peers_are_expected_to_finish_when_there_are_fewer() -> None:
+    crash = {"kind": "crash", "at_s": 3.0, "peers": [1]}
+    run = {**_tables()["run"], "on_split": "auto", "steps": 20}
+
+    shrunk = shrink(scenario_of(_tables(faults=[crash], run=run, expect={"finished_min": 4})), plays_max=5)
+
+    least = shrunk.scenario
+    assert (least.fleet.peers, least.expect.finished_min) == (2, 2)
+    assert [fault.kind for fault in least.faults] == ["crash"]
+
+
+def test_what_is_not_learnt_because_of_liars_keeps_liars_steps_and_time() -> None:
+    tables = {
+        "name": "liars",
+        "duration_s": 60.0,
+        "run": {"batch": 32, "steps": 15, "evaluate_every": 15},
+        "fleet": {"peers": 3},
+        "faults": [{"kind": "lie", "peers": [1, 2]}],
+        "expect": {"accuracy_min": 0.15},
+    }
+
+    least = shrink(scenario_of(tables), plays_max=4).scenario
+
+    assert (len(least.faults), least.run.steps, least.duration_s) == (1, 15, 60.0)
+
+
+def test_what_fails_without_any_fault_as_well_is_said_at_once() -> None:
+    said: list[str] = []
+
+    shrunk = shrink(scenario_of(_tables(duration_s=3.5)), plays_max=2, say=said.append)
+
+    assert said == ["halved with seed 0 fails without any fault as well"]
+    assert shrunk.scenario.faults == []
+
+
+@pytest.mark.parametrize("kind", [AttributeError, KeyError])
+def test_crashes_are_told_apart_by_the_innermost_exceptions(tmp_path: Path, kind: type[Exception]) -> None:
+    def fail(now_s: float, step: int) -> None:
+        raise ExceptionGroup("tasks", [ExceptionGroup("again", [kind("odd")]), TypeError("even")])
+
+    played = play(scenario_of(_tables()), tmp_path, progress=fail)
+
+    assert failure_of(played.violations[0]) == f"crash of {kind.__name__}, TypeError"
+    assert "odd" in played.violations[0]
+
+
+def test_other_failures_are_told_apart_by_their_property() -> None:
     assert failure_of("one result: round 3 ...") == "one result"

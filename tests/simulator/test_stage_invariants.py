@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -11,10 +12,13 @@ import torch
 from gossamer.peer.daemon import Daemon
 from gossamer.peer.event_kinds import StepPassed
 from gossamer.peer.pipeline.model import StageModel
+from gossamer.protocol.errors import UsageError
 from gossamer.protocol.identity import Identity
 from gossamer.protocol.manifest import Manifest, manifest_of
-from gossamer.simulator.scenario import Expectation
+from gossamer.simulator.playing import play
+from gossamer.simulator.scenario import scenario_of
 from gossamer.simulator.stage_invariants import Vacancies, model_of_one_process, stage_violations
+from gossamer.simulator.tables import Expectation
 from gossamer.tasks import Staged, build_task
 
 OPTIONS = {"d_model": 16, "n_layers": 2, "n_heads": 2, "context": 16}
@@ -45,6 +49,27 @@ def test_not_a_number_in_the_last_parameter_is_found() -> None:
 
     assert "one process: stage 0" in found
     assert "nan off" in found
+
+
+def test_what_nobody_finished_is_not_taken_for_right() -> None:
+    (found,) = stage_violations([], Vacancies(2), [], EXACT)
+
+    assert found.startswith("liveness: nobody that serves a stage has finished")
+
+
+def test_a_pipeline_that_was_never_whole_is_told() -> None:
+    vacancies = Vacancies(2)
+    vacancies.look([_serving(0), _serving(0)], 1.0)
+
+    (found,) = stage_violations([], vacancies, [], Expectation(empty_stage_s_max=0.0))
+
+    assert found.startswith("liveness: there was no moment")
+
+
+@pytest.mark.parametrize("name", ["empty_stage_s_max", "one_process_within"])
+def test_nothing_is_expected_of_stages_that_there_are_not(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"expect.{name} is of pipelines: set pipeline.stages above 1"):
+        play(scenario_of({"name": "whole", "expect": {name: 1.0}}), tmp_path)
 
 
 def test_a_step_that_leaves_microbatches_out_is_told() -> None:
