@@ -100,6 +100,8 @@ def _start_peers(scenario: Scenario, fleet: Fleet) -> int:
         )
     n_start = sum(machine.sessions[0].start_s == 0 for machine in fleet.machines if machine.sessions)
     n_first = scenario.run.start_peers or max(1, n_start)
+    if n_first > max(1, len(fleet.machines)):
+        raise UsageError(f"run.start_peers = {n_first}: there are {len(fleet.machines)} machines")
     if n_first > PEERS_MAX:
         raise UsageError(
             f"a run begins with {n_first} peers, and a roster has {PEERS_MAX} at most: set run.start_peers"

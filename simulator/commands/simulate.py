@@ -15,7 +15,8 @@ from typing import Any
 from ...peer.progress import bar
 from ...peer.report import write_report
 from ...protocol.atomic import write_atomically
-from ...protocol.errors import GossamerError, UsageError
+from ...protocol.errors import GossamerError, UsageError, disk_error
+from ...protocol.lock import held
 from ..playing import play
 from ..scenario import Scenario, load_scenario
 from ..shrinking import PLAYS_MAX, shrink, toml_of
@@ -57,6 +58,7 @@ class NotDeterministic(GossamerError):
 
 def simulate(order: Order, *, json_output: bool) -> dict[str, Any]:
     """Raises UsageError for what cannot begin, Violated if a property did not hold."""
+    _check_fit(order)
     scenario = load_scenario(order.scenario, order.settings)
     if order.seed is not None:
         scenario = scenario.model_copy(update={"seed": order.seed})
@@ -69,13 +71,32 @@ def simulate(order: Order, *, json_output: bool) -> dict[str, Any]:
     return _one(order, scenario, json_output)
 
 
+def _check_fit(order: Order) -> None:
+    """Raises UsageError for options that have no meaning together."""
+    if order.shrink and (order.verify or order.seeds is not None):
+        raise UsageError("--shrink goes with neither --verify nor --seeds: name the one seed that fails")
+    if order.seeds is not None and (order.verify or order.out is not None or order.seed is not None):
+        raise UsageError(
+            "--seeds goes with none of --verify, --out and --seed: replay the seed that you want to look at"
+        )
+    if order.jobs != 1 and order.seeds is None:
+        raise UsageError(f"--jobs {order.jobs} is for --seeds A..B: one seed is one process")
+    if order.plays != PLAYS_MAX and not order.shrink:
+        raise UsageError(f"--plays {order.plays} is for --shrink")
+
+
 def _one(order: Order, scenario: Scenario, json_output: bool) -> dict[str, Any]:
     out = order.out or Path(tempfile.mkdtemp(prefix="gossamer-simulate-"))
-    with _shown(scenario) as show:
-        played = play(scenario, out, progress=show)
-    if order.verify:
-        _verify(scenario, played.trace_hash)
-    report = write_report(out) if any((out / "peers").glob("*/events.jsonl")) else None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error, f"cannot write {out}") from None
+    with held(out):
+        with _shown(scenario) as show:
+            played = play(scenario, out, progress=show)
+        if order.verify:
+            _verify(scenario, played.trace_hash)
+        report = write_report(out) if any((out / "peers").glob("*/events.jsonl")) else None
     summary = {**played.summary, "out": str(out), "report": str(report) if report else None}
     if order.verify:
         summary["verified"] = True
@@ -116,14 +137,26 @@ def _tell(scenario: Scenario, summary: dict[str, Any]) -> None:
     if len(amiss) > AMISS_MAX:
         print(f"  and {len(amiss) - AMISS_MAX} more under faults_amiss in summary.json")
     print(f"  {summary['finished']} of {summary['n_peers']} peers finished, {len(summary['state_digests'])} state(s)")
-    print(f"  trace {summary['trace_hash'][:16]}, {summary['cpu_s']:.1f} s of computing")
+    if (why := _why_unfinished(scenario, summary)) is not None:
+        print(f"  {why}")
+    again = ", and the same when it was played again" if summary.get("verified") else ""
+    print(f"  trace {summary['trace_hash'][:16]}{again}, {summary['cpu_s']:.1f} s of computing")
     print(f"  {summary['report'] or summary['out']}")
+
+
+def _why_unfinished(scenario: Scenario, summary: dict[str, Any]) -> str | None:
+    """What a person who expected an end of the run should look at; None if somebody has seen it."""
+    if summary["finished"]:
+        return None
+    if summary["rounds_ok"]:
+        return f"the run was not over when duration_s = {scenario.duration_s:g} was: give it more"
+    first = scenario.run.start_peers
+    awaited = f"run.start_peers = {first} were awaited" if first else "those awaited did not all come"
+    return f"nobody made an update in {scenario.duration_s:g} s: {awaited}, or a step takes longer; see the report"
 
 
 def _least(order: Order, scenario: Scenario, json_output: bool) -> dict[str, Any]:
     """Cut a failing scenario down, write the least that fails, and say how to replay it."""
-    if order.verify or order.seeds is not None:
-        raise UsageError("--shrink goes with neither --verify nor --seeds: name the one seed that fails")
     folder = order.out or Path()
     if not folder.is_dir():
         raise UsageError(f"--out {folder}: there is no such folder to write the least scenario into")
@@ -153,8 +186,6 @@ def _least(order: Order, scenario: Scenario, json_output: bool) -> dict[str, Any
 
 
 def _many(order: Order, scenario: Scenario, json_output: bool) -> dict[str, Any]:
-    if order.verify or order.out is not None:
-        raise UsageError("--seeds goes with neither --verify nor --out: replay the seed that you want to look at")
     numbers = _range(order.seeds or "")
     failed: list[Verdict] = []
     hashes: dict[int, str] = {}
