@@ -39,6 +39,8 @@ class _Fault(BaseModel):
             raise ValueError("give at_s or after_step, not both")
         if self.n > 1 and self.share is not None:
             raise ValueError("give n or share, not both")
+        if len({*self.peers}) < len(self.peers):
+            raise ValueError("peers names somebody twice")
         is_drawn = self.n > 1 or self.share is not None or self.region is not None
         if self.peers and is_drawn and self._strikes_all_named:
             raise ValueError("peers are named, so nobody is drawn: leave n, share and region out")

@@ -12,7 +12,7 @@ from ..peer.rounds.roster import WHOLE
 from .virtual_times import Starts
 
 UNCOLLECTED_MAX = 1 << 22
-"""Parameters of dead replicas, each of which weighs some 20 bytes with what methods and checkpoints keep of it."""
+"""Parameters of dead replicas. Each weighs 30 bytes of a newcomer, and 80 of who was in dense rounds."""
 
 
 @dataclass(frozen=True, kw_only=True)

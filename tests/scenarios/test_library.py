@@ -126,7 +126,7 @@ def test_mended_pipeline_stays_mended(seed: int) -> None:
 
 
 def test_a_cut_of_ones_own_trains_the_model_of_one_process() -> None:
-    _check("stages", 101, ["pipeline.starts=[0, 1, 4]", "run.steps=8", "expect.steps_min=8"])
+    _check("stages", 101, ["pipeline.starts=[0, 1, 4]", "run.steps=8", "expect.steps_min=8", "faults.1.after_step=5"])
 
 
 def test_machines_taken_from_a_pipeline_whose_trainers_do_not_wait_break_no_property() -> None:

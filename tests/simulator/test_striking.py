@@ -126,6 +126,7 @@ def test_a_gateways_devices_feel_what_happens_to_its_machine(tmp_path: Path, kin
         ({"kind": "crash", "n": 5}, r"faults\.0\.n = 5: there are 4 peers"),
         ({"kind": "crash", "n": 2, "share": 0.5}, "n or share, not both"),
         ({"kind": "crash", "peers": [1], "region": "eu-west"}, "leave n, share and region out"),
+        ({"kind": "stall", "peers": [1, 1]}, "names somebody twice"),
         ({"kind": "slow"}, "nothing is slowed"),
     ],
 )
