@@ -139,7 +139,8 @@ class Network(Client, Server):
     async def publish(self, key: str, value: bytes, *, ttl_s: float) -> None:
         """Make a record findable under (key, my peer id), signed by me, until it expires.
 
-        A later record of mine replaces an earlier one. Raises MessageTooLarge, NetworkClosed.
+        A later record of mine replaces an earlier one. Raises MessageTooLarge, InvalidMessage for a lifetime that is
+        not above 0 or beyond `records.MAX_LIFETIME_S`, NetworkClosed.
         """
 
     @abstractmethod

@@ -69,6 +69,12 @@ def _varint_bytes(number: int) -> int:
     return max(1, -(-number.bit_length() // 7))
 
 
+def check_lifetime(ttl_s: float) -> None:
+    """See that others will keep a record that is to live for so long from now. Raises InvalidMessage."""
+    if not 0 < ttl_s <= MAX_LIFETIME_S:
+        raise InvalidMessage(f"a record is to live for {ttl_s} s: give it more than 0 and at most {MAX_LIFETIME_S:.0f}")
+
+
 def check_record(data: bytes, *, key: str, now_s: float) -> CheckedRecord:
     """Read a record that is said to be under `key`.
 

@@ -34,7 +34,7 @@ from ..protocol.manifest import Manifest
 from ..tasks import Task
 from .bookkeeping import measure_bookkeeping, measure_checking
 from .companions import Turns, companions, rest
-from .costs import CostModel, Maths, rounded
+from .costs import OFFERS, CostModel, Maths, rounded
 from .stage_maths import measure_stages, stage_turns
 from .transport import measure_transport
 
@@ -45,7 +45,6 @@ _MEMORY_BYTES_PER_S = 1e10
 """Taken as given: what maths takes is told by factors on estimates that use it."""
 _WARM_UPS = 3
 _REPEATS = 12
-OFFERS = ("round/offer", "round/offer-stream")
 
 
 def calibrate(

@@ -14,12 +14,21 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..protocol.atomic import write_atomically
-from ..protocol.errors import UsageError
+from ..protocol.errors import UsageError, unknown_name
 from ..protocol.network import Cost
 
 Share = Annotated[float, Field(ge=0, le=100)]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
 Speed = Annotated[float, Field(gt=0, le=1e18)]
+Factor = Annotated[float, Field(ge=0, le=1e6)]
+
+WORK = (
+    *("work", "encode", "apply", "evaluate", "reduce", "lend"),
+    *("stage forward", "stage backward", "stage evaluate", "stage weights"),
+)
+"""Names of the daemons' heavy maths (`Cost.what`)."""
+OFFERS = ("round/offer", "round/offer-stream")
+"""Requests with whose content daemons have much to do."""
 
 
 class _Table(BaseModel):
@@ -60,7 +69,7 @@ class Maths(_Table):
     flops_per_s: Speed | None = None
     """One core's, at the task's steps. None: the fleet's."""
     memory_bytes_per_s: Speed | None = None
-    factor: dict[str, float] = Field(default_factory=dict)
+    factor: dict[str, Factor] = Field(default_factory=dict)
     """Work's name (`Cost.what`) -> measured seconds for each estimated one."""
 
 
@@ -110,10 +119,10 @@ def save_costs(costs: CostModel, path: Path) -> None:
 
 
 def load_costs(path: Path) -> CostModel:
-    """Raises UsageError."""
+    """Raises UsageError, UnknownName."""
     try:
         tables: dict[str, Any] = tomllib.loads(path.read_bytes().decode())
-        return CostModel.model_validate(tables)
+        costs = CostModel.model_validate(tables)
     except OSError as error:
         raise UsageError(
             f"cannot read the cost model {path}: {error.strerror}; gossamer calibrate writes one"
@@ -123,3 +132,11 @@ def load_costs(path: Path) -> CostModel:
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"the cost model {path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    for kind, names, known in (
+        ("maths.factor", costs.maths.factor, WORK),
+        ("handling.request_s", costs.handling.request_s, OFFERS),
+    ):
+        for name in names:
+            if name not in known:
+                raise unknown_name(f"name in {kind} of the cost model {path}", name, known)
+    return costs

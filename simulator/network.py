@@ -11,7 +11,7 @@ from typing import TypeVar
 from ..protocol.errors import GossamerError, NetworkClosed, PeerTimeout, PeerUnreachable, error_from_wire
 from ..protocol.identity import Identity, PeerId
 from ..protocol.network import MAX_MESSAGE_BYTES, Cost, Gate, Handler, Network, Record, StreamHandler, Traffic
-from ..protocol.records import MAX_LIFETIME_S, CheckedRecord, signed_record_bytes
+from ..protocol.records import CheckedRecord, check_lifetime, signed_record_bytes
 from .alarms import Alarms
 from .cores import Thread
 from .directory import Directory
@@ -153,6 +153,7 @@ class SimulatedNetwork(Network):
 
     async def publish(self, key: str, value: bytes, *, ttl_s: float) -> None:
         self._require_open()
+        check_lifetime(ttl_s)
         key, now_s = self._full(key), self.unix_time_s()
         self._sequence = max(self._sequence + 1, int(now_s * 1e6))
         expires_at_s, sequence = now_s + ttl_s, self._sequence
@@ -161,9 +162,7 @@ class SimulatedNetwork(Network):
         n_holders = len(self._directory.holders(key))
         self.traffic.sent[_DHT] += n_bytes + n_holders * (len(key) + record_bytes)
         await self._search(search_s)
-        if (
-            self.unix_time_s() < expires_at_s <= now_s + MAX_LIFETIME_S
-        ):  # nothing else to check, so it need not be signed
+        if self.unix_time_s() < expires_at_s:  # nothing else to check, so it need not be signed
             record = CheckedRecord(
                 key=key,
                 signer=self.peer_id,

@@ -14,6 +14,7 @@ from .aiming import check_numbers, check_times
 from .faults import Fault
 from .grains import check_grain
 from .tables import SECONDS_MAX, DeviceCrowd, Expectation, Internet, Population, Stages, Table, Training
+from .unused import check_used
 
 
 class Scenario(Table):
@@ -35,6 +36,11 @@ class Scenario(Table):
     network: Internet = Field(default_factory=Internet)
     faults: list[Fault] = Field(default_factory=list, max_length=1000)
     expect: Expectation = Field(default_factory=Expectation)
+
+    @model_validator(mode="after")
+    def _is_used(self) -> Scenario:
+        check_used(self)
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Scenario:
@@ -112,7 +118,7 @@ def _set(tables: dict[str, Any], setting: str) -> None:
             if not name.isdecimal() or int(name) >= len(at):
                 raise UsageError(f"--set {setting!r}: there is no entry {name} among {len(at)}")
             at = at[int(name)]
-        else:
+        elif isinstance(at, dict):
             at = at.setdefault(name, {})
     if not isinstance(at, dict):
         raise UsageError(f"--set {setting!r}: {'.'.join(parents)} is no table")

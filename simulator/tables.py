@@ -64,13 +64,6 @@ class Training(Table):
     checkpoint_every: int = Field(default=50, ge=1)
     evaluate_every: int = Field(default=50, ge=1)
 
-    @model_validator(mode="after")
-    def _has_no_use_for_what_is_not_computed(self) -> Training:
-        unused = sorted({"task", "method", "task_options", "method_options"} & self.model_fields_set)
-        if self.compute == "analytic" and unused:
-            raise ValueError(f'with compute = "analytic" run.sizes describes the work: leave {unused[0]} out')
-        return self
-
 
 class Stages(Table):
     """How the model is cut (`[pipeline]` of a manifest); one stage: it is not."""

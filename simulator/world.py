@@ -16,6 +16,7 @@ The same seed gives the same run, delivery by delivery; `trace_hash` tells.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import replace
@@ -79,6 +80,10 @@ class Simulation:
         grains: Mapping[str, int] | None = None,
         trace: Trace | None = None,
     ) -> None:
+        if not (0 <= spread_s < math.inf and 0 <= stale < 1):
+            raise ValueError(
+                f"spread_s = {spread_s}, stale = {stale}: expected 0 or more seconds, and 0 or more below 1"
+            )
         self.seed = seed
         self.random = random.Random(f"simulation {seed}")
         """For the scenario's own choices, such as whom to kill when."""
@@ -118,8 +123,10 @@ class Simulation:
             nat: who can dial it.
             relay: lets those through it that cannot connect otherwise.
             run_id: of the run that it takes part in, if there are several in this world.
-        Raises: ValueError if there is one of this name.
+        Raises: ValueError if there is one of this name, or for a relay that nobody can dial.
         """
+        if relay and nat is not Nat.OPEN:
+            raise ValueError(f"{name} is to relay, and nobody can dial it: give it nat=Nat.OPEN, not {nat}")
         self._wires.attach(name, _changed(self._line, up_bytes_per_s, down_bytes_per_s), nat=nat, relay=relay)
         cores = self._cores or self._own_cores()
         host = self.hosts[name] = Host(

@@ -20,7 +20,15 @@ from hivemind.utils import MSGPackSerializer
 from ...protocol.errors import GossamerError, InvalidMessage, NetworkError, PeerUnreachable
 from ...protocol.identity import Identity, PeerId
 from ...protocol.network import Traffic
-from ...protocol.records import MAX_KEY_BYTES, CheckedRecord, Entry, RecordRules, check_record, sign_record
+from ...protocol.records import (
+    MAX_KEY_BYTES,
+    CheckedRecord,
+    Entry,
+    RecordRules,
+    check_lifetime,
+    check_record,
+    sign_record,
+)
 from .p2pd import P2pd
 
 N_REPLICAS = 5
@@ -113,6 +121,7 @@ class RecordStore:
 
     async def publish(self, key: str, value: bytes, *, ttl_s: float) -> None:
         """Raises MessageTooLarge, InvalidMessage, PeerUnreachable when no node keeps it."""
+        check_lifetime(ttl_s)
         now_s = self._clock()
         self._sequence = max(self._sequence + 1, int(now_s * 1e6))
         full = self._full(key)

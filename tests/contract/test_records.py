@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from gossamer.protocol.errors import MessageTooLarge
+from gossamer.protocol.errors import InvalidMessage, MessageTooLarge
 from gossamer.protocol.network import MAX_RECORD_BYTES, Network, Record
+from gossamer.protocol.records import MAX_LIFETIME_S
 
 from .world import PATIENCE_S, World
 
@@ -87,5 +88,16 @@ def test_longest_value_is_found_and_longer_ones_are_refused(world: World) -> Non
 
         (record,) = await find(b, "key", bool)
         assert record.value == b"v" * MAX_RECORD_BYTES
+
+    world.run(scenario)
+
+
+def test_lifetimes_that_others_would_not_grant_are_refused_at_once(world: World) -> None:
+    async def scenario(networks: list[Network]) -> None:
+        for ttl_s in (0.0, -1.0, 2 * MAX_LIFETIME_S, float("nan")):
+            with pytest.raises(InvalidMessage, match="more than 0 and at most 86400"):
+                await networks[0].publish("key", b"value", ttl_s=ttl_s)
+
+        assert await networks[1].lookup("key") == []
 
     world.run(scenario)

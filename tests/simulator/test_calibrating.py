@@ -19,7 +19,7 @@ from gossamer.protocol.manifest import Manifest
 from gossamer.simulator import bookkeeping, calibrating, transport
 from gossamer.simulator.commands.calibrate import Order, calibrate
 from gossamer.simulator.companions import companions
-from gossamer.simulator.costs import CostModel, load_costs
+from gossamer.simulator.costs import OFFERS, CostModel, load_costs
 from gossamer.simulator.likeness import likeness_of
 from gossamer.tasks import Task
 
@@ -68,7 +68,7 @@ def test_only_contributions_that_come_whole_are_checked_whole(monkeypatch: pytes
     gathers = calibrating._bookkeeping(*digits("demo"), 2)
     reduces = calibrating._bookkeeping(*digits(), 2)
 
-    assert set(gathers["request_s"]) == set(calibrating.OFFERS)
+    assert set(gathers["request_s"]) == set(OFFERS)
     assert all(1e-6 < seconds < 0.1 for seconds in gathers["request_s"].values())
     assert reduces["request_s"] == {}
 

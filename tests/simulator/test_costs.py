@@ -178,7 +178,17 @@ def test_a_cost_model_survives_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("[handling]\nmesage_s = 1", "mesage_s"), ("cores = 0", "cores"), ("x =", "not TOML")],
+    [
+        ("[handling]\nmesage_s = 1", "mesage_s"),
+        ("cores = 0", "cores"),
+        ("x =", "not TOML"),
+        ("[maths.factor]\nwork = -3", "maths.factor.work: Input should be greater than or equal to 0"),
+        ("[maths.factor]\naply = 2", "unknown name in maths.factor of .* 'aply': did you mean 'apply'"),
+        (
+            '[handling.request_s]\n"round/ofer" = 1',
+            "unknown name in handling.request_s of .*did you mean 'round/offer'",
+        ),
+    ],
 )
 def test_a_cost_model_with_mistakes_is_refused_by_name(tmp_path: Path, text: str, complaint: str) -> None:
     (tmp_path / "costs.toml").write_text(text)

@@ -27,12 +27,15 @@ PAYLOAD_BYTES = 20_000
 def _tables(*faults: dict[str, Any], steps: int = 16, **tables: Any) -> dict[str, Any]:
     """Four equal machines that need STEP_S for a step, by sizes and costs only."""
     n_params = 1000
-    run = {"compute": "analytic", "steps": steps, "batch": 1, "checkpoint_every": 3, "evaluate_every": 1000}
     sizes = {"n_params": n_params, "payload_bytes": PAYLOAD_BYTES, "flops_per_sample": 1e6}
+    run = {"compute": "analytic", "steps": steps, "batch": 1, "checkpoint_every": 3, "evaluate_every": 1000}
+    run |= {"sizes": sizes} | tables.pop("run", {})
+    if run["compute"] == "real":
+        del run["sizes"]
     return {
         "name": "test",
         "duration_s": 900,
-        "run": {**run, "sizes": sizes, **tables.pop("run", {})},
+        "run": run,
         "fleet": {"peers": 4, "flops_per_s": 1e6 / STEP_S, **tables.pop("fleet", {})},
         "faults": list(faults),
         "expect": {"steps_min": steps, "finished_min": 1},

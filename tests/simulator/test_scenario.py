@@ -59,8 +59,16 @@ def test_trace_is_looked_for_beside_the_scenario(tmp_path: Path) -> None:
         ('[[faults]]\nkind = "lie"\nvalue = 3.0', "value is of constant only, not of sign_flip"),
         ('[[faults]]\nkind = "lie"\nattack = "brag"', "'claim' or 'garbage'"),
         ('[run]\ncompute = "guess"', "'real' or 'analytic'"),
-        ('[run]\ncompute = "analytic"\nmethod = "demo"', "run.sizes describes the work: leave method out"),
+        ('[run]\ncompute = "analytic"\nmethod = "demo"', "run.sizes describes the work, leave method out"),
         ('[run]\ncompute = "analytic"\ntask_options = {a = 1}', "leave task_options out"),
+        ("[run.sizes]\nn_params = 1000", 'run.sizes .*: set run.compute = "analytic"'),
+        ('[run]\nlike = "a"\nsteps = 3', "run.steps .*: run.like brings its own, leave steps out"),
+        ('[run]\nlike = "a"\n[pipeline]\nstages = 2', "pipeline.stages .*: run.like brings its own, leave stages out"),
+        ('[fleet]\nkind = "homes"\nup_mbit_s = 3', "fleet.up_mbit_s .*: it is of equal machines"),
+        ('[fleet]\nkind = "trace"\ntrace = "a"\nround_trip_s = 3', "fleet.round_trip_s .*: it is of equal machines"),
+        ('[fleet]\ntrace = "a"', 'fleet.trace .*: set fleet.kind = "trace"'),
+        ("[fleet]\nother_threads = 2", "fleet.other_threads .*: set fleet.one_machine = true"),
+        ("[devices]\nper_round = 3", "devices.per_round .*: set devices.n"),
         ('[fleet]\nkind = "trace"', "trace = FILE"),
         ("[fleet", "not TOML"),
     ],
@@ -70,7 +78,7 @@ def test_mistakes_are_refused_with_their_place_and_a_remedy(tmp_path: Path, text
         load_scenario(_file(tmp_path, text))
 
 
-@pytest.mark.parametrize("setting", ["run.steps", "=3", "faults.3.at_s=1", "name.x=1"])
+@pytest.mark.parametrize("setting", ["run.steps", "=3", "faults.3.at_s=1", "name.x=1", "name.x.y=1"])
 def test_settings_that_cannot_be_meant_are_refused(tmp_path: Path, setting: str) -> None:
     with pytest.raises(UsageError, match="--set"):
         load_scenario(_file(tmp_path, '[[faults]]\nkind = "crash"\n'), [setting])

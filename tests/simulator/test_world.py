@@ -10,6 +10,7 @@ from gossamer.protocol.errors import PeerTimeout, UnknownName
 from gossamer.protocol.identity import PeerId
 from gossamer.protocol.network import MAX_MESSAGE_BYTES, Cost
 from gossamer.simulator.host import Host
+from gossamer.simulator.nat import Nat
 from gossamer.simulator.world import Simulation
 
 from .hosts import ask, serving
@@ -238,3 +239,23 @@ def test_peers_of_two_runs_share_a_world_but_no_records() -> None:
         return [[record.signer for record in await host.network.lookup("peers")] for host in (b, other)]
 
     assert sim.run(main()) == [[a.peer_id], [other.peer_id]]
+
+
+# --------------------------------------------------------------------------------------------------------- impossible
+
+
+@pytest.mark.parametrize(
+    "settings", [{"spread_s": -5.0}, {"spread_s": float("inf")}, {"stale": 3.0}, {"stale": float("nan")}]
+)
+def test_an_impossible_dht_is_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} = "):
+        Simulation(seed=1, **settings)  # type: ignore[arg-type]
+
+
+def test_a_relay_that_nobody_can_dial_is_refused() -> None:
+    sim = Simulation(seed=1)
+
+    with pytest.raises(ValueError, match="nobody can dial it: give it nat="):
+        sim.host("a", nat=Nat.SYMMETRIC, relay=True)
+
+    assert sim.hosts == {}
