@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ..protocol.errors import GossamerError, UsageError
+from ..protocol.errors import UsageError, disk_error
 from . import striking
 from .aiming import check_numbers, check_regions, check_times
 from .analytic import GRAINED
@@ -31,7 +31,7 @@ from .guard import Forbidden, forbid_wall_clock
 from .invariants import read_logs, violations
 from .lives import Note
 from .paths import Path
-from .scenario import Scenario
+from .scenario import Scenario, toml_of
 from .stage_invariants import Vacancies, check_stages, stage_violations
 from .struck import faults_done
 from .swarm import Swarm
@@ -40,6 +40,8 @@ from .trace import Trace
 from .world import Simulation
 
 LOOK_EVERY_S = 0.5
+SCENARIO = "scenario.toml"
+"""What was played, in the folder of its files."""
 PATIENCE_S = 120.0
 """Once somebody has finished the run, the others have so long, or the time of an update if that is longer."""
 FAILURES_TOLD_MAX = 10
@@ -96,7 +98,8 @@ def play(
     """Run a scenario once.
 
     Args:
-        out: a folder for peers/N/events.jsonl, events.jsonl and summary.json; what an earlier run left there goes.
+        out: a folder for scenario.toml, peers/N/events.jsonl, events.jsonl and summary.json; what an earlier simulation
+            left there goes.
         trace: told of every delivery.
     Raises: GossamerError for a scenario that cannot begin. What goes wrong later is a violation.
     """
@@ -123,8 +126,9 @@ def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Pro
     check_regions(scenario.faults, fleet)
     check_stages(scenario.expect, manifest.pipeline.stages)
     vacancies = Vacancies(manifest.pipeline.stages if manifest.pipeline.stages > 1 else 0)
+    _take(out, scenario)
     swarm.clear()
-    swarm.root.mkdir(parents=True)
+    swarm.root.mkdir()
     swarm.open_books()
     begun_s = time.process_time()
     crash: list[str] = []
@@ -154,6 +158,18 @@ def _play(scenario: Scenario, out: File, shuffle_seed: int | None, progress: Pro
     }
     _write(out, summary, notes)
     return Played(summary=summary, violations=tuple(broken), struck=tuple(faults_done(swarm.struck)))
+
+
+def _take(out: File, scenario: Scenario) -> None:
+    """Make the folder of a simulation of it. Raises UsageError if peers are there whom no simulation has put there."""
+    mark = out / SCENARIO
+    if not mark.exists() and any((out / name).exists() for name in ("peers", "devices")):
+        raise UsageError(f"{out} holds peers that are no simulation's, which would be lost: choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        mark.write_text(toml_of(scenario), encoding="utf-8")
+    except OSError as error:
+        raise disk_error(error, f"cannot write to {out}") from None
 
 
 def _crash(error: Exception) -> str:
@@ -267,4 +283,4 @@ def _write(out: File, summary: dict[str, Any], notes: list[Note]) -> None:
         (out / "events.jsonl").write_text("".join(lines), encoding="utf-8")
         (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise GossamerError(f"cannot write to {out}: {error.strerror}; choose another --out") from None
+        raise disk_error(error, f"cannot write to {out}") from None

@@ -39,8 +39,7 @@ class Simulate:
         Raises: UsageError, UnknownName for tables that are no scenario.
         """
         from .playing import play  # torch's weight, which other tests of the session may not need
-        from .scenario import scenario_of
-        from .shrinking import toml_of
+        from .scenario import scenario_of, toml_of
 
         played = []
         for seed in seeds:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+import tomli_w
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ..protocol.errors import UsageError, unknown_name
@@ -15,6 +16,8 @@ from .faults import Fault
 from .grains import check_grain
 from .tables import SECONDS_MAX, DeviceCrowd, Expectation, Internet, Population, Stages, Table, Training
 from .unused import check_used
+
+Tables = dict[str, Any]
 
 
 class Scenario(Table):
@@ -160,3 +163,20 @@ def _keys(place: list[int | str], tables: Mapping[str, Any]) -> list[str]:
 def _fault_kinds() -> tuple[type[BaseModel], ...]:
     kinds: tuple[type[BaseModel], ...] = get_args(get_args(Fault)[0])
     return kinds
+
+
+def toml_of(scenario: Scenario) -> str:
+    """A scenario's file: only what is not as it would be anyway."""
+    return tomli_w.dumps(tables_of(scenario))
+
+
+def tables_of(scenario: Scenario) -> Tables:
+    """Plain values, of which `scenario_of` makes the same; files by their whole paths."""
+    tables: Tables = scenario.model_dump(mode="json", exclude_defaults=True, exclude={"faults"})
+    for table, name in (("run", "like"), ("fleet", "trace"), ("fleet", "costs")):
+        if tables.get(table, {}).get(name):
+            tables[table][name] = str(Path(tables[table][name]).resolve())
+    tables["faults"] = [
+        {"kind": fault.kind, **fault.model_dump(mode="json", exclude_defaults=True)} for fault in scenario.faults
+    ]
+    return tables

@@ -18,12 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from ..protocol.errors import GossamerError, UsageError
 from .faults import Fault
 from .playing import Played, play
-from .scenario import Scenario, scenario_of
+from .scenario import Scenario, Tables, scenario_of, tables_of
 
 PLAYS_MAX = 200
 _LIVENESS = "liveness"
@@ -31,7 +29,6 @@ _CONVERGENCE = "convergence"
 _TIMES = ("for_s", "back_after_s", "over_s", "at_s")
 _PEERS_MIN = 2
 
-Tables = dict[str, Any]
 Tell = Callable[[int, Scenario], None]
 
 
@@ -79,11 +76,6 @@ def failure_of(violation: str) -> str:
     return violation.partition(":")[0]
 
 
-def toml_of(scenario: Scenario) -> str:
-    """A scenario's file: only what is not as it would be anyway."""
-    return tomli_w.dumps(_tables(scenario))
-
-
 class _Search:
     """The least scenario so far, and how many plays are left."""
 
@@ -127,7 +119,7 @@ class _Search:
 
     def attempt(self, tables: Tables) -> bool:
         """Take these tables if they fail in the same way, and by their faults if that is how the first ones fail."""
-        if tables in self._refused or tables == _tables(self.least):
+        if tables in self._refused or tables == tables_of(self.least):
             return False
         violation = self._failure_in(tables)
         if violation is None or not (self._fails_by_itself or self._is_sound({**tables, "faults": []})):
@@ -206,7 +198,7 @@ def _cut_times(search: _Search) -> None:
         _lower(
             math.ceil(search.least.duration_s),
             1,
-            lambda shorter: search.attempt({**_tables(search.least), "duration_s": float(shorter)}),
+            lambda shorter: search.attempt({**tables_of(search.least), "duration_s": float(shorter)}),
         )
     for index in range(len(search.least.faults)):
         for name in _TIMES:
@@ -217,7 +209,7 @@ def _cut_time(search: _Search, index: int, name: str) -> None:
     value: float | None = getattr(search.least.faults[index], name, None)
 
     def attempt(shorter: int) -> bool:
-        tables = _tables(search.least)
+        tables = tables_of(search.least)
         tables["faults"][index][name] = float(shorter)
         return search.attempt(tables)
 
@@ -241,24 +233,13 @@ def _lower(value: int, least: int, attempt: Callable[[int], bool]) -> None:
 
 
 def _with_faults(scenario: Scenario, faults: Sequence[Fault]) -> Tables:
-    return _tables(scenario.model_copy(update={"faults": list(faults)}))
+    return tables_of(scenario.model_copy(update={"faults": list(faults)}))
 
 
 def _with(scenario: Scenario, **changes: dict[str, Any]) -> Tables:
     """Its tables, with other values in some of them."""
     changed = {table: getattr(scenario, table).model_copy(update=values) for table, values in changes.items()}
-    return _tables(scenario.model_copy(update=changed))
-
-
-def _tables(scenario: Scenario) -> Tables:
-    tables: Tables = scenario.model_dump(mode="json", exclude_defaults=True, exclude={"faults"})
-    for table, name in (("run", "like"), ("fleet", "trace"), ("fleet", "costs")):
-        if tables.get(table, {}).get(name):
-            tables[table][name] = str(Path(tables[table][name]).resolve())
-    tables["faults"] = [
-        {"kind": fault.kind, **fault.model_dump(mode="json", exclude_defaults=True)} for fault in scenario.faults
-    ]
-    return tables
+    return tables_of(scenario.model_copy(update=changed))
 
 
 def _violations(scenario: Scenario) -> tuple[str, ...]:

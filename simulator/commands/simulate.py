@@ -18,8 +18,8 @@ from ...protocol.atomic import write_atomically
 from ...protocol.errors import GossamerError, UsageError, disk_error
 from ...protocol.lock import held
 from ..playing import play
-from ..scenario import Scenario, load_scenario
-from ..shrinking import PLAYS_MAX, shrink, toml_of
+from ..scenario import Scenario, load_scenario, toml_of
+from ..shrinking import PLAYS_MAX, shrink
 from ..sweep import Verdict, sweep
 
 SEEDS_MAX = 1_000_000

@@ -12,6 +12,7 @@ from gossamer.peer.event_kinds import Event, Forked, PeerRefused, Resynced, Roun
 from gossamer.peer.events import read_events
 from gossamer.peer.report.injected import injected_in
 from gossamer.peer.report.run import load_run
+from gossamer.protocol.errors import UsageError
 from gossamer.simulator.costs import Wire
 from gossamer.simulator.faults import StormKind
 from gossamer.simulator.playing import Played, play
@@ -79,6 +80,19 @@ def test_dense_exchange_moves_its_vector_twice(tmp_path: Path) -> None:
     played = _play(tmp_path, steps=6, run={"sizes": sizes})
 
     assert played.summary["bytes_sent"] / 6 / 4 == pytest.approx(2 * 0.75 * 1_000_000, rel=0.1)
+
+
+def test_peers_of_a_real_run_are_not_wiped_away_and_those_of_a_simulation_are(tmp_path: Path) -> None:
+    precious = tmp_path / "peers" / "0" / "checkpoints"
+    precious.mkdir(parents=True)
+    with pytest.raises(UsageError, match="choose another --out"):
+        _play(tmp_path, steps=2)
+    assert precious.exists()
+
+    for steps in (3, 2):
+        _play(tmp_path / "simulated", steps=steps)
+    assert load_scenario(tmp_path / "simulated" / "scenario.toml").run.steps == 2
+    assert max(event.step for event in _told(tmp_path / "simulated", RoundEnded)) == 2
 
 
 def test_what_happened_is_written_down(tmp_path: Path) -> None:

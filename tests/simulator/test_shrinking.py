@@ -11,8 +11,8 @@ import pytest
 from gossamer.protocol.errors import UsageError
 from gossamer.simulator.commands.simulate import Order, simulate
 from gossamer.simulator.playing import play
-from gossamer.simulator.scenario import load_scenario, scenario_of
-from gossamer.simulator.shrinking import failure_of, shrink, toml_of
+from gossamer.simulator.scenario import load_scenario, scenario_of, toml_of
+from gossamer.simulator.shrinking import failure_of, shrink
 
 pytestmark = pytest.mark.scenario
 

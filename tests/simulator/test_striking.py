@@ -11,8 +11,7 @@ import pytest
 from gossamer.protocol.errors import UsageError
 from gossamer.simulator.commands.simulate import Order, simulate
 from gossamer.simulator.playing import Played, play
-from gossamer.simulator.scenario import scenario_of
-from gossamer.simulator.shrinking import toml_of
+from gossamer.simulator.scenario import scenario_of, toml_of
 
 pytestmark = pytest.mark.scenario
 
