@@ -37,6 +37,8 @@ class _Fault(BaseModel):
     def _says_one_thing(self) -> _Fault:
         if self.at_s is not None and self.after_step is not None:
             raise ValueError("give at_s or after_step, not both")
+        if "times" in self.model_fields_set and self.every_s is None:
+            raise ValueError("times is how often with every_s: give that, or leave times out")
         if self.n > 1 and self.share is not None:
             raise ValueError("give n or share, not both")
         if len({*self.peers}) < len(self.peers):

@@ -28,6 +28,7 @@ class Facts:
     n_params: int
     steps: int
     wall_s: float
+    is_evaluated: bool
     loss_start: float | None
     loss_end: float | None
     sent_bytes_per_step: float
@@ -75,6 +76,7 @@ def facts_of(run: Run, rounds: list[RoundView]) -> Facts:
         n_params=n_params,
         steps=steps,
         wall_s=_either(told.wall_s, run.end_s),
+        is_evaluated=bool(losses) or told.eval_loss is not None,
         loss_start=_either(told.eval_loss_start, losses[0] if losses else None),
         loss_end=_either(told.eval_loss, losses[-1] if losses else None),
         sent_bytes_per_step=_either(told.bytes_sent_per_peer_per_step, sent / max(1, steps)),
@@ -104,6 +106,8 @@ def headlines_of(run: Run, facts: Facts) -> list[Headline]:
 
 
 def _loss(facts: Facts) -> Headline:
+    if not facts.is_evaluated:
+        return Headline(name="Held-out loss", value="unknown", remark="nobody has evaluated the model", tone="bad")
     value = f"{wording.loss(facts.loss_start)} → {wording.loss(facts.loss_end)}"
     fell = facts.loss_start is not None and facts.loss_end is not None and facts.loss_end < facts.loss_start
     return Headline(
@@ -120,6 +124,8 @@ def _throughput(run: Run, facts: Facts) -> Headline:
 
 def _bytes(facts: Facts) -> Headline:
     dense, sent = facts.dense_bytes_per_step, facts.sent_bytes_per_step
+    if not facts.steps:
+        return Headline(name="Sent per peer", value=wording.size(sent), remark="no step was made")
     remark = f"dense all-reduce: {wording.size(dense)}"
     if sent and dense:
         remark += f", {wording.ratio(dense / sent)} times as much" if dense >= sent else ""
@@ -142,6 +148,8 @@ def _device_bytes(run: Run) -> Headline:
 
 def _rounds(facts: Facts) -> Headline:
     failed = f"{facts.rounds_failed:,} not committed" if facts.rounds_failed else "all committed"
+    if not facts.rounds_ok and not facts.rounds_failed:
+        failed = "none was over"
     return Headline(
         name="Rounds",
         value=f"{facts.rounds_ok:,}",

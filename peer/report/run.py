@@ -91,6 +91,8 @@ class Summary(BaseModel):
     lives_begun_s: dict[str, list[float]] = Field(default_factory=dict)
     """Peer's folder -> virtual time at which each life in its log began: simulated machines' clocks may be far off."""
     faults: tuple[Struck, ...] = ()
+    faults_amiss: tuple[str, ...] = ()
+    """What did not come of the faults that were asked for."""
     up_bytes_per_s: tuple[float | None, ...] = ()
     """What each machine's line carries at most, by the numbers of their folders; None: whatever is sent."""
 

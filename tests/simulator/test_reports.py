@@ -61,6 +61,20 @@ def test_the_summary_of_a_run_by_sizes_claims_no_loss(tmp_path: Path) -> None:
     assert (summary["compute"], summary["n_params"], summary["eval_loss"]) == ("analytic", 124_000_000, None)
 
 
+def test_a_run_in_which_nothing_happened_is_no_success_on_its_page(tmp_path: Path) -> None:
+    late = [{"kind": "crash", "at_s": 0.004, "peers": [1]}, {"kind": "slow", "at_s": 0.003, "line_factor": 0.5}]
+    run = {"task": "digits", "method": "demo", "steps": 6}
+    play(
+        scenario_of({"name": "short", "duration_s": 0.005, "run": run, "fleet": {"peers": 3}, "faults": late}), tmp_path
+    )
+
+    words, _ = _page(tmp_path)
+
+    assert "nobody has evaluated the model" in words
+    assert "none was over" in words
+    assert "no step was made" in words
+
+
 def test_what_would_replay_a_run_and_what_was_done_to_it_is_on_the_page(tmp_path: Path) -> None:
     faults = [
         {"kind": "partition", "at_s": 0.5, "peers": [1], "for_s": 0.25},
