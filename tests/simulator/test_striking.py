@@ -20,11 +20,13 @@ LASTING = {"steps": 100_000}
 
 
 def _tables(*faults: dict[str, Any], run: dict[str, Any] | None = None, **tables: Any) -> dict[str, Any]:
+    """Args: run: by sizes and costs, unless it names a task."""
     sizes = {"n_params": 1000, "payload_bytes": 1000, "flops_per_sample": 1e6}
+    kind = {} if run and "task" in run else {"compute": "analytic", "sizes": sizes}
     return {
         "name": "struck",
         "duration_s": 30,
-        "run": {"compute": "analytic", "steps": 20, "batch": 1, "sizes": sizes, **(run or {})},
+        "run": {"steps": 20, "batch": 1, **kind, **(run or {})},
         "fleet": {"peers": 4, "flops_per_s": 5e6},
         "faults": list(faults),
         **tables,
@@ -95,15 +97,7 @@ def test_a_crash_is_over_while_the_fleet_has_its_machine_off(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("kind", ["stall", "partition", "flip_bits"])
 def test_a_gateways_devices_feel_what_happens_to_its_machine(tmp_path: Path, kind: str) -> None:
-    options = {"K": 2}
-    run = {
-        "compute": "real",
-        "task": "digits",
-        "method": "baffle",
-        "method_options": options,
-        "steps": 100,
-        "sizes": {},
-    }
+    run = {"task": "digits", "method": "baffle", "method_options": {"K": 2}, "steps": 100}
     devices = {"n": 2, "kind": "equal", "samples": 4, "heartbeat_s": 0.5}
     tables: dict[str, Any] = {"fleet": {"peers": 1}, "devices": devices, "duration_s": 2, "run": run}
     fault = {"kind": kind, "at_s": 0.5, "for_s": 1, "peers": [0], **({"rate": 0.5} if kind == "flip_bits" else {})}
