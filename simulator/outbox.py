@@ -136,10 +136,14 @@ class Outbox:
         self._progress_s = loop.now_s
         loop.post(self._arrival_s(message.n_bytes), self._arrive, message)
         if self._sender is not None:
-            if self._unsent_bytes <= AHEAD_BYTES:
+            if not self._is_far_ahead():
                 wake(self._sender)
         elif self._is_parting and self._outgoing is None:
             self._leave()
+
+    def _is_far_ahead(self) -> bool:
+        """Whether a stream's sender has to wait. A grain makes chunks larger on the lines: it is ahead by as many."""
+        return self._unsent_bytes > AHEAD_BYTES * self._fabric.grains.get(self.method, 1)
 
     def _stop_sending(self) -> None:
         if self._outgoing is None:

@@ -59,7 +59,7 @@ class Port(Outbox):
                     raise self._error
                 await window.wait()
         self.begin(message)
-        if self._unsent_bytes > AHEAD_BYTES:
+        if self._unsent_bytes > AHEAD_BYTES and self._is_far_ahead():
             self._sender = Future(loop=self._fabric.loop)
             try:
                 await self._sender

@@ -241,6 +241,41 @@ def test_a_streams_sender_is_ahead_of_its_line_but_not_by_much() -> None:
     assert ahead_bytes[:25] == [max(ahead_bytes)] * 25
 
 
+@pytest.mark.parametrize("grain", [1, 64])
+def test_the_end_of_a_stream_does_not_wait_for_another_streams_chunks_whatever_their_grain(grain: int) -> None:
+    sim = Simulation(
+        seed=1, latency_s=0.0, jitter_s=0.0, up_bytes_per_s=1e6, down_bytes_per_s=math.inf, grains={"take": grain}
+    )
+    a, b = sim.host("a"), sim.host("b")
+    payload = bytes(6_400_000 // grain)
+
+    async def take(peer: PeerId, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for _ in chunks:
+            pass
+        yield b""
+
+    async def ask() -> float:
+        async def cut() -> AsyncIterator[bytes]:
+            for start in range(0, len(payload), 100_000):
+                yield payload[start : start + 100_000]
+
+        async for _ in a.network.stream(b.peer_id, "take", cut(), timeout_s=100):
+            pass
+        return sim.now_s
+
+    b.network.set_gate(lambda peer: True)
+    b.network.serve_stream("take", take)
+
+    async def main() -> list[float]:
+        first = asyncio.create_task(ask())
+        await asyncio.sleep(3.0)
+        return [await one for one in (first, asyncio.create_task(ask()))]
+
+    first_s, second_s = sim.run(main())
+    assert first_s < 10.0  # it began when half of the first had left
+    assert second_s == pytest.approx(12.8, rel=0.01)
+
+
 def test_what_a_closed_stream_had_not_sent_yet_never_leaves() -> None:
     sim = Simulation(seed=1, latency_s=0.0, jitter_s=0.0, up_bytes_per_s=100_000.0)
     a, b = sim.host("a"), sim.host("b")
