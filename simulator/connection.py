@@ -81,6 +81,15 @@ class Connection(Flow):
             self._fed_bytes = 0.0
             self._carriage.flows.feed(self, 0.0)
 
+    def over(self) -> None:
+        """Both halves in one, as nearly all messages have it."""
+        message = self._head
+        if self.is_running:
+            self._go_on()
+        else:
+            self._begin_next()
+        message.sender.has_left(message)  # type: ignore[union-attr]
+
     def move_on(self) -> None:
         message = self._left = self._head
         message.connection = None
