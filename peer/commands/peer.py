@@ -94,31 +94,38 @@ def peer(call: Call, *, json_output: bool) -> None:
         print(f"{result.outcome} at step {result.step}, state {result.digest.hex()[:12]}", file=sys.stderr)
 
 
-async def _run(call: Call) -> Result:
-    departure = Departure(lifeline=call.lifeline)
-    cap = parse_bytes(call.max_memory) if call.max_memory is not None else None
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """What a call names."""
+
+    run_id: str
+    known: SignedManifest | None
+    """None: others have to tell."""
+    invite: Invite | None
+    owner: Identity | None
+    folder: PeerFolder
+
+
+def _entry(call: Call) -> _Entry:
     invite = parse_invite(call.invite) if call.invite is not None else None
     known = parse(_read(call.manifest)) if call.manifest is not None else None
     run_id = known.run_id if known is not None else invite.run_id if invite is not None else ""
     owner = _owner(call, known)
     folder = PeerFolder(call.folder or call.runs / run_id)
-    with held(folder.path):
-        return await _run_in(folder, call, departure, cap=cap, invite=invite, known=known, run_id=run_id, owner=owner)
-
-
-async def _run_in(
-    folder: PeerFolder,
-    call: Call,
-    departure: Departure,
-    *,
-    cap: int | None,
-    invite: Invite | None,
-    known: SignedManifest | None,
-    run_id: str,
-    owner: Identity | None,
-) -> Result:
     kept = _kept(folder, run_id)
-    known = known or kept
+    return _Entry(run_id=run_id, known=known or kept, invite=invite, owner=owner, folder=folder)
+
+
+async def _run(call: Call) -> Result:
+    departure = Departure(lifeline=call.lifeline)
+    cap = parse_bytes(call.max_memory) if call.max_memory is not None else None
+    entry = _entry(call)
+    with held(entry.folder.path):
+        return await _take_part(call, entry, departure, cap)
+
+
+async def _take_part(call: Call, entry: _Entry, departure: Departure, cap: int | None) -> Result:
+    folder, known, invite, owner = entry.folder, entry.known, entry.invite, entry.owner
     identity_path = call.identity or call.owner_key or folder.path / "identity.key"
     identity = Identity.load_or_create(identity_path)
     if owner is not None and owner.peer_id != identity.peer_id:
@@ -126,7 +133,7 @@ async def _run_in(
     if known is not None and invite is None:
         _check_ticket(known, folder, identity, time.time())
     bootstrap = call.join or (invite.addresses if invite is not None else ())
-    network = await RealNetwork.open(identity, _config(call, run_id, identity_path, bootstrap, folder.path))
+    network = await RealNetwork.open(identity, _config(call, entry, identity_path, bootstrap))
     front: Front | None = None
     try:
         manifest = known or await _fetch_manifest(network, invite)
@@ -210,14 +217,14 @@ def _kept(folder: PeerFolder, run_id: str) -> SignedManifest | None:
     return manifest
 
 
-def _config(call: Call, run_id: str, identity_path: Path, bootstrap: tuple[str, ...], folder: Path) -> NetworkConfig:
+def _config(call: Call, entry: _Entry, identity_path: Path, bootstrap: tuple[str, ...]) -> NetworkConfig:
     return NetworkConfig(
-        run_id=run_id,
+        run_id=entry.run_id,
         identity_path=identity_path,
         bootstrap=bootstrap,
         listen_host=call.listen,
         announce_host=call.announce,
-        p2p_port=call.p2p_port or (port_before(folder, call.listen) if call.dialable else 0),
+        p2p_port=call.p2p_port or (port_before(entry.folder.path, call.listen) if call.dialable else 0),
         grpc_port=call.grpc_port,
         dialable=call.dialable,
     )
