@@ -33,6 +33,7 @@
     │   ├── TooFewContributions  fewer contributions than the run's quorum
     │   └── MissingMicrobatch    a gradient that shall count is not held here
     └── StateError               something on this machine's disk is not as it must be
+        ├── FolderInUse          another process has it
         ├── CorruptCheckpoint    a checkpoint's files do not match their hashes
         ├── NoCheckpoint         there is none to resume from
         ├── InsecureKeyFile      a private key that others can read

@@ -13,7 +13,7 @@ from gossamer.simulator import lives
 from gossamer.simulator.playing import play
 from gossamer.simulator.scenario import scenario_of
 
-N_RUNS = 40
+N_RUNS = 25
 OBJECTS_PER_RUN_MAX = 10
 """A swarm has thousands; bounded memories of signatures and the like fill up at first."""
 
