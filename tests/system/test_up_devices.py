@@ -32,7 +32,8 @@ def test_gateway_and_a_device_killed_in_mid_run_go_on_and_lose_nothing(tmp_path:
     assert 0 < killed < 60
     assert summary["eval_loss"] < 0.9 * summary["eval_loss_start"]
     assert summary["uplink_bytes_per_device_per_round"] <= 4 * 20 + 256
-    assert summary["downlink_bytes_per_device_per_round"] <= 4 * 20 * 3 + 256
+    # Greetings after the gateway's death, and what a device missed, come on top of 4 K bytes for each of three devices.
+    assert summary["downlink_bytes_per_device_per_round"] <= 4 * 20 * 3 + 320
     exported = gossamer("export", str(tmp_path / "run"), str(tmp_path / "model.safetensors"))
     assert exported.returncode == 0, exported.stderr
     task, model = Digits(options={}), Digits(options={}).build_model(0)
