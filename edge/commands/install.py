@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -105,12 +106,12 @@ def uninstall(folder: Path, *, root: Path, user: bool, keep_data: bool) -> None:
     if path.exists() and root == Path("/"):
         _stop(user=user)
     try:
-        (wants / UNIT).unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        if user:  # the system's folders are the system's
-            _remove_empty(wants, path.parent, path.parent.parent)
-        if home is not None:
-            with held(folder):
+        with held(folder) if home is not None else contextlib.nullcontext():  # before anything is removed
+            (wants / UNIT).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            if user:  # the system's folders are the system's
+                _remove_empty(wants, path.parent, path.parent.parent)
+            if home is not None:
                 home.remove()
     except OSError as error:
         raise StateError(f"cannot remove {error.filename} ({error.strerror}): use sudo") from None

@@ -46,7 +46,12 @@ def test_devices_commands_do_not_come_in_between(tmp_path: Path, command: str) -
     (tmp_path / "identity.key").write_text("there is one")
     extra = {"uninstall": ["--root", str(tmp_path / "root")], "run": ["--data", str(tmp_path)]}
 
+    unit = tmp_path / "root" / "etc" / "systemd" / "system" / "gossamer-edge.service"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+
     with held(tmp_path), pytest.raises(FolderInUse):
         edge([command, "--folder", str(tmp_path), *extra.get(command, [])])
 
     assert (tmp_path / "identity.key").exists()
+    assert unit.exists()
