@@ -67,15 +67,8 @@ CASES = {
     "uplinks, 8 stages": replace(HOMES, n_stages=8),
     "uplinks, 2 of 8 only train": replace(HOMES, n_stages=3, n_only_train=2),
     "downlinks": replace(HOMES, up_mbit_s=100.0, down_mbit_s=20.0),
-    "exchange": Case(
-        n_stages=2,
-        flops=8e11,
-        activation_elements=16_384,
-        n_microbatches=32,
-        up_mbit_s=20.0,
-        down_mbit_s=100.0,
-        payload_bytes=150_000_000,
-        grain=8,
+    "exchange": replace(
+        HOMES, n_stages=2, activation_elements=16_384, n_microbatches=32, payload_bytes=150_000_000, grain=8
     ),
     "latency": Case(n_stages=4, flops=8e9, n_microbatches=16, round_trip_s=0.4),
 }
