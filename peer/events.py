@@ -13,6 +13,7 @@ import errno
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -46,7 +47,7 @@ from .event_kinds import (
 __all__ = [
     "KINDS", "Checkpointed", "Ended", "Entry", "Evaluated", "Event", "EventLog", "Forked", "Joined", "Left", "Memory",
     "PeerRefused", "PrivacySpent", "Resynced", "RoundEnded", "Sampled", "Started", "Traffic", "Trained", "Warned",
-    "read_events", "short_id",
+    "lives_of", "read_events", "sent_bytes", "short_id",
 ]  # fmt: skip
 
 _VERSION = 1
@@ -170,6 +171,24 @@ def read_events(path: Path) -> list[Entry]:
             return list(_decode_lines(path, file))
     except OSError as error:
         raise StateError(f"cannot read the log {path}: {error.strerror}; check the run's folder") from None
+
+
+def lives_of(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """The entries of each incarnation, in order, at least one of each: a log goes on over all of them."""
+    lives: list[list[Entry]] = []
+    for entry in entries:
+        if isinstance(entry.event, Started) or not lives:
+            lives.append([])
+        lives[-1].append(entry)
+    return lives
+
+
+def sent_bytes(entries: Sequence[Entry]) -> Counter[str]:
+    """By method, in all lives, as far as the daemon lived to tell: each counts from 0."""
+    total: Counter[str] = Counter()
+    for life in lives_of(entries):
+        total.update(next((entry.event.sent for entry in reversed(life) if isinstance(entry.event, Traffic)), {}))
+    return total
 
 
 def _decode_lines(path: Path, lines: Any) -> Iterator[Entry]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..peer.event_kinds import RoundEnded, Started
-from ..peer.events import Entry
+from ..peer.event_kinds import RoundEnded
+from ..peer.events import Entry, lives_of
 
 Starts = dict[str, list[float]]
 """A folder of peers/ -> virtual time at which each life in its log began."""
@@ -15,10 +15,8 @@ def last_update_s(logs: Mapping[str, Sequence[Entry]], starts: Starts) -> float:
     """Virtual time at which somebody applied an update for the last time; 0: nobody did."""
     last_s = 0.0
     for folder, entries in logs.items():
-        life = -1
-        for entry in entries:
-            event = entry.event
-            life += isinstance(event, Started)
-            if isinstance(event, RoundEnded) and event.outcome == "committed":
-                last_s = max(last_s, starts[folder][life] + entry.t_s)
+        for start_s, life in zip(starts.get(folder, ()), lives_of(entries), strict=True):
+            for entry in life:
+                if isinstance(entry.event, RoundEnded) and entry.event.outcome == "committed":
+                    last_s = max(last_s, start_s + entry.t_s)
     return last_s

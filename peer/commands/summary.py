@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ..event_kinds import Evaluated, Memory, Resynced, RoundEnded, Started, Traffic, short_id
+from ..event_kinds import Evaluated, Memory, Resynced, RoundEnded, Started, short_id
+from ..events import lives_of, sent_bytes
 from .swarm import Child
 
 ROUND_METHODS = ("round/", "group/", "stage/")
@@ -77,32 +78,16 @@ def _kill_cost_s(children: Sequence[Child], rounds: Sequence[RoundEnded]) -> flo
     return max(0.0, max(after) - statistics.median(event.duration_s for event in rounds))
 
 
-def _sent(child: Child) -> Counter[str]:
-    """By method, in all its lives: each counts from 0."""
-    total, last = Counter[str](), Counter[str]()
-    for entry in child.entries:
-        if isinstance(entry.event, Started):
-            total, last = total + last, Counter()
-        elif isinstance(entry.event, Traffic):
-            last = Counter(entry.event.sent)
-    return total + last
-
-
 def _round_bytes(child: Child) -> float:
     """All that a peer sent for its rounds, protocol included."""
-    return float(sum(n for method, n in _sent(child).items() if method.startswith(ROUND_METHODS)))
+    return float(sum(n for method, n in sent_bytes(child.entries).items() if method.startswith(ROUND_METHODS)))
 
 
 def _earlier_s(children: Sequence[Child], began_unix_s: float) -> float:
     """For how long any of them ran before this, if the run was resumed."""
-    lives: list[tuple[float, float]] = []
-    for child in children:
-        for entry in child.entries:
-            if entry.unix_s < began_unix_s:
-                is_new = isinstance(entry.event, Started) or not lives
-                lives.append((entry.unix_s if is_new else lives.pop()[0], entry.unix_s))
+    spans = [(life[0].unix_s, life[-1].unix_s) for child in children for life in lives_of(child.entries)]
     total_s, until_s = 0.0, 0.0
-    for begun_s, ended_s in sorted(lives):
+    for begun_s, ended_s in sorted(span for span in spans if span[0] < began_unix_s):
         total_s += max(0.0, ended_s - max(begun_s, until_s))
         until_s = max(until_s, ended_s)
     return total_s
@@ -111,5 +96,5 @@ def _earlier_s(children: Sequence[Child], began_unix_s: float) -> float:
 def _by_purpose(children: Sequence[Child]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for child in children:
-        total.update(_sent(child))
+        total.update(sent_bytes(child.entries))
     return dict(sorted(total.items()))

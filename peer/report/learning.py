@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 import plotly.graph_objects as go
 
-from ..events import Evaluated, Traffic, Trained
+from ..events import Evaluated, Traffic, Trained, sent_bytes
 from . import wording
 from .kills import Kill
 from .participation import RoundView
@@ -149,12 +149,7 @@ def bytes_by_purpose(run: Run) -> go.Figure:
 
 def sent_by_purpose(log: PeerLog) -> Counter[str]:
     """Bytes that a peer sent in all its lives, as far as it lived to tell."""
-    total: Counter[str] = Counter()
-    for life in log.lives:
-        last = [event for _, event in life.told(Traffic)][-1:]
-        for event in last:
-            total.update(event.sent)
-    return total
+    return sent_bytes([entry for life in log.lives for entry in life.entries])
 
 
 def _bar(made: go.Figure, by_peer: dict[str, int], name: str, color: str) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...protocol.errors import StateError
 from ..event_kinds import Settled
-from ..events import Ended, Entry, Event, Left, Started, read_events
+from ..events import Ended, Entry, Event, Left, Started, lives_of, read_events
 
 E = TypeVar("E", bound=Event)
 
@@ -221,11 +221,7 @@ def load_run(folder: Path) -> Run:
 def _peer_log(entries: list[Entry], *, folder: str, zero_s: float, summary: Summary) -> PeerLog:
     peer = entries[-1].peer
     label = f"{folder} · {peer}" if folder and folder != peer else peer
-    lives: list[list[Entry]] = []
-    for entry in entries:
-        if isinstance(entry.event, Started) or not lives:
-            lives.append([])
-        lives[-1].append(entry)
+    lives = lives_of(entries)
     starts_s = [life[0].unix_s - life[0].t_s - zero_s for life in lives]
     virtual_s = summary.lives_begun_s.get(folder, [])
     if len(virtual_s) == len(lives):
